@@ -15,23 +15,14 @@ from mcp_world import (
     BROWSERS_URL,
     McpWorld,
     TestServer,
-    Zygote,
     mcp_world,
     test_server,
-    zygote,
 )
 from msgspec.structs import replace
 
 from chatcluster.mcp_errors import LoginNotFound, SignInFailed
 from chatcluster.ports import Grant, McpServer, OAuthAuth, SignedInAt, SignInRequired
-from chatcluster.tools import mcp_link
 from chatcluster.tools.mcp import McpTools
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Zygote]:
-    with zygote() as processes:
-        yield processes
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +38,7 @@ async def server(shared_server: TestServer) -> TestServer:
 
 
 @pytest.fixture
-async def world(processes: Zygote, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[McpWorld]:
-    monkeypatch.setattr(mcp_link, "started", processes.started)
+async def world(forked: None) -> AsyncIterator[McpWorld]:
     async with mcp_world() as world:
         yield world
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 import trio
-from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
+from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, mcp_world, test_server, text_of
 
 from chatcluster import telemetry, trace_context
 from chatcluster.chat.questions import Replies, Reply, ReplyAction
@@ -46,15 +46,8 @@ def server() -> Iterator[TestServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Zygote]:
-    with zygote() as processes:
-        yield processes
-
-
 @pytest.fixture
-async def world(processes: Zygote, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[McpWorld]:
-    monkeypatch.setattr(mcp_link, "started", processes.started)
+async def world(forked: None) -> AsyncIterator[McpWorld]:
     async with mcp_world() as world:
         yield world
 

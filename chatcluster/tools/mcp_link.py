@@ -31,6 +31,7 @@ from chatcluster.config import ENV_PREFIX
 from chatcluster.errors import first_error
 from chatcluster.tools.mcp_wire import (
     HELLO_ID,
+    MAY_GO_ON,
     Answer,
     Asking,
     Call,
@@ -43,6 +44,7 @@ from chatcluster.tools.mcp_wire import (
     Frames,
     Listed,
     ListTools,
+    OneAtATime,
     Open,
     Opened,
     Progress,
@@ -93,19 +95,24 @@ class _Waiter:
 
 
 class LinkSession:
-    """A session with a server. ``is_over`` when the server, or the process, has ended it."""
+    """A session with a server. ``is_over`` when the server, or the process, has ended it. ``one_at_a_time``: it is to
+    have one call at a time. ``has_left``: the server may still be at a call that was given up."""
 
     def __init__(self, link: McpLink, opened: Opened, changed: Callable[[], None] | None) -> None:
         self._link = link
         self._changed = changed
         self._calls = 0
-        self._is_retired = False
         self.opened = opened
+        self.one_at_a_time = opened.one_at_a_time
+        self.has_left = False
+        self.is_retired = False
         self.is_over = False
 
     def take(self, reply: Reply) -> None:
         if isinstance(reply, Changed) and self._changed is not None:
             self._changed()
+        elif isinstance(reply, OneAtATime):
+            self.one_at_a_time = True
         elif isinstance(reply, Failed):
             self.is_over = True
 
@@ -134,6 +141,12 @@ class LinkSession:
                 Called,
                 told,
             )
+        except trio.Cancelled:
+            self.has_left = True
+            raise
+        except McpFailed as failure:
+            self.has_left |= failure.trouble in MAY_GO_ON
+            raise
         finally:
             self._calls -= 1
             self._close_retired()
@@ -144,11 +157,11 @@ class LinkSession:
 
     def retire(self) -> None:
         """No further call is to come: close it as soon as none is under way."""
-        self._is_retired = True
+        self.is_retired = True
         self._close_retired()
 
     def _close_retired(self) -> None:
-        if self._is_retired and not self._calls:
+        if self.is_retired and not self._calls:
             self.close()
 
     def close(self) -> None:

@@ -27,8 +27,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from math import inf
 
 import msgspec
 import trio
@@ -37,6 +35,7 @@ from chatcluster import telemetry
 from chatcluster.arguments import BadArguments, decoded
 from chatcluster.call_progress import CallProgress
 from chatcluster.call_questions import CallQuestions
+from chatcluster.call_time import CallTime
 from chatcluster.chat import (
     AskAgain,
     AwaitSignIn,
@@ -265,26 +264,24 @@ class ToolStep:
         return "error" if _result_of(result).is_error else "ok"
 
     async def _bounded(self, call: Runnable) -> Taken:
-        tool, over_at = call.tool, trio.current_time() + call.tool.total_seconds
-        with trio.move_on_after(min(tool.idle_seconds, tool.total_seconds)) as guard:
+        time = CallTime(call.tool)
 
-            def progressed(news: Progressed | Printed | Asked) -> None:
-                guard.deadline = min(trio.current_time() + tool.idle_seconds, over_at)
-                if call.call_id not in self._running:
-                    return
-                if isinstance(news, Asked):
-                    guard.deadline = inf
-                    self._questions.asked(call.call_id, news.with_first(partial(go_on, trio.current_time())))
-                else:
-                    self._progress.told(call.call_id, news)
+        def progressed(news: Progressed | Printed | Asked) -> None:
+            time.begin_anew()
+            if call.call_id not in self._running:
+                return
+            if not isinstance(news, Asked):
+                self._progress.told(call.call_id, news)
+                return
+            if news.questions:
+                time.stand_still()
+            else:
+                time.go_on()
+            self._questions.asked(call.call_id, news.with_first(time.go_on))
 
-            def go_on(asked_at: float) -> None:
-                nonlocal over_at
-                over_at += trio.current_time() - asked_at
-                guard.deadline = min(trio.current_time() + tool.idle_seconds, over_at)
-
+        with time.scope:
             return await self._attempt(call, progressed)
-        return Taken(refused(call.call_id, _too_slow(tool, in_all=guard.deadline >= over_at)))
+        return Taken(refused(call.call_id, _too_slow(call.tool, in_all=time.is_over_in_all)))
 
     async def _attempt(self, call: Runnable, progressed: Tell) -> Taken:
         try:

@@ -12,7 +12,8 @@ call. Which call that is the request does not say, but the way that it comes may
   and those calls say so in their results.
 
 A call asks one thing at a time; further questions wait. A question outside of calls is declined, and what a call still
-asks when it ends is cancelled. Questions are bounded in number and bytes; what is beyond is declined.
+asks when it ends is cancelled. Where the server withdraws its question, the replica is told. Questions are bounded in
+number and bytes; what is beyond is declined.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ MESSAGE_CHARS_MAX = 4000
 URL_CHARS_MAX = 2000
 KEY_CHARS_MAX = 200
 UNCLEAR_SECONDS = 5.0
+SAY_SECONDS = 1.0
+"""For a word to the replica."""
 
 OF_CALL: ContextVar[int | None] = ContextVar("of_call", default=None)
 """The call whose request this task is about: the SDK has what comes with an answer handled in the context of whoever
@@ -113,6 +116,10 @@ class LiveQuestions:
         try:
             await self._say(Asking(call_id, number, encoded([question]).encode()))
             await over.wait()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + SAY_SECONDS):
+                await self._say(Asking(call_id, number, encoded(()).encode()))
+            raise
         finally:
             del self._over[number]
             replies = self._answers.pop(number, {})

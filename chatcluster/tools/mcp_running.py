@@ -1,16 +1,10 @@
-"""A call under way at an MCP server: what it tells, and how long it may still take.
-
-It is bounded twice: by ``total_seconds``, and by ``idle_seconds``, which begin anew with whatever it tells. While its
-server waits for the user both stand still; the ledger bounds that (``call_questions.py``).
-"""
+"""A call under way at an MCP server: what it tells, and how long it may still take."""
 
 from __future__ import annotations
 
 from functools import partial
-from math import inf
 
-import trio
-
+from chatcluster.call_time import CallTime
 from chatcluster.chat.questions import Replies
 from chatcluster.ports import Progressed, Tell, Tool
 from chatcluster.ports.toolbox import Asked
@@ -21,30 +15,32 @@ WAITS_TEXT = "waits for another call of this server to end"
 
 
 class RunningCall:
-    """``total`` and ``idle`` are the scopes to run it in."""
-
     def __init__(self, tool: Tool, progressed: Tell) -> None:
-        self.total = trio.CancelScope(relative_deadline=tool.total_seconds)
-        self.idle = trio.CancelScope(relative_deadline=tool.idle_seconds)
-        self._tool = tool
+        self.time = CallTime(tool)
         self._progressed = progressed
 
     def told(self, session: LinkSession, news: Progress | Asking) -> None:
-        if isinstance(news, Asking):
-            left, self.total.deadline, self.idle.deadline = self.total.deadline - trio.current_time(), inf, inf
-            self._progressed(Asked(questions_of(news.questions), partial(self._go_on, session, news, left)))
+        if isinstance(news, Progress):
+            self._tell(Progressed(news.progress, news.total, news.message))
+        elif questions := questions_of(news.questions):
+            self.time.stand_still()
+            self._progressed(Asked(questions, partial(self._answer, session, news)))
         else:
-            self._tell_progress(Progressed(news.progress, news.total, news.message))
+            self.time.go_on()
+            self._progressed(Asked((), _nobody_hears))
 
-    def _go_on(self, session: LinkSession, asking: Asking, left: float, replies: Replies) -> None:
-        self.total.deadline = trio.current_time() + left
-        self.idle.deadline = trio.current_time() + self._tool.idle_seconds
+    def _answer(self, session: LinkSession, asking: Asking, replies: Replies) -> None:
+        self.time.go_on()
         session.answer(asking, replies)
 
     def waits(self) -> None:
         """For another call of its server to end."""
-        self._tell_progress(Progressed(0.0, None, WAITS_TEXT))
+        self._tell(Progressed(0.0, None, WAITS_TEXT))
 
-    def _tell_progress(self, progress: Progressed) -> None:
-        self.idle.deadline = trio.current_time() + self._tool.idle_seconds
+    def _tell(self, progress: Progressed) -> None:
+        self.time.begin_anew()
         self._progressed(progress)
+
+
+def _nobody_hears(_: Replies) -> None:
+    """The server asks no longer."""

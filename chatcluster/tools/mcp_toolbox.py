@@ -174,9 +174,10 @@ class McpTurn:
 
     async def _run_in_time(self, found: _Found, call: ToolCall, progressed: Tell) -> ToolResult:
         tool, running = found.tool, RunningCall(found.tool, progressed)
-        with running.total as total, running.idle:
+        with running.time.scope:
             return await self._run(found, call, running)
-        seconds = f"{tool.total_seconds:g} s" if total.cancelled_caught else f"{tool.idle_seconds:g} s without progress"
+        in_all = running.time.is_over_in_all
+        seconds = f"{tool.total_seconds:g} s" if in_all else f"{tool.idle_seconds:g} s without progress"
         telemetry.event("mcp.call_failed", server=found.server.slug, tool=found.listed.name, trouble=Trouble.TIMEOUT)
         return _error(
             f"{tool.name} took too long ({seconds}) and was told to stop. Whether it took effect is unknown: find that "

@@ -141,7 +141,8 @@ class Progress(msgspec.Struct, tag="progress", frozen=True):
 
 
 class Asking(msgspec.Struct, tag="asking", frozen=True):
-    """The server of a call asks the user something, and holds the call meanwhile. ``questions`` is JSON."""
+    """The server of a call asks the user something, and holds the call meanwhile; or, without questions, no longer.
+    ``questions`` is JSON."""
 
     id: int
     number: int

@@ -200,6 +200,17 @@ async def confirm(what: str, ctx: Context, after: str = "", aside: bool = False)
     return f"{what}: {answer.action} {getattr(getattr(answer, 'data', None), 'name', '')}".strip()
 
 
+@server.tool()
+async def reconsider(ctx: Context) -> str:
+    """Asks something, withdraws that when it is not held any more, and asks something else."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(ctx.elicit, "First?", Question)
+        while control["held"]:
+            await pause(0.01)
+        group.cancel_scope.cancel()
+    return (await ctx.elicit("Second?", Question)).action
+
+
 async def asked_for_a_name() -> Elicit[Question]:
     return Elicit("Your name?", Question)
 

@@ -269,6 +269,36 @@ async def test_a_call_asks_one_thing_at_a_time_until_it_ends(nursery: trio.Nurse
     assert (live.said[-1], live.asked_of) == ("decline", [1, 2]), "a question outside of calls"
 
 
+@pytest.mark.parametrize("slug", ["old", "kept"])
+async def test_a_question_that_its_server_withdraws_makes_room_for_another(
+    world: McpWorld, served: TestServer, slug: str
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    results: list[str] = []
+    was_asked = trio.Event()
+
+    def told(news: Progressed | Printed | Asked) -> None:
+        assert isinstance(news, Asked)
+        asked.append(tuple(question.message for question in news.questions))
+        if asked[-1] == ("Second?",):
+            news.reply({question.key: ACCEPTED for question in news.questions})
+        was_asked.set()
+
+    async def call() -> None:
+        results.append(text_of(await turn.tools.run(ToolCall("c1", f"{slug}__reconsider", {}), told)))
+
+    async with world.turn(slug) as turn:
+        await turn.names()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call)
+                await was_asked.wait()
+                await served.control(held=False)
+        finally:
+            await served.control(held=True)
+    assert (asked, results) == ([("First?",), (), ("Second?",)], ["accept"])
+
+
 # --- pages ------------------------------------------------------------------------------------
 
 

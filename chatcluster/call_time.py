@@ -9,7 +9,9 @@ from math import inf
 
 import trio
 
-from chatcluster.ports import Tool
+from chatcluster.ports import Asked, Printed, Progressed, Tool
+
+News = Progressed | Printed | Asked
 
 
 class CallTime:
@@ -32,13 +34,21 @@ class CallTime:
         if self._asked_at is None:
             self.scope.deadline = min(trio.current_time() + self._idle_seconds, self._over_at)
 
-    def stand_still(self) -> None:
-        """The user is asked something."""
+    def heard(self, news: News) -> News:
+        """The call tells something, to be passed on."""
+        if isinstance(news, Asked) and news.questions:
+            self._stand_still()
+            return news.with_first(self._go_on)
+        if isinstance(news, Asked):
+            self._go_on()
+        self.begin_anew()
+        return news
+
+    def _stand_still(self) -> None:
         if self._asked_at is None:
             self._asked_at, self.scope.deadline = trio.current_time(), inf
 
-    def go_on(self) -> None:
-        """The user has answered, or is asked no longer."""
+    def _go_on(self) -> None:
         if self._asked_at is not None:
             self._over_at += trio.current_time() - self._asked_at
             self._asked_at = None

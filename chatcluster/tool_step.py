@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import msgspec
 import trio
@@ -35,7 +36,6 @@ from chatcluster import telemetry
 from chatcluster.arguments import BadArguments, decoded
 from chatcluster.call_progress import CallProgress
 from chatcluster.call_questions import CallQuestions
-from chatcluster.call_time import CallTime
 from chatcluster.chat import (
     AskAgain,
     AwaitSignIn,
@@ -51,12 +51,10 @@ from chatcluster.held_tools import HeldTools
 from chatcluster.parts import ToolCallPart, ToolResultPart, strings_of
 from chatcluster.ports import (
     Asked,
-    Effect,
     InputRequired,
     Printed,
     Progressed,
     SignInRequired,
-    Tell,
     Tool,
     ToolCall,
     ToolResult,
@@ -232,7 +230,7 @@ class ToolStep:
         began_at, result = trio.current_time(), None
         try:
             with call.scope:
-                result = await self._bounded(call)
+                result = await self._attempt(call)
         except SignInRequired:
             self._not_let_in.append(call.call_id)
         except InputRequired as required:
@@ -263,30 +261,17 @@ class ToolStep:
             return "sign_in" if call.call_id in self._not_let_in else "cancelled"
         return "error" if _result_of(result).is_error else "ok"
 
-    async def _bounded(self, call: Runnable) -> Taken:
-        time = CallTime(call.tool)
-
-        def progressed(news: Progressed | Printed | Asked) -> None:
-            time.begin_anew()
-            if call.call_id not in self._running:
-                return
-            if not isinstance(news, Asked):
-                self._progress.told(call.call_id, news)
-                return
-            if news.questions:
-                time.stand_still()
+    def _told(self, call: Runnable, news: Progressed | Printed | Asked) -> None:
+        if call.call_id in self._running:
+            if isinstance(news, Asked):
+                self._questions.asked(call.call_id, news)
             else:
-                time.go_on()
-            self._questions.asked(call.call_id, news.with_first(time.go_on))
+                self._progress.told(call.call_id, news)
 
-        with time.scope:
-            return await self._attempt(call, progressed)
-        return Taken(refused(call.call_id, _too_slow(call.tool, in_all=time.is_over_in_all)))
-
-    async def _attempt(self, call: Runnable, progressed: Tell) -> Taken:
+    async def _attempt(self, call: Runnable) -> Taken:
         try:
             asked = ToolCall(call.call_id, call.tool.name, decoded(call.arguments), call.answers, call.resume)
-            result = await self._tools.run(asked, progressed, self._told_of(call))
+            result = await self._tools.run(call.tool, asked, partial(self._told, call), self._told_of(call))
         except BadArguments as error:
             return Taken(refused(call.call_id, str(error)))
         except (SignInRequired, InputRequired):
@@ -334,12 +319,6 @@ class ToolStep:
             self._show_attempt()
             self._progress.show_again()
         return True
-
-
-def _too_slow(tool: Tool, *, in_all: bool) -> str:
-    bound = f"{tool.total_seconds:g} s" if in_all else f"{tool.idle_seconds:g} s without a sign of progress"
-    text = f"The tool {tool.name!r} was stopped: it took longer than {bound}."
-    return text if tool.effect is Effect.READ else f"{text} It may have taken effect."
 
 
 async def _taken(call: Runnable, result: ToolResult) -> Taken:

@@ -42,6 +42,7 @@ from chatcluster.ports import (
     Approval,
     Chat,
     Effect,
+    InputRequired,
     McpServer,
     SignInRequired,
     Tell,
@@ -50,7 +51,6 @@ from chatcluster.ports import (
     ToolPolicy,
     ToolResult,
 )
-from chatcluster.ports.toolbox import InputRequired
 from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
 from chatcluster.tools.mcp_directory import McpDirectory
 from chatcluster.tools.mcp_link import LinkSession, McpFailed

@@ -12,12 +12,13 @@ call. Which call that is the request does not say, but the way that it comes may
   and those calls say so in their results.
 
 A call asks one thing at a time; further questions wait. A question outside of calls is declined, and what a call still
-asks when it ends is cancelled. Where the server withdraws its question, the replica is told. Questions are bounded in
-number and bytes; what is beyond is declined.
+asks when it ends is cancelled. Where the server withdraws its question, the replica is told. Questions are bounded: so
+many bytes, so many that wait at a time, so many of a call. What is beyond is declined.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from itertools import count
@@ -33,6 +34,8 @@ from chatcluster.tools.mcp_wire import Asking, OneAtATime
 
 QUESTIONS_MAX = 16
 QUESTIONS_BYTES_MAX = 64 << 10
+QUESTIONS_OF_CALL_MAX = 100
+"""Of a server that holds the request: each is written into the ledger."""
 RESUME_BYTES_MAX = 64 << 10
 MESSAGE_CHARS_MAX = 4000
 URL_CHARS_MAX = 2000
@@ -61,6 +64,8 @@ class LiveQuestions:
         self._unclear: set[int] = set()
         """Calls of which one has asked what nobody was asked."""
         self._changed = trio.Event()
+        self._waiting = 0
+        self._asked: Counter[int] = Counter()
         self._answers: dict[int, Replies] = {}
         self._over: dict[int, trio.Event] = {}
         """When a question is answered, or its call has ended."""
@@ -71,6 +76,7 @@ class LiveQuestions:
     def ended(self, call_id: int, *, may_go_on: bool) -> bool:
         """``may_go_on``: at the server. Whether the call may have asked what nobody was asked."""
         number = self._calls.pop(call_id)
+        del self._asked[call_id]
         self._has_left |= may_go_on
         if number is not None:
             self._over[number].set()
@@ -82,13 +88,23 @@ class LiveQuestions:
     async def ask(self, params: types.ElicitRequestParams) -> types.ElicitResult:
         """What the user says, however long that takes."""
         question = question_of(f"question-{next(self._numbers)}", params)
-        if question is None or not self._calls:
+        if question is None or not self._calls or self._waiting == QUESTIONS_MAX:
             return DECLINED
+        self._waiting += 1
+        try:
+            return await self._ask(question)
+        finally:
+            self._waiting -= 1
+
+    async def _ask(self, question: Question) -> types.ElicitResult:
         call_id = OF_CALL.get()
         if call_id is None:
             call_id = await self._only_call()
         if call_id is None or not await self._is_silent(call_id):
             return CANCELLED
+        self._asked[call_id] += 1
+        if self._asked[call_id] > QUESTIONS_OF_CALL_MAX:
+            return DECLINED
         reply = (await self._ask_for(call_id, question)).get(question.key)
         return CANCELLED if reply is None else elicited(reply)
 

@@ -60,13 +60,20 @@ class PushDelivery:
         return len(notices)
 
     async def _tell(self, notice: PushNotice) -> None:
-        answer = await self._sender.send(notice.subscription, payload_of(notice), topic=notice.chat_id.hex)
+        answer = await self._sent(notice)
         fields = {"attempts": notice.attempts, "reason": answer.reason}
         telemetry.event("push.sent", chat_id=str(notice.chat_id), became=str(answer.sent), **fields)
         try:
             await self._write(notice, answer)
         except StoreUnavailable as error:
             telemetry.event("push.failed", error=str(error))
+
+    async def _sent(self, notice: PushNotice) -> Answer:
+        try:
+            return await self._sender.send(notice.subscription, payload_of(notice), topic=notice.chat_id.hex)
+        except Exception as error:  # noqa: BLE001 - the others of the batch are sent all the same
+            telemetry.event("push.crashed", chat_id=str(notice.chat_id), error=repr(error), exc_info=error)
+            return Answer(Sent.LATER, reason=type(error).__name__)
 
     async def _write(self, notice: PushNotice, answer: Answer) -> None:
         if answer.sent is Sent.GONE:

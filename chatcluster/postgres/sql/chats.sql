@@ -3,7 +3,7 @@
 
 -- fragment: message
 json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision,
-    'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')),
+    'created_at', {moment created_at},
     'finish_reason', finish_reason, 'model', model, 'usage', usage, 'position', position)
 
 -- fragment: turn
@@ -15,7 +15,7 @@ json_build_object('message_id', message_id, 'outcome', outcome, 'duration_ms', d
 (
     select coalesce(array_agg(array[
         json_build_object('id', id, 'model', model, 'steered', steered,
-            'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')))::text,
+            'created_at', {moment created_at})::text,
         content::text
     ] order by position), '{}')
     from queued_messages where chat_id = $1

@@ -64,9 +64,10 @@ ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 4 << 20
 PIECE_BYTES = 64 << 10
-"""As much as comes at a time uncompressed: what is taken out of little is handed on in such pieces."""
-CHUNKS_PER_TURN = 32
-"""Others have their turn after so many, as all of them may have come at once."""
+"""As much as comes at a time uncompressed: what is taken out of little is handed on in such pieces. After so much
+others have their turn, as all of it may have come at once."""
+CHUNK_BYTES_MIN = 2 << 10
+"""What a chunk counts for, however small it is."""
 FORGOTTEN_STATUSES = (404, 410)
 _ENCODINGS = ("identity", "gzip", "deflate")
 
@@ -252,7 +253,7 @@ class _Body:
         # of gzip and of deflate; httpx's own decoding would leave its generators behind where it fails
         self._decompressor = None if _encoding(response) == "identity" else zlib.decompressobj(zlib.MAX_WBITS + 32)
         self._pieces: deque[bytes] = deque()
-        self._given = 0
+        self._given_bytes = 0
         self._has_ended = self._is_closing = False
         self.is_whole = False
         """What matters has come. From then on a lost connection is an end like another."""
@@ -266,12 +267,14 @@ class _Body:
 
     async def next_chunk(self) -> bytes:
         """Some bytes, no more than take a moment; ``b""`` at the end."""
-        self._given += 1
-        if self._given % CHUNKS_PER_TURN == 0 and not self._is_closing:
+        if self._given_bytes >= PIECE_BYTES and not self._is_closing:
+            self._given_bytes = 0
             await trio.lowlevel.checkpoint()
         while not self._pieces and not self._has_ended:
             await self._receive()
-        return self._pieces.popleft() if self._pieces else b""
+        chunk = self._pieces.popleft() if self._pieces else b""
+        self._given_bytes += max(len(chunk), CHUNK_BYTES_MIN)
+        return chunk
 
     async def _receive(self) -> None:
         try:

@@ -72,7 +72,9 @@ async def _audit(connection: Connection, before: int, limit: int) -> tuple[Audit
 
 
 def _entry(row: Row) -> AuditEntry:
-    return AuditEntry(row["id"], row["at"], row["user_id"], row["user_name"], row["action"], row["target"], _details(row))
+    return AuditEntry(
+        row["id"], row["at"], row["user_id"], row["user_name"], row["action"], row["target"], _details(row)
+    )
 
 
 def _details(row: Row) -> dict[str, Any]:

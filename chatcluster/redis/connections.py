@@ -310,7 +310,9 @@ class _Conversation:
         data = await self._transport.receive()
         self._incomplete_bytes += len(data)
         if self._incomplete_bytes > REPLY_BYTES_MAX:
-            raise StreamRefused(f"Redis: a reply has more than {REPLY_BYTES_MAX} bytes: what it is about is none of ours")
+            raise StreamRefused(
+                f"Redis: a reply has more than {REPLY_BYTES_MAX} bytes: what it is about is none of ours"
+            )
         self._reader.feed(data)
         replies: list[Any] = []
         gets = self._reader.gets

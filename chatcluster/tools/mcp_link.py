@@ -5,8 +5,8 @@ call in it, a plain HTTP request.
 
 What happens on failure: what a server does wrong is an ``McpFailed``. If the process dies, everything that was under
 way fails as broken, which costs the calls of this replica and nothing else; the next request starts another process, at
-most one in ``RESTART_SECONDS``. One that answers nothing for ``SILENCE_SECONDS``, whatever it is that it does, is ended,
-as if it had died. A caller that is cancelled says so to the process, which tells the server, and does not
+most one in ``RESTART_SECONDS``. One that answers nothing for ``SILENCE_SECONDS``, whatever it does, is ended, as if it
+had died. A caller that is cancelled says so to the process, which tells the server, and does not
 wait for that.
 """
 
@@ -286,13 +286,13 @@ class McpLink:
     async def _watch(self) -> None:
         """Raises ``OSError`` when it answers no more."""
         await self._there.wait()
-        while True:
+        answered_at = trio.current_time()
+        while trio.current_time() - answered_at < SILENCE_SECONDS:
             await trio.sleep(WATCH_SECONDS)
             with trio.move_on_after(SILENCE_SECONDS):
-                while not await self._is_answering():
-                    await trio.sleep(1)
-                continue
-            raise OSError(f"the MCP process did not answer for {SILENCE_SECONDS:g} s")
+                if await self._is_answering():
+                    answered_at = trio.current_time()
+        raise OSError(f"the MCP process did not answer for {SILENCE_SECONDS:g} s")
 
     async def _is_answering(self) -> bool:
         try:

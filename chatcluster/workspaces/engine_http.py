@@ -1,7 +1,8 @@
 """How a container engine is spoken to: JSON over HTTP, bounded, and its errors translated in one place.
 
-What happens on failure: no answer in time, one that comes drop by drop, or none at all, is ``EngineUnreachable``; an answer of 4xx or 5xx is
-``EngineRefused`` with what the engine said, so are more than ``ANSWER_BYTES_MAX`` of it. Nothing is tried again here.
+What happens on failure: no answer in time, one that comes drop by drop, or none at all, is ``EngineUnreachable``; an
+answer of 4xx or 5xx is ``EngineRefused`` with what the engine said, so are more than ``ANSWER_BYTES_MAX`` of it.
+Nothing is tried again here.
 """
 
 from __future__ import annotations

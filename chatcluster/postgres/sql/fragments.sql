@@ -127,7 +127,7 @@ history_version bigint, attempt bigint, epoch bigint, outcome text, model text, 
 greatest(-9007199254740991, least({it}, 9007199254740991))::bigint
 
 -- fragment: total
-{most coalesce(sum({it}), 0)}
+greatest(-9007199254740991, least(coalesce(sum({it}), 0), 9007199254740991))::bigint
 
 -- fragment: bill
 -- The sum of rows of usage_events, null where there is none.

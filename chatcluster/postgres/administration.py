@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster import telemetry
+from chatcluster.json_bounds import bounded
 from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import Account
 from chatcluster.ports.administration import AuditEntry, ChatFilter, Deed, Takeover, TakeoverFilter, UserRow, UsersChat
@@ -80,7 +81,7 @@ def _entry(row: Row) -> AuditEntry:
 def _details(row: Row) -> dict[str, Any]:
     """None of what cannot be read: the entry itself has its place in the log."""
     try:
-        return msgspec.json.decode(row["details"], type=dict[str, Any])
+        return msgspec.json.decode(bounded(row["details"].encode()), type=dict[str, Any])
     except UNDECODABLE as error:
         telemetry.event("audit.unreadable", entry=row["id"], error=str(error))
         return {}

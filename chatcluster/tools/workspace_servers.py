@@ -23,6 +23,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.content import ImagePart, NoticePart, ResourcePart, ResultContent, TextPart, storable
+from chatcluster.json_bounds import bounded
 from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import Approval, Effect, Tell, Tool, ToolCall, ToolResult
 from chatcluster.ports.workspaces import WorkspaceState
@@ -50,6 +51,8 @@ TOOLS_MAX = 100
 """Of all servers of a workspace: the model reads all of them in every step, and each is made ready."""
 CALL_SECONDS_MAX = 600.0
 SLACK_SECONDS = 60.0
+EXTREMES_MAX = 20
+"""Of the numbers in one schema: there are many schemas."""
 SAID_CHARACTERS_MAX = 16_384
 """By a server of itself. The agent keeps within all of these bounds, if it is ours."""
 NOT_KEPT = "It was done, but its result is not kept any more."
@@ -181,7 +184,7 @@ def _within_bounds(tools: Sequence[McpTool]) -> int:
 def _schema(text: str) -> dict[str, Any]:
     """An object with anything in it, where it is no schema of one."""
     try:
-        return msgspec.json.decode(storable(text), type=dict[str, Any])
+        return msgspec.json.decode(bounded(storable(text).encode(), extremes_max=EXTREMES_MAX), type=dict[str, Any])
     except UNDECODABLE:
         return {"type": "object"}
 

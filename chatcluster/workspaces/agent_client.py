@@ -24,6 +24,7 @@ import h11
 import msgspec
 import trio
 
+from chatcluster.json_bounds import bounded
 from chatcluster.parts import UNDECODABLE
 from chatcluster.ports.workspace import SILENCE_SECONDS
 from chatcluster.workspace_errors import (
@@ -213,20 +214,9 @@ async def _answered(connection: h11.Connection, stream: trio.abc.Stream, silence
                 if len(content) > BODY_BYTES_MAX:
                     raise WorkspaceUnreachable("the workspace's agent answers more than it may")
             case h11.EndOfMessage():
-                _require_few_values(content)
-                return status, bytes(content)
+                return status, bounded(bytes(content), values_max=VALUES_MAX)
             case _:
                 raise WorkspaceUnreachable("the workspace's agent closed the connection before it had answered")
-
-
-def _require_few_values(content: bytearray) -> None:
-    """Raise ``WorkspaceUnreachable`` for what takes long to decode: more values than any answer has."""
-    if content.count(b",") <= VALUES_MAX:
-        return
-    plain = content.replace(b"\\\\", b"").replace(b'\\"', b"")
-    few_texts = plain.count(b'"') <= 2 * VALUES_MAX
-    if not few_texts or sum(piece.count(b",") for piece in plain.split(b'"')[::2]) > VALUES_MAX:
-        raise WorkspaceUnreachable("the workspace's agent answers more values than it may")
 
 
 def _refused(refusal: Refusal) -> Exception:

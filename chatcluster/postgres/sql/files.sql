@@ -31,7 +31,7 @@ rendered as (
     select id, $5::text, $6::bytea from finished where $5::text is not null
     on conflict (file_id) do nothing
 )
-select {file} from finished
+select {file} from finished as files
 
 -- name: discard_file
 delete from files where id = $1 and finished_at is null

@@ -124,7 +124,7 @@ history_version bigint, attempt bigint, epoch bigint, outcome text, model text, 
 
 -- fragment: most
 -- A sum is a number that everybody can read, whatever is in the rows.
-greatest(-9007199254740991, least({it}, 9007199254740991))::bigint
+case when {it} is not null then greatest(-9007199254740991, least({it}, 9007199254740991)) end::bigint
 
 -- fragment: total
 greatest(-9007199254740991, least(coalesce(sum({it}), 0), 9007199254740991))::bigint

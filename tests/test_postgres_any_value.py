@@ -385,27 +385,22 @@ async def odd_rows(neighbours: Neighbours) -> dict[str, list[str]]:
     return found
 
 
-async def failures(
-    neighbours: Neighbours, values: Mapping[str, tuple[str, ...]], number: int | None = None
-) -> list[str]:
-    """What fails for the plain one, and what is an error of ours for the odd one. ``number``: one value of each column,
-    another one for the next; None: all of them."""
+async def failures(neighbours: Neighbours, values: Mapping[str, tuple[str, ...]], number: int) -> list[str]:
+    """What fails for the plain one, and what is an error of ours for the odd one. ``number`` chooses one of the values
+    for each column, and one of the odd one's rows."""
     looks = Looks(neighbours).all()
     tables, rows, failed = await tables_of(looks, neighbours), await odd_rows(neighbours), []
-    for place, column in enumerate(await columns_of(neighbours)):
+    for place, column in enumerate(await columns_of(neighbours), start=number):
         table, name = column["table_name"], column["column_name"]
         if table in SHARED or not rows[table]:
             continue
         odd = (*values[column["udt_name"]], *((None,) if column["is_nullable"] else ()))
-        for value in odd if number is None else (odd[(number + place) % len(odd)],):
-            for at in rows[table]:
-                written = "null" if value is None else "$v$" + value + "$v$"
-                statement = f"update {table} set {name} = {written} where ctid = '{at}'"
-                async with neighbours.changed(statement) as is_done:
-                    if is_done:
-                        for look in sorted(tables.get(table, ())):
-                            for why in await _failures_of(looks[look]):
-                                failed.append(f"{table}.{name} = {str(value)[:40]!r}: {look}: {why}")
+        value, at = odd[place % len(odd)], rows[table][place % len(rows[table])]
+        written = "null" if value is None else f"$v${value}$v$"
+        async with neighbours.changed(f"update {table} set {name} = {written} where ctid = '{at}'") as is_done:
+            for look in sorted(tables.get(table, ())) if is_done else ():
+                for why in await _failures_of(looks[look]):
+                    failed.append(f"{table}.{name} = {str(value)[:40]!r}: {look}: {why}")
     return failed
 
 

@@ -25,7 +25,7 @@ UNREADABLE = ErrorInfo("unreadable", "this chat cannot be read by this version o
 
 SQL = load_queries("ledger.sql")
 
-_STATES = frozenset(map(str, CallState))
+_STATES = tuple(map(str, CallState))
 """Of those that a newer version knows besides, a newer version tells."""
 
 

@@ -15,13 +15,13 @@ order by id desc
 limit $5
 
 -- name: select_creation
-select created_at from chats where id = $1
+select created_at::text as created_at from chats where id = $1
 
 -- name: list_chats
 select {chat}, users.name as user_name
 from chats left join users on users.id = chats.owner_id
 where (chats.created_at, chats.id)
-        < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        < (coalesce($1::text::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     and ($3::text is null or users.name = $3)
     and ($4::text is null or $4 = case
         when chats.status = 'running' and worker_id is null and not archived then 'pending' else chats.status end)

@@ -1,7 +1,7 @@
 -- The queries of files.py, and of what a transition writes about files. See queries.py for the form of this file.
 
 -- fragment: file
-id, owner_id, name, media_type, size_bytes, encode(sha256, 'hex') as sha256, {moment files.created_at} as created_at
+id, owner_id, name, coalesce(media_type, '') as media_type, size_bytes, coalesce(encode(sha256, 'hex'), '') as sha256, {moment files.created_at} as created_at
 
 -- name: lock_room
 -- Uploads of one user begin one after the other, so that together they keep within their room.

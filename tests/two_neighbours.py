@@ -77,7 +77,8 @@ insert into messages (id, chat_id, revision, role, content) overriding system va
     select %n * 10000 + {MESSAGE} + number, id::uuid, 1, 'user', '[{{"type": "text", "text": "hello"}}]'
     from (values (11, @11), (12, @12), (13, @13), (14, @14), (15, @15)) as of_chats (number, id);
 insert into messages (id, chat_id, revision, role, content) overriding system value
-    values (%n * 10000 + {CALLING}, @13, 2, 'assistant', '[{{"type": "tool_call", "id": "a", "name": "t", "arguments": "{{}}"}}]');
+    values (%n * 10000 + {CALLING}, @13, 2, 'assistant',
+        '[{{"type": "tool_call", "id": "a", "name": "t", "arguments": "{{}}"}}]');
 insert into messages (id, chat_id, revision, role, content, deleted_at) overriding system value
     values (%n * 10000 + 3000, @14, 1, 'user', '[]', now() - interval '30 days');
 insert into queued_messages (chat_id, position, content) values (@11, 1, '[{{"type": "text", "text": "more"}}]');
@@ -88,11 +89,13 @@ insert into tool_calls (chat_id, message_id, call_id, name, state, wait_seconds,
     values (@13, %n * 10000 + {CALLING}, 'c', 'agent', 'agents', 60, now() + interval '1 hour', @15);
 insert into tool_results (tool_call_id, data) select id, 'x' from tool_calls where chat_id = @13 and call_id = 'a';
 insert into tool_permissions (user_id, tool, expires_at) values (@1, 't', now() + interval '1 day');
-insert into mcp_servers (id, slug, settings, secrets_at, sealed) values (@3, 'server%n', '{{"url": "http://s/"}}', now(), 'x');
+insert into mcp_servers (id, slug, settings, secrets_at, sealed)
+    values (@3, 'server%n', '{{"url": "http://s/"}}', now(), 'x');
 insert into mcp_logins (state_digest, server_id, user_id, sealed, expires_at)
     values (%d, @3, @1, 'x', now() + interval '1 hour');
 insert into mcp_grants (server_id, user_id, sealed, expires_at) values (@3, @1, 'x', now() + interval '1 hour');
-insert into providers (name, kind, base_url, key_set_at, sealed) values ('provider%n', 'openai', 'http://p/', now(), 'x');
+insert into providers (name, kind, base_url, key_set_at, sealed)
+    values ('provider%n', 'openai', 'http://p/', now(), 'x');
 insert into models (name, provider, provider_model) values ('model%n', 'provider%n', 'm');
 insert into turns (chat_id, revision, message_id, outcome, duration_ms) values (@14, 1, 1, 'finished', 1);
 insert into deleted_chats (chat_id, owner_id) values (@19, @1);
@@ -100,14 +103,16 @@ insert into takeovers (chat_id, owner_id, cause, from_worker, freed_at) values (
 insert into audit_entries (user_id, user_name, action, target) values (@1, 'user%n', 'did', 'it');
 insert into usage_events (chat_id, history_version, attempt, owner_id, epoch, outcome, input_tokens, cost_micros, at)
     values (@14, 1, 1, @1, 1, 'finished', 7, 7, now()), (@14, 1, 2, @1, 1, 'finished', 7, 7, now() - interval '1 hour');
-insert into usage_hours (owner_id, hour, cost_micros, tokens) values (@1, date_trunc('hour', now() - interval '1 hour'), 7, 7);
+insert into usage_hours (owner_id, hour, cost_micros, tokens)
+    values (@1, date_trunc('hour', now() - interval '1 hour'), 7, 7);
 insert into usage_limits (subject, name, period, cost_micros, tokens) values ('user', 'user%n', 'day', 1000, 1000);
 insert into group_members (user_id, group_name) values (@1, 'group%n');
 insert into prompts (owner_id, text) values (@1, 'user %n says');
 insert into chat_prompts (chat_id, text) values (@11, 'the chat says');
 insert into chat_prefixes (chat_id, number, digest, data) values (@11, 1, 'd', 'x');
 insert into minutes (at, turns, failed, interrupted, output_tokens, first_tokens)
-    values (date_trunc('minute', now()) - %n * interval '1 minute', 1, 0, 0, 1, array_fill(1::bigint, array[{len(FIRST_TOKEN_MS) + 1}]));
+    values (date_trunc('minute', now()) - %n * interval '1 minute', 1, 0, 0, 1,
+        array_fill(1::bigint, array[{len(FIRST_TOKEN_MS) + 1}]));
 insert into family_orders (chat_id, root_id, word) values (@15, @13, 'interrupt');
 insert into files (id, owner_id, name, media_type, size_bytes, sha256, finished_at)
     values (@4, @1, 'file', 'text/plain', 1, %d, now());
@@ -130,7 +135,8 @@ insert into workspaces (id, owner_id, chat_id, template_id, template_name, name,
     (@9, @1, @14, @6, 'template%n', 'w', 'building', '{{"base": "host"}}', '{{}}', null, 60, 60, null, null, null);
 insert into workspace_log (workspace_id, source, line) values (@8, 'host', 'began');
 insert into workspace_diffs (chat_id, workspace_id, owner_id, digest, status, diff) values (@12, @8, @1, 'd',
-    '{{"is_repository": true, "branch": null, "base": null, "files": 0, "additions": 0, "deletions": 0, "is_truncated": false}}',
+    '{{"is_repository": true, "branch": null, "base": null, "files": 0, "additions": 0, "deletions": 0,
+        "is_truncated": false}}',
     '{{"is_repository": true}}');
 insert into idempotency_keys (owner_id, key, request_digest) values (@1, 'key', %d);
 """
@@ -162,7 +168,7 @@ class Undone:
 
         return await self.transaction(both)
 
-    def session(self, purpose: str, **_: Any) -> Undone:  # noqa: ARG002
+    def session(self, purpose: str, **_: Any) -> Undone:
         return self
 
     async def run(self, body: Any, *args: Any, **_: Any) -> Any:

@@ -88,14 +88,13 @@ RETAKE_SECONDS = 1.0
 """Well above the time that a watch takes to see whether another lock follows the first."""
 LOCK_TIMEOUT = "500ms"
 """Longest wait for a lock, except by a renewal: that waits for as long as it may."""
-
 SQL = load_queries("registry.sql")
 
 _owned: msgspec.json.Decoder[tuple[OwnedChat, ...]] = msgspec.json.Decoder(tuple[OwnedChat, ...])
 _rows: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 Stalled = tuple[int, str]
-"""A session that waits for its client in mid-statement: its process, and since when by the server's clock."""
+"""A session that waits for its client in mid-statement: its process, and since when by its clock."""
 
 
 class PostgresRegistry:
@@ -269,7 +268,7 @@ async def _disown(connection: Connection, worker_id: UUID, cause: str, name: str
 def _readable_chat(row: Row) -> Chat | None:
     try:
         return chat_of(row)
-    except (ValueError, Unreadable, *UNDECODABLE) as error:
+    except Unreadable as error:
         telemetry.event("registry.row_unreadable", chat_id=str(row["id"]), error=str(error))
         return None
 

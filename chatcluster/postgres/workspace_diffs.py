@@ -54,7 +54,8 @@ async def _find(connection: Connection, chat_id: UUID) -> FoundDiff | None:
     try:
         diff = _diff.decode(row["diff"])
     except UNDECODABLE as error:
-        return _unreadable(chat_id, error)
+        _tell_unreadable(chat_id, error)
+        return None
     return FoundDiff(status=status_of(diff, row["version"], row["updated_at"]), diff=diff)
 
 
@@ -87,8 +88,9 @@ def _status_of(chat_id: UUID, row: Row) -> DiffStatus | None:
         told = msgspec.json.decode(row["status"], type=dict[str, object])
         return msgspec.convert(told | {name: row[name] for name in ("version", "updated_at")}, DiffStatus)
     except UNDECODABLE as error:
-        return _unreadable(chat_id, error)
+        _tell_unreadable(chat_id, error)
+        return None
 
 
-def _unreadable(chat_id: UUID, error: Exception) -> None:
+def _tell_unreadable(chat_id: UUID, error: Exception) -> None:
     telemetry.event("workspace.row_unreadable", chat_id=str(chat_id), error=str(error))

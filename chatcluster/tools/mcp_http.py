@@ -3,9 +3,8 @@
 * **Where to:** the address that is connected to is judged after the name was looked up (``mcp_addresses.py``). Where
   the environment names a proxy for a URL, it is the proxy that connects, and has to judge.
 * **How much:** a response body that is no event stream has ``BODY_BYTES_MAX`` bytes, an event as many, and neither has
-  more than ``VALUES_MAX`` JSON values: each costs many times its length once it is decoded. What all have sent that is
-  not whole yet is ``HELD_BYTES_MAX`` at most, and a quarter of that from one server. What comes compressed is taken out
-  in pieces of ``PIECE_BYTES``, and counts by what is in it.
+  more than ``VALUES_MAX`` JSON values, which cost many times their length. What all have sent that is not whole yet is
+  ``HELD_BYTES_MAX`` at most, a quarter of that from one server. What comes compressed counts by what is in it.
 * **What was refused:** the SDK does not tell, so it is noted here: for the session, what any of its requests met
   (``Refusals``), and for each call what its own met (``Sent``). A call that shares its session with others, with pings
   and with questions must not be taken for one that was not run because something else was refused. Its requests are

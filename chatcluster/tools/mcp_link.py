@@ -5,7 +5,8 @@ call in it, a plain HTTP request.
 
 What happens on failure: what a server does wrong is an ``McpFailed``. If the process dies, everything that was under
 way fails as broken, which costs the calls of this replica and nothing else; the next request starts another process, at
-most one in ``RESTART_SECONDS``. A caller that is cancelled says so to the process, which tells the server, and does not
+most one in ``RESTART_SECONDS``. One that answers nothing for ``SILENCE_SECONDS``, whatever it does, is ended, as if it
+had died. A caller that is cancelled says so to the process, which tells the server, and does not
 wait for that.
 """
 
@@ -61,6 +62,13 @@ OUTBOX_BYTES_MAX = 32 << 20
 RESTART_SECONDS = 1.0
 START_SECONDS = 30.0
 """It imports a lot, and the machine may be busy."""
+WATCH_SECONDS = 10.0
+"""Between two questions whether it still answers."""
+SILENCE_SECONDS = 30.0
+"""What a server sends may keep it for seconds, on a busy machine for more."""
+FETCH_SECONDS_MAX = 20.0
+"""The process has a bound of its own, and says more when that is reached."""
+NO_SESSION = 0
 END_SECONDS = 5.0
 """The process ends by itself when its socket does."""
 
@@ -189,6 +197,7 @@ class McpLink:
             try:
                 async with started() as (stream, self.process_id), trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, stream)
+                    nursery.start_soon(self._watch)
                     await self._read(stream)
                     nursery.cancel_scope.cancel()
             except* (OSError, msgspec.MsgspecError, trio.BrokenResourceError) as group:
@@ -229,7 +238,9 @@ class McpLink:
 
     async def fetch(self, method: str, url: str, headers: dict[str, str], body: bytes = b"") -> Fetched:
         """A plain HTTP request, guarded and bounded like all others. Raises ``McpFailed``."""
-        return await self.ask(lambda number: Fetch(number, method, url, headers, body), Fetched)
+        with trio.move_on_after(FETCH_SECONDS_MAX):
+            return await self.ask(lambda number: Fetch(number, method, url, headers, body), Fetched)
+        raise McpFailed(Trouble.TIMEOUT, f"no answer within {FETCH_SECONDS_MAX:g} s")
 
     async def ask(
         self, request: Callable[[int], Request], kind: type[R], told: Callable[[Progress | Asking], None] | None = None
@@ -284,6 +295,24 @@ class McpLink:
         while data := await stream.receive_some(CHUNK_BYTES):
             for reply in frames.feed(data):
                 self._take(reply)
+
+    async def _watch(self) -> None:
+        """Raises ``OSError`` when it answers no more."""
+        await self._there.wait()
+        answered_at = trio.current_time()
+        while trio.current_time() - answered_at < SILENCE_SECONDS:
+            await trio.sleep(WATCH_SECONDS)
+            with trio.move_on_after(SILENCE_SECONDS):
+                if await self._is_answering():
+                    answered_at = trio.current_time()
+        raise OSError(f"the MCP process did not answer for {SILENCE_SECONDS:g} s")
+
+    async def _is_answering(self) -> bool:
+        try:
+            await self.ask(lambda number: ListTools(number, NO_SESSION), Listed)
+        except McpFailed as failure:
+            return failure.trouble is Trouble.SESSION_LOST
+        return True
 
     def _take(self, reply: Reply) -> None:
         if reply.id == HELLO_ID:

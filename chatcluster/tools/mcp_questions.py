@@ -30,6 +30,7 @@ import trio
 
 from chatcluster.chat.questions import Question, Replies, Reply, encoded
 from chatcluster.content import storable
+from chatcluster.json_bounds import bounded
 from chatcluster.tools.mcp_wire import Asking, OneAtATime
 
 QUESTIONS_MAX = 16
@@ -171,7 +172,8 @@ def _storable_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
         text = msgspec.json.encode(dict(schema)).decode()
         if len(text) > QUESTIONS_BYTES_MAX:
             return None
-        decoded: dict[str, Any] = msgspec.json.decode(text.replace("\\u0000", "\\ufffd"), type=dict[str, Any])
+        storable_text = text.replace("\\u0000", "\\ufffd").encode()
+        decoded: dict[str, Any] = msgspec.json.decode(bounded(storable_text), type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, ValueError, TypeError):
         return None
     return decoded

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.errors import CallerError, StoreUnavailable
+from chatcluster.errors import CallerError, StoreUnavailable, Unreadable
 from chatcluster.ports import Chat
 from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import WorkspaceRow, Workspaces, WorkspaceState
@@ -190,7 +190,7 @@ class _reading_rows:
             return
         if isinstance(error, StoreUnavailable):
             raise Refused(NO_LOOKUP) from None
-        if isinstance(error, CallerError):
+        if isinstance(error, (CallerError, Unreadable)):
             raise Refused(str(error)) from None
 
 

@@ -24,6 +24,7 @@ from uuid import UUID
 import msgspec
 import trio
 
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports.workspace import WorkspaceSpec
 from chatcluster.workspace_errors import EngineRefused, SandboxFailed, SandboxMissing
 from chatcluster.workspaces.agent_client import dial_unix
@@ -213,7 +214,7 @@ class DockerEngine:
         except EngineRefused as refused:
             raise SandboxFailed(f"the image {image} is not there, and cannot be pulled: {refused}") from None
         for line in told.splitlines():
-            with suppress(msgspec.DecodeError, AttributeError):
+            with suppress(AttributeError, *UNDECODABLE):
                 if error := msgspec.json.decode(line).get("error"):
                     raise SandboxFailed(f"the image {image} cannot be pulled: {str(error)[:SAID_CHARACTERS_MAX]}")
 

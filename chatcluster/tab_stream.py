@@ -33,7 +33,8 @@ from chatcluster.family_stream import FamilyCursor, FamilyStreams, FamilySubscri
 from chatcluster.parts import BEGINNING, Cursor, parse_cursor
 from chatcluster.ports import Store
 from chatcluster.shown import Listed, Notice, Snapshot
-from chatcluster.subscribe import Feeds, Subscriber
+from chatcluster.subscribe import Feeds
+from chatcluster.subscriber import Subscriber
 from chatcluster.views import chat_answer
 from chatcluster.watch import UNSEEN_SECONDS_MAX, Watches, deleted_notice, list_notice
 

@@ -33,7 +33,7 @@ from chatcluster.parts import encode
 from chatcluster.ports import VERSION_MAX, Changes, Chat, PubSub, Store, Subscription, owner_channel
 from chatcluster.ports.workspace_diffs import DiffStatus, DiffStatuses
 from chatcluster.shown import Listed, Notice
-from chatcluster.subscribe import Subscriber
+from chatcluster.subscriber import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
 
 NEWEST_CHATS = 100

@@ -14,7 +14,7 @@ from web_world import World, read_until, serving, watching
 
 from chatcluster.parts import Cursor, Position
 from chatcluster.shown import Notice
-from chatcluster.subscribe import BURST_BUFFERS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
+from chatcluster.subscriber import BURST_BUFFERS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
 from chatcluster.web.http.outlet import OUTLET, Outlet
 from chatcluster.web.http.pump import TURN_STREAMS, Pump
 

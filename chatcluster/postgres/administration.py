@@ -17,9 +17,8 @@ from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import Account
 from chatcluster.ports.administration import AuditEntry, ChatFilter, Deed, Takeover, TakeoverFilter, UserRow, UsersChat
 from chatcluster.postgres import Connection, Database, Row
-from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import json_of, shown_chat_of
+from chatcluster.postgres.rows import existing, json_of, shown_chat_of
 from chatcluster.texts import in_any_case
 
 SQL = load_queries("administration.sql")

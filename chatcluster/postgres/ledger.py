@@ -16,10 +16,9 @@ from chatcluster.errors import Fenced, Moved, StoreFailed, Unreadable
 from chatcluster.ports import PERMISSIONS_MAX, Action, Permission, ResultSlice, SignInWait
 from chatcluster.ports.ledger import Waits
 from chatcluster.postgres import Connection, Database, Lane
-from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.families import PostgresFamilies
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import actions_of, json_of, open_calls_of
+from chatcluster.postgres.rows import actions_of, existing, json_of, open_calls_of
 
 UNREADABLE = ErrorInfo("unreadable", "this chat cannot be read by this version of chatcluster; start a new one")
 

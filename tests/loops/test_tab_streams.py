@@ -16,7 +16,7 @@ from chatcluster import tab_stream
 from chatcluster.errors import ChatNotFound, InvalidCursor, TooMany
 from chatcluster.parts import BEGINNING
 from chatcluster.ports import NewChat
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 from chatcluster.tab_stream import TabSubscriber, parse_tab_cursor
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
 

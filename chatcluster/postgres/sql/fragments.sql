@@ -161,3 +161,8 @@ workspaces.generation, workspaces.host_id, workspaces.detail, workspaces.startup
 {moment workspaces.expires_at} as expires_at, {moment workspaces.last_used_at} as last_used_at,
 {moment workspaces.created_at} as created_at, {moment workspaces.started_at} as started_at,
 {moment workspaces.updated_at} as updated_at
+
+-- fragment: bytes
+-- What a message counts for: its content, whatever else it has that is not bounded, and a little for being there.
+(256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)
+    + coalesce(octet_length(position), 0) + coalesce(octet_length(finish_reason), 0))::bigint

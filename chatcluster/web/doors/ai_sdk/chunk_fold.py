@@ -26,7 +26,7 @@ from chatcluster.parts import (
 from chatcluster.ports import Action
 from chatcluster.turn_log import Told
 from chatcluster.usage import Usage
-from chatcluster.web.doors.approvals import Approval
+from chatcluster.web.doors.approvals import Approval, SignIn
 from chatcluster.web.doors.chunks import pieces
 from chatcluster.web.doors.steps import (
     Answered,
@@ -93,7 +93,8 @@ class ChunkFold:
                 approval = Approval(action.call_id, action.digest)
                 yield {"type": "tool-approval-request", "approvalId": approval.id, "toolCallId": action.call_id}
             case Asked(action) if action.kind == "sign_in":
-                yield {"type": "data-sign-in", "id": action.call_id, "data": {"toolName": action.name}}
+                told = SignIn.of(action.name).told(action.name)
+                yield {"type": "data-sign-in", "id": action.call_id, "data": told}
             case Asked(action) if action.kind == "question":
                 yield {"type": "data-question", "id": action.call_id, "data": question(action)}
             case Aside(part):

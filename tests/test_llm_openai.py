@@ -352,6 +352,23 @@ def test_text_is_passed_on_chunk_by_chunk_before_the_end() -> None:
     assert decoder.end() == []
 
 
+def test_the_tokens_of_an_answer_are_counted_as_exactly_as_the_server_tells() -> None:
+    """By its own count, where it comes with the pieces; else one for each piece, or more where several came at once."""
+    route = msgspec.structs.replace(ROUTE, goes_on_from_words=True)
+
+    def told(*chunks: dict[str, Any]) -> list[int | None]:
+        decoder = ChunkDecoder(route, begun="Once ", begun_tokens=10)
+        events = [event for chunk in chunks for event in decoder.feed(json.dumps(chunk).encode())]
+        return [event.sequence for event in events if isinstance(event, Delta)]
+
+    def chunk(text: str, **more: Any) -> dict[str, Any]:
+        return {"choices": [{"delta": {"content": text}}], **more}
+
+    assert told(chunk("upon "), chunk(""), chunk("a time")) == [11, 12]
+    assert told(chunk("upon a time there was a king"), chunk(" who")) == [13, 14]
+    assert told(chunk("upon", usage={"completion_tokens": 0}), chunk("a", usage={"completion_tokens": 7})) == [11, 17]
+
+
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
     decoder = ChunkDecoder(ROUTE)
     body = b'{"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"}}],"usage":null}'

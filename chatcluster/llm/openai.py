@@ -11,6 +11,9 @@
 * A complete answer ends with ``Finished``. One with nothing to show raises instead: no call, and no character that
   can be seen. Reasoning alone is no answer.
 
+An answer that can be continued from its words tells with each piece how many tokens it has by then: what the server
+says of that, if it does so on the way, and else one for each piece, or more where that is long for one token.
+
 The finish reason is only a hint: servers say ``stop`` although they sent calls, so the calls decide. Usage
 may come anywhere, or never; the last one counts. Unknown fields and odd types are read over.
 
@@ -21,7 +24,7 @@ ID, or with a new one for each piece; with arguments as an object, or ``null``. 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +41,7 @@ from chatcluster.llm.answers import (
     unreadable,
 )
 from chatcluster.llm.chunks import (
+    USAGE_TOKENS_MAX,
     Choice,
     Chunk,
     Said,
@@ -68,6 +72,8 @@ from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
 DONE = b"[DONE]"
 CALLS_CHARACTERS_MAX = 1 << 20
+TOKEN_CHARACTERS_MAX = 8
+"""A piece with as many for several times is several tokens, which some servers send together."""
 CALL_CHARACTERS = 1000
 """What a call counts for, its texts aside."""
 
@@ -218,11 +224,36 @@ class _Echo:
         return not self._words
 
 
-class ChunkDecoder:
-    """One answer, or the rest of one that was ``begun``; see the module's docstring. Every method may raise
-    ``ProviderError``."""
+class _Tokens:
+    """How many tokens an answer has by now, with those that it was ``begun`` with."""
 
-    def __init__(self, route: Route, *, begun: str = "", new_call_id: Callable[[], str] = new_call_id) -> None:
+    def __init__(self, begun: int) -> None:
+        self._begun = begun
+        self._told = 0
+
+    def told(self, parts: Sequence[Part], usage: Usage | None) -> Iterator[Delta]:
+        """The parts of one chunk as what is told of them: the last one with the number behind it."""
+        *rest, last = parts
+        for part in rest:
+            yield Delta(part)
+        self._told += max(1, sum(len(part.text) for part in parts if isinstance(part, TextPart)) // TOKEN_CHARACTERS_MAX)
+        if usage is not None:
+            self._told = max(self._told, min(usage.output_tokens or 0, USAGE_TOKENS_MAX))
+        yield Delta(last, self._begun + self._told)
+
+
+class ChunkDecoder:
+    """One answer, or the rest of one that was ``begun``, with so many tokens; see the module's docstring. Every method
+    may raise ``ProviderError``."""
+
+    def __init__(
+        self,
+        route: Route,
+        *,
+        begun: str = "",
+        begun_tokens: int = 0,
+        new_call_id: Callable[[], str] = new_call_id,
+    ) -> None:
         self._provider = route.server
         self._asked_model = route.model
         self._calls = _StreamedCalls(route, new_call_id)
@@ -231,6 +262,7 @@ class ChunkDecoder:
         self.usage: Usage | None = None
         """As far as the server has said, also of an answer that fails."""
         self._model: str | None = None
+        self._tokens = _Tokens(begun_tokens) if route.goes_on_from_words else None
         self._echo = _Echo(begun if route.options.prefix is PrefixDialect.PREFIX_ECHOED else "")
         self._has_said_something = False
         self._is_visible = is_visible((TextPart(begun),))
@@ -278,12 +310,10 @@ class ChunkDecoder:
         if chunk.usage:
             self.usage = read_usage(chunk.usage) or self.usage
         kept_characters = self._calls.kept_characters
-        events: list[ModelEvent] = []
-        for choice in (chunk.choices or ())[:1]:
-            events.extend(map(Delta, self._take_choice(choice)))
-        if events:
+        parts = [part for choice in (chunk.choices or ())[:1] for part in self._take_choice(choice)]
+        if parts:
             self._has_said_something = True
-            return events
+            return [*(map(Delta, parts) if self._tokens is None else self._tokens.told(parts, self.usage))]
         return [PROGRESS if self._calls.kept_characters > kept_characters else KEEP_ALIVE]
 
     def _take_choice(self, choice: Choice) -> list[Part]:
@@ -348,5 +378,5 @@ WIRE = Wire(
     _target,
     lambda route: key_headers(route.base_url, route.api_key),
     request_body,
-    lambda request, route: ChunkDecoder(route, begun=request.begun),
+    lambda request, route: ChunkDecoder(route, begun=request.begun, begun_tokens=request.begun_tokens),
 )

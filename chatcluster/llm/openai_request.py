@@ -10,7 +10,7 @@ copied but into its slice. What is sent of a history is decided by ``conversatio
   as it is the same server and model. So does the reasoning of an answer that called tools, in the field that it came
   in: some servers refuse to go on without. All other reasoning stays here.
 * An answer that was begun (``ModelRequest.begun``) is the last message, marked in the server's dialect as one to go on
-  with.
+  with; of its limit is left what its words do not take.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from chatcluster.llm.conversation import (
     result_texts,
 )
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import Route, is_for, listed_tools, with_extra
+from chatcluster.llm.wire import LIMIT_FIELDS, Route, is_for, listed_tools, output_tokens_left, with_extra
 from chatcluster.models import PrefixDialect
 from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, ReasoningPart, Role, TextPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
@@ -69,7 +69,7 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     """The body of a streaming request for the next assistant message."""
     return slices(
         chain(
-            (encode(_parameters(route) | _to_go_on(request, route))[:-1],),
+            (encode(_parameters(request, route) | _to_go_on(request, route))[:-1],),
             listed_tools(request, _wire_tool),
             (b',"messages":[',),
             _wire_messages(request.messages, route),
@@ -79,7 +79,7 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     )
 
 
-def _parameters(route: Route) -> dict[str, Any]:
+def _parameters(request: ModelRequest, route: Route) -> dict[str, Any]:
     options = route.options
     parameters: dict[str, Any] = {"model": route.model, "stream": True}
     if route.include_usage:
@@ -92,7 +92,10 @@ def _parameters(route: Route) -> dict[str, Any]:
         parameters["temperature"] = options.temperature
     if options.reasoning_effort is not None:
         parameters["reasoning_effort"] = options.reasoning_effort
-    return with_extra(parameters, options, {"messages", "tools", "tool_choice"})
+    parameters = with_extra(parameters, options, {"messages", "tools", "tool_choice"})
+    if request.begun:
+        parameters |= {name: output_tokens_left(request, route) for name in LIMIT_FIELDS if name in parameters}
+    return parameters
 
 
 def _to_go_on(request: ModelRequest, route: Route) -> dict[str, Any]:

@@ -92,6 +92,9 @@ class ModelRequest(msgspec.Struct, frozen=True):
     begun: str = ""
     """The answer has these words already: the model goes on from there, and says the rest alone. ``ProviderError`` of
     kind ``answer_forgotten`` if this model cannot."""
+    begun_tokens: int = 0
+    """How many tokens those words are, as far as that is known: what the answer may have besides is less by them. One
+    that has reached its limit has ended there, and nothing is asked."""
     failures: int = 0
     """How often the model failed at this step before: another one may take its place."""
     meter: Meter | None = None
@@ -103,7 +106,8 @@ class Delta(msgspec.Struct, frozen=True):
 
     part: Part
     sequence: int | None = None
-    """Of an answer that can be attached to: the place behind this piece."""
+    """Of an answer that another owner can go on with: the place behind this piece. Of one that is attached to, its
+    provider's own number; of one that is continued from its words, how many tokens it has by then."""
 
 
 class KeepAlive(msgspec.Struct, frozen=True):

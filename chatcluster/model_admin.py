@@ -62,7 +62,9 @@ class ModelAdministration:
         """Raises as above, and ``ProviderNotFound``."""
 
         def apply(provider: Provider) -> Provider:
-            provider = checked_provider(changed(provider, change))
+            provider = changed(provider, change)
+            if change.base_url is not UNSET:  # what was allowed once can still be turned off
+                provider = checked_provider(provider)
             return provider if change.key is UNSET else self._with_key(provider, change.key)
 
         written = await self._models.change_provider(name, apply, _deed(by, "provider.change", name, _given(change)))

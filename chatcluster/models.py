@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -150,6 +150,14 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """So many failed attempts at one step make way for the next of ``fallbacks``."""
     continuation: Continuation = Continuation.NONE
 
+    @property
+    def answer_tokens_max(self) -> int:
+        """What is asked for at most: an answer that may fill the context leaves half of it to the prompt, or servers
+        refuse the request."""
+        if self.context_tokens is None:
+            return self.output_tokens_max
+        return min(self.output_tokens_max, self.context_tokens - self.context_tokens // 2)
+
 
 class NewProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an administrator gives. ``key`` is the secret itself, None for a server that takes none."""
@@ -255,6 +263,9 @@ EMPTY = Catalogue({}, {})
 
 # --- what administrators give -----------------------------------------------------------------
 
+_NOT_IN_HOSTS = frozenset(' \\"<>^`{|}')
+SECRET_NAME = re.compile("key|token|secret|password|sig", re.IGNORECASE)
+"""A parameter in an address that is called so may be a key."""
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -266,16 +277,19 @@ def checked_provider(provider: Provider) -> Provider:
 
 
 def checked_url(url: str) -> str:
+    """Raises ``InvalidRequest``, which does not repeat it: it may have a secret."""
     url = checked_line("base_url", url, chars_max=URL_CHARS_MAX)
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_address = False
-    if not is_address:
+    if not is_address or set(parts.netloc) & _NOT_IN_HOSTS:
         raise InvalidRequest("base_url must be an address like https://host/v1")
-    if parts.fragment or parts.username or parts.password:
+    if "#" in url or "@" in parts.netloc:
         raise InvalidRequest("base_url must have no user, password or fragment; the key is given apart")
+    if any(SECRET_NAME.search(name) for name in parse_qs(parts.query, keep_blank_values=True)):
+        raise InvalidRequest("base_url must have no key in its query; the key is given apart")
     return url
 
 
@@ -294,12 +308,16 @@ def place_of_key(provider_name: str) -> str:
 
 def checked_entry(model: ModelEntry) -> ModelEntry:
     """Raises ``InvalidRequest`` for what cannot work. Whether the provider exists is for the store to say."""
-    if len(model.fallbacks) > FALLBACKS_MAX or len(set(model.fallbacks)) < len(model.fallbacks):
+    if len(model.fallbacks) > FALLBACKS_MAX:
         raise InvalidRequest(f"fallbacks: at most {FALLBACKS_MAX} models, each once")
-    if model.name in model.fallbacks:
+    name = _checked_name(model.name)
+    fallbacks = tuple(checked_line("fallbacks", fallback, chars_max=NAME_CHARS_MAX) for fallback in model.fallbacks)
+    if len(set(fallbacks)) < len(fallbacks):
+        raise InvalidRequest(f"fallbacks: at most {FALLBACKS_MAX} models, each once")
+    if name in fallbacks:
         raise InvalidRequest("a model cannot be its own fall-back")
-    for fallback in model.fallbacks:
-        checked_line("fallbacks", fallback, chars_max=NAME_CHARS_MAX)
+    if model.options.extra_body.get("n", 1) != 1:
+        raise InvalidRequest("options: n must be 1, for a chat has one answer to a message")
     if model.options.reasoning_effort is not None:
         checked_line("options: reasoning_effort", model.options.reasoning_effort, chars_max=NAME_CHARS_MAX)
     if Input.TEXT not in model.options.input:
@@ -308,7 +326,8 @@ def checked_entry(model: ModelEntry) -> ModelEntry:
         raise InvalidRequest(f"options have more than {OPTIONS_BYTES_MAX} bytes")
     return msgspec.structs.replace(
         model,
-        name=_checked_name(model.name),
+        name=name,
+        fallbacks=fallbacks,
         provider_model=checked_line("provider_model", model.provider_model, chars_max=NAME_CHARS_MAX),
     )
 

@@ -120,20 +120,30 @@ class _StreamedCalls:
         name = function["name"] if isinstance(function.get("name"), str) else ""
         call_id = piece["id"] if isinstance(piece.get("id"), str) else ""
         arguments = _as_text(function.get("arguments"))
-        call = self._open.get(index)
+        call = self._call_at(index, call_id, is_named=bool(name))
         if call is None or _starts_another(call, call_id, name, arguments):
             call = self._begin(index, call_id)
         self._grow(call, name, arguments, parts)
         if extra := piece.get(EXTRA_CONTENT):
             self._tell(call, self._opaque(call, extra), parts)
 
-    def end(self) -> list[Part]:
-        """What is left to say when the answer is complete: nothing stands for no arguments."""
+    def end(self, reason: str) -> list[Part]:
+        """What is left to say when the answer is complete: nothing stands for no arguments. But of the last call of an
+        answer that was cut at its limit they are not known."""
         if not all(call.name for call in self._calls):
             raise self._provider.error(
                 f"{self._provider.name} asked for a tool call without a name", "generic", retryable=True
             )
-        return [ToolArgumentsPart(call.id, "{}") for call in self._calls if not "".join(call.pieces).strip()]
+        whole = self._calls[:-1] if reason == "length" else self._calls
+        return [ToolArgumentsPart(call.id, "{}") for call in whole if not "".join(call.pieces).strip()]
+
+    def _call_at(self, index: int, call_id: str, *, is_named: bool) -> _Call | None:
+        """The call that a piece is of, as it seems: mostly the last one at its index. Where calls are written side by
+        side without an index, or all at 0, the ID tells of which one there is more."""
+        call = self._open.get(index)
+        if is_named or not call_id or (call is not None and call.provider_id in ("", call_id)):
+            return call
+        return next((known for known in self._calls if known.provider_id == call_id), call)
 
     def _begin(self, index: int, call_id: str) -> _Call:
         self._take_space(CALL_CHARACTERS + len(call_id))
@@ -182,14 +192,14 @@ def _as_text(arguments: Any) -> str:
 def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
     """Whether a piece at the index of ``call`` begins a further call: some servers number all calls 0.
 
-    A new ID alone does not tell, because others send a new ID with every piece; without an ID, a name that
-    comes again after whole arguments does.
+    A new ID alone does not tell, because others send a new ID with every piece; without an ID, another name does, or
+    the same one that comes again after whole arguments.
     """
     if not name or not call.name:
         return False
     if call_id:
         return call_id != call.provider_id
-    return arguments[:1] in ("", "{", " ") and call.is_whole
+    return name != call.name or (arguments[:1] in ("", "{", " ") and call.is_whole)
 
 
 class _Echo:
@@ -236,7 +246,8 @@ class _Tokens:
         *rest, last = parts
         for part in rest:
             yield Delta(part)
-        self._told += max(1, sum(len(part.text) for part in parts if isinstance(part, TextPart)) // TOKEN_CHARACTERS_MAX)
+        characters = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+        self._told += max(1, characters // TOKEN_CHARACTERS_MAX)
         if usage is not None:
             self._told = max(self._told, min(usage.output_tokens or 0, USAGE_TOKENS_MAX))
         yield Delta(last, self._begun + self._told)
@@ -336,9 +347,11 @@ class ChunkDecoder:
         return parts
 
     def _take_words(self, said: Said, parts: list[Part]) -> None:
-        if reasoning := said.reasoning_content or said.reasoning:
-            append_text(reasoning, parts, ReasoningPart)
-            self._reasoning_field = REASONING_FIELDS[0] if said.reasoning_content else REASONING_FIELDS[1]
+        for name in REASONING_FIELDS:
+            if reasoning := getattr(said, name):  # some servers say it in two fields at once
+                append_text(reasoning, parts, ReasoningPart)
+                self._reasoning_field = name
+                break
         if said.content:
             append_text(said.content, parts, TextPart)
         if said.refusal:
@@ -356,7 +369,7 @@ class ChunkDecoder:
     def _complete(self, reason: str) -> list[ModelEvent]:
         if not self._calls and not self._is_visible:
             raise empty_answer(self._provider, reason, has_said_something=self._has_said_something)
-        last = self._calls.end()
+        last = self._calls.end(reason)
         if held := self._echo.held():
             last.insert(0, TextPart(held))
         if self._calls and self._reasoning_field:

@@ -42,7 +42,8 @@ EXTRA_CONTENT = "extra_content"
 """The kind of the opaque parts of this wire, and the field that they come from."""
 REASONING = "reasoning"
 """The kind that says in which field an answer with calls had its reasoning."""
-REASONING_FIELDS = ("reasoning_content", "reasoning")
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+"""In which servers have it."""
 BLANK_LINE = rb"\n\n"
 """As it stands in JSON."""
 OPENAI_HOSTS = (".openai.com", ".openai.azure.com")

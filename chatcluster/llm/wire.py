@@ -21,7 +21,6 @@ from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
 from chatcluster.ports import ModelEvent, ModelRequest, ToolSpec
 from chatcluster.usage import Prices, Usage
 
-
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """Where a request says how many tokens the answer may have, on the wires whose answers are continued from words."""
 
@@ -70,7 +69,7 @@ def require_able(request: ModelRequest, route: Route) -> None:
 
 
 def output_tokens_left(request: ModelRequest, route: Route) -> int | None:
-    """How many tokens the answer may still have: of one that was begun, what the words of it leave. None: any number."""
+    """How many tokens the answer may still have: of one that was begun, what its words leave. None: any number."""
     extra = [limit for name in LIMIT_FIELDS if type(limit := route.options.extra_body.get(name)) is int]
     output_tokens_max = min(extra, default=route.output_tokens_max)
     return None if output_tokens_max is None else max(0, output_tokens_max - request.begun_tokens)

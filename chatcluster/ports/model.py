@@ -36,7 +36,7 @@ class Window(msgspec.Struct, frozen=True):
     @property
     def limit_tokens(self) -> int:
         """Of a prompt. A model that could fill its context with one answer leaves half of it."""
-        return max(self.context_tokens - self.output_tokens, self.context_tokens // 2)
+        return max(self.context_tokens - self.output_tokens, self.context_tokens // 2)  # ModelEntry.answer_tokens_max
 
     @property
     def threshold_tokens(self) -> int:

@@ -93,6 +93,15 @@ class PrefixDialect(StrEnum):
     """By a mark of that name, as Moonshot has it."""
 
 
+class ThinkTags(StrEnum):
+    """How a model has what it thinks in the text of its answer, where its server does not tell the two apart."""
+
+    BOTH = "both"
+    """Between ``<think>`` and ``</think>``, first of all."""
+    CLOSING = "closing"
+    """Before ``</think>``: the first tag is in the prompt."""
+
+
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What goes into each request besides the conversation. What is left away is not sent."""
 
@@ -103,6 +112,8 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """What else is in a conversation is replaced by a note."""
     prefix: PrefixDialect = PrefixDialect.CONTINUE_FINAL_MESSAGE
     """Where the model's continuation is ``prefix``."""
+    think_tags: ThinkTags | None = None
+    """None: it has not."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request, as the provider names them."""
 

@@ -22,12 +22,12 @@ from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
-from chatcluster.llm.chunks import read_usage
 from chatcluster.llm.conversation import OUTCOME_UNKNOWN
 from chatcluster.llm.failures import Provider
-from chatcluster.llm.openai import CALLS_CHARACTERS_MAX, ChunkDecoder
-from chatcluster.llm.openai_request import REASONING_FIELDS, request_body
+from chatcluster.llm.openai import ChunkDecoder
+from chatcluster.llm.openai_request import request_body
 from chatcluster.llm.slices import SLICE_BYTES
+from chatcluster.llm.streamed_calls import CALLS_CHARACTERS_MAX
 from chatcluster.llm.wire import Route
 from chatcluster.models import ModelOptions
 from chatcluster.parts import (
@@ -321,105 +321,6 @@ def test_arguments_that_never_came_are_none() -> None:
     assert decoder.feed(b"[DONE]") == [Delta(ToolArgumentsPart("ours", "{}")), Finished("tool_calls")]
 
 
-def test_arguments_of_the_last_call_of_an_answer_that_was_cut_are_not_known() -> None:
-    """It is not run without any; the one before it has none, and is."""
-    decoder = ChunkDecoder(ROUTE, new_call_id=numbered_call_ids())
-    for index in (0, 1):
-        piece = {"index": index, "id": f"call_{index}", "function": {"name": "f", "arguments": ""}}
-        decoder.feed(json.dumps({"choices": [{"delta": {"tool_calls": [piece]}}]}).encode())
-    decoder.feed(b'{"choices":[{"delta":{},"finish_reason":"length"}]}')
-    assert decoder.feed(b"[DONE]") == [Delta(ToolArgumentsPart("new_1", "{}")), Finished("length")]
-
-
-Pieces = list[tuple[dict[str, Any], str | None, str]]
-
-
-@pytest.mark.parametrize(
-    "pieces",
-    [
-        pytest.param([({}, "f", "{"), ({}, "g", "["), ({}, None, "}")], id="without index"),
-        pytest.param([({"index": 0}, "f", "{"), ({"index": 0}, "g", "["), ({"index": 0}, None, "}")], id="all at 0"),
-        pytest.param([({"index": 0}, "f", "{"), ({"index": 1}, "g", "["), ({"index": 0}, None, "}")], id="in order"),
-    ],
-)
-def test_calls_that_are_written_side_by_side_are_told_apart(pieces: Pieces) -> None:
-    decoder = ChunkDecoder(ROUTE, new_call_id=numbered_call_ids())
-    said: list[Part] = []
-    for (place, name, arguments), call_id in zip(pieces, "aba", strict=True):
-        function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
-        chunk = {"choices": [{"delta": {"tool_calls": [place | {"id": call_id, "function": function}]}}]}
-        said += [event.part for event in decoder.feed(json.dumps(chunk).encode()) if isinstance(event, Delta)]
-    calls = [(part.name, part.arguments) for part in joined(said) if isinstance(part, ToolCallPart)]
-    assert calls == [("f", "{}"), ("g", "[")]
-
-
-def test_calls_without_ids_and_arguments_are_told_apart_by_their_names() -> None:
-    decoder = ChunkDecoder(ROUTE, new_call_id=numbered_call_ids())
-    for name in ("f", "g"):
-        piece = {"function": {"name": name, "arguments": ""}}
-        decoder.feed(json.dumps({"choices": [{"delta": {"tool_calls": [piece]}}]}).encode())
-    assert decoder.feed(b"[DONE]")[:2] == [Delta(ToolArgumentsPart(f"new_{number}", "{}")) for number in (1, 2)]
-
-
-@pytest.mark.parametrize(
-    ("usage", "counts"),
-    [
-        ({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}, Usage(5, 2)),
-        # xAI and Gemini leave out what was reasoned
-        (
-            {
-                "prompt_tokens": 5,
-                "completion_tokens": 2,
-                "total_tokens": 17,
-                "completion_tokens_details": {"reasoning_tokens": 10},
-            },
-            Usage(5, 12, 10),
-        ),
-        ({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 17}, Usage(5, 12, 10)),
-        # OpenAI does not, and a total that nobody can explain is nobody's
-        (
-            {
-                "prompt_tokens": 5,
-                "completion_tokens": 12,
-                "total_tokens": 17,
-                "completion_tokens_details": {"reasoning_tokens": 10},
-            },
-            Usage(5, 12, 10),
-        ),
-        (
-            {
-                "prompt_tokens": 5,
-                "completion_tokens": 2,
-                "total_tokens": 99,
-                "completion_tokens_details": {"reasoning_tokens": 10},
-            },
-            Usage(5, 2, 10),
-        ),
-        ({"total_tokens": 9}, None),
-        ({"prompt_tokens": 5, "prompt_cache_hit_tokens": 3, "prompt_cache_miss_tokens": 2}, Usage(5, None, None, 3)),
-        ({"prompt_tokens": 5, "cached_tokens": 3}, Usage(5, None, None, 3)),
-        (
-            {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 0}, "cached_tokens": 3},
-            Usage(5, None, None, 0),
-        ),
-        (
-            {"prompt_tokens": 9, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 4},
-            Usage(9, None, None, 3, 4),
-        ),
-    ],
-)
-def test_usage_is_read_in_the_words_of_many_servers(usage: dict[str, Any], counts: Usage | None) -> None:
-    assert read_usage(usage) == counts
-
-
-@pytest.mark.parametrize("field", REASONING_FIELDS)
-def test_reasoning_is_read_in_each_field_and_once_where_it_is_in_two(field: str) -> None:
-    decoder = ChunkDecoder(ROUTE)
-    delta = {field: "Hm.", "thinking": "Hm."}
-    (event,) = decoder.feed(json.dumps({"choices": [{"delta": delta}]}).encode())
-    assert event == Delta(ReasoningPart("Hm."))
-
-
 def test_ids_of_calls_are_ours_and_never_the_same() -> None:
     ids = set()
     for _ in range(3):
@@ -450,23 +351,6 @@ def test_text_is_passed_on_chunk_by_chunk_before_the_end() -> None:
     assert decoder.feed(b"[DONE]") == [Finished("stop")]
     assert decoder.feed(b"garbage") == []
     assert decoder.end() == []
-
-
-def test_the_tokens_of_an_answer_are_counted_as_exactly_as_the_server_tells() -> None:
-    """By its own count, where it comes with the pieces; else one for each piece, or more where several came at once."""
-    route = msgspec.structs.replace(ROUTE, goes_on_from_words=True)
-
-    def told(*chunks: dict[str, Any]) -> list[int | None]:
-        decoder = ChunkDecoder(route, begun="Once ", begun_tokens=10)
-        events = [event for chunk in chunks for event in decoder.feed(json.dumps(chunk).encode())]
-        return [event.sequence for event in events if isinstance(event, Delta)]
-
-    def chunk(text: str, **more: Any) -> dict[str, Any]:
-        return {"choices": [{"delta": {"content": text}}], **more}
-
-    assert told(chunk("upon "), chunk(""), chunk("a time")) == [11, 12]
-    assert told(chunk("upon a time there was a king"), chunk(" who")) == [13, 14]
-    assert told(chunk("upon", usage={"completion_tokens": 0}), chunk("a", usage={"completion_tokens": 7})) == [11, 17]
 
 
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:

@@ -37,7 +37,7 @@ import trio
 
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import content_of, headers_of_stream, http_client
-from chatcluster.llm.answers import KEEP_ALIVE
+from chatcluster.llm.answers import KEEP_ALIVE, CutBefore
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
@@ -46,8 +46,7 @@ from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, output_tokens_left, require_able
 from chatcluster.llm.wires import WIRES, Routing
 from chatcluster.models import Continuation
-from chatcluster.ports import Finished, ModelEvent, ModelRequest
-from chatcluster.usage import Usage
+from chatcluster.ports import ModelEvent, ModelRequest
 
 CONNECT_SECONDS = 5.0
 SEND_SECONDS = 60.0
@@ -114,7 +113,7 @@ class HttpModel:
         if request.begun and output_tokens_left(request, route) == 0:
             if request.meter is not None:
                 request.meter.starts(route.name or route.model, route.server.name, route.prices)
-            yield _Cut()
+            yield CutBefore()
             return
         decoder = wire.decoder(request, route)
         async with self._files.inserted(request, set(route.options.input)) as whole:
@@ -372,22 +371,6 @@ class _Events:
         if self._decoder.has_finish_reason and not self._body.is_whole:
             self._body.is_whole = True
             self._tail_ends_at = trio.current_time() + TAIL_SECONDS
-
-
-class _Cut:
-    """The events of an answer that was at its limit with the words that it was begun with: nobody is asked for more."""
-
-    def __init__(self) -> None:
-        self._is_told = False
-
-    def __aiter__(self) -> _Cut:
-        return self
-
-    async def __anext__(self) -> ModelEvent:
-        if self._is_told:
-            raise StopAsyncIteration
-        self._is_told = True
-        return Finished("length", Usage(input_tokens=0, output_tokens=0))
 
 
 def _encoding(response: httpx.Response) -> str:

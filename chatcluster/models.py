@@ -347,8 +347,11 @@ CONTINUED_ON = {Continuation.PREFIX: Kind.OPENAI, Continuation.BACKGROUND: Kind.
 """What servers can do with an answer that was begun, and on which wire."""
 
 
-def require_continuation(model: ModelEntry, kind: Kind) -> None:
+def require_able(model: ModelEntry, kind: Kind) -> None:
     """Raises ``InvalidRequest`` if no server of this kind can do what the model is said to do."""
+    reasons = model.options.reasoning_effort is not None or model.options.thinking_tokens is not None
+    if kind is not Kind.OPENAI and reasons and model.options.temperature is not None:
+        raise InvalidRequest(f"options: providers of kind {kind} take no temperature of a model that reasons")
     needed = CONTINUED_ON.get(model.continuation, kind)
     if kind is not needed:
         raise InvalidRequest(

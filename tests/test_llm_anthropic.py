@@ -387,7 +387,16 @@ def test_the_version_may_stand_in_the_base_url(base_url: str) -> None:
 def test_the_key_goes_where_the_version_wants_it() -> None:
     assert WIRE.headers(ROUTE) == {"anthropic-version": "2026-10-21", "authorization": "Bearer sk-very-secret-key"}
     warm = msgspec.structs.replace(ROUTE, options=ModelOptions(temperature=0.0))
-    assert WIRE.headers(warm) == {"anthropic-version": "2023-06-01", "x-api-key": "sk-very-secret-key"}
+    other = msgspec.structs.replace(ROUTE, options=ModelOptions(extra_body={"top_k": 3}))
+    for route in (warm, other):
+        assert WIRE.headers(route) == {"anthropic-version": "2023-06-01", "x-api-key": "sk-very-secret-key"}
+
+
+def test_a_limit_with_no_room_for_thoughts_is_asked_for_without_them() -> None:
+    options = ModelOptions(thinking_tokens=2000)
+    for output_tokens, thinks in ((1024, False), (1025, True)):
+        route = msgspec.structs.replace(ROUTE, options=options, output_tokens_max=output_tokens)
+        assert ("thinking" in body_of(history(user("a")), route=route)) is thinks
 
 
 CALLS = (ToolCallPart("new_1", "weather", '{"city": "Bern"}', "toolu_1"), ToolCallPart("new_2", "now", "broken"))

@@ -543,6 +543,17 @@ def test_what_a_server_hangs_on_a_call_goes_back_to_it_and_to_no_other(
     assert call.get("extra_content") == ({"google": {"thought_signature": "c2ln"}} if is_sent else None)
 
 
+def test_gemini_gets_its_word_for_calls_that_another_model_made() -> None:
+    """It refuses a call without a signature. Of calls side by side the first one has it."""
+    calls = (ToolCallPart("call_a", "f", "{}", "a"), ToolCallPart("call_b", "f", "{}", "b"))
+    request = ModelRequest(UUID(int=1), history(user("a"), assistant(*calls)))
+    for host, extra in (("generativelanguage.googleapis.com", "skip_thought_signature_validator"), ("a.example", None)):
+        route = msgspec.structs.replace(ROUTE, base_url=f"https://{host}/v1beta/openai")
+        first, second = json.loads(b"".join(request_body(request, route)))["messages"][1]["tool_calls"]
+        assert first.get("extra_content") == (extra and {"google": {"thought_signature": extra}})
+        assert "extra_content" not in second
+
+
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_the_reasoning_that_led_to_calls_goes_back_to_the_model_in_the_field_that_it_came_in(field: str) -> None:
     decoder = ChunkDecoder(ROUTE, new_call_id=lambda: "call_a")

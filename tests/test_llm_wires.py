@@ -91,6 +91,22 @@ async def test_a_turn_with_a_tool_goes_the_same_way_on_each_wire(world: World, k
     assert (finished.reason, finished.model) == ("stop", "m")
 
 
+@pytest.mark.parametrize("kind", [Kind.ANTHROPIC, Kind.RESPONSES])
+async def test_what_a_provider_refuses_of_what_it_sealed_itself_can_be_left_out(world: World, kind: Kind) -> None:
+    """Its rules or its keys may have changed: the chat goes on without that."""
+    orders = '[[reasoning=2]] [[call=weather {"city": "Bern"}]]'
+    async with world.model(kind) as model:
+        first, _ = await answer(model, asking(user(orders)))
+        (call,) = [part for part in first if isinstance(part, ToolCallPart)]
+        result = (Role.TOOL, (ToolResultPart(call.id, "rain"),))
+        request = asking(user(f"In other words. {orders}"), (Role.ASSISTANT, first), result)
+        with pytest.raises(ProviderError) as caught:
+            await answer(model, request)
+        assert (caught.value.kind, caught.value.retryable) == ("opaque_refused", False)
+        _, finished = await answer(model, msgspec.structs.replace(request, is_plain=True))
+    assert finished.reason == "stop"
+
+
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(
     ("orders", "expected", "retryable"),

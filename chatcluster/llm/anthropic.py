@@ -56,8 +56,9 @@ from chatcluster.parts import (
 from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
 VERSION = "2026-10-21"
+SAMPLING = frozenset({"temperature", "top_p", "top_k"})
 VERSION_WITH_TEMPERATURE = "2023-06-01"
-"""The last that takes a temperature."""
+"""The last that takes a temperature, and the like."""
 
 _REASONS = {
     "end_turn": "stop",
@@ -360,7 +361,7 @@ def _target(_: ModelRequest, route: Route) -> Target:
 
 def _headers(route: Route) -> dict[str, str]:
     """The newest version takes no temperature. The one that does wants its key in a header of its own."""
-    if route.options.temperature is not None:
+    if route.options.temperature is not None or SAMPLING & route.options.extra_body.keys():
         return {"anthropic-version": VERSION_WITH_TEMPERATURE, "x-api-key": route.api_key}
     return {"anthropic-version": VERSION, "authorization": f"Bearer {route.api_key}"}
 

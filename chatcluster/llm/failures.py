@@ -87,6 +87,8 @@ class _Rule(NamedTuple):
     codes: frozenset[str] = frozenset()
     texts: tuple[str, ...] = ()
     text_statuses: frozenset[int | None] = _OPEN_STATUSES
+    stems: tuple[str, ...] = ()
+    """Parts of codes."""
 
 
 def _codes(text: str) -> frozenset[str]:
@@ -118,6 +120,7 @@ _RULES = (
             "requires more credits",
         ),
         _OPEN_STATUSES | {403, 429},
+        stems=("spendlimit", "linkedorg"),
     ),
     _Rule(
         Verdict("context_overflow", retryable=False),
@@ -161,6 +164,22 @@ _RULES = (
     # More than a minute's share in one request: to wait does not help.
     _Rule(
         Verdict("context_overflow", retryable=False), texts=("request too large for",), text_statuses=frozenset({429})
+    ),
+    _Rule(
+        Verdict("opaque_refused", retryable=False),
+        codes=_codes("invalid_encrypted_content"),
+        texts=(
+            "`signature` in `thinking`",
+            "signature in thinking block",
+            "`thinking` or `redacted_thinking` blocks",
+            "expected `thinking` or `redacted_thinking`",
+            "item 'rs_",
+            "without its required following item",
+            "without its required 'reasoning' item",
+            "encrypted content",
+            "thought signature",
+        ),
+        text_statuses=_OPEN_STATUSES,
     ),
     _Rule(
         Verdict("content_filter", retryable=False),
@@ -287,7 +306,8 @@ def judge(status: int | None, error: ErrorObject) -> Verdict:
         return Verdict("config", retryable=False)
     for rule in _RULES:
         says_so = status in rule.text_statuses and any(words in text for words in rule.texts)
-        if status in rule.statuses or codes & rule.codes or says_so:
+        is_meant = codes & rule.codes or any(stem in code for code in codes for stem in rule.stems)
+        if status in rule.statuses or is_meant or says_so:
             return rule.verdict
     return Verdict("generic", retryable=True)
 

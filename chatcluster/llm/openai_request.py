@@ -9,6 +9,8 @@ copied but into its slice. What is sent of a history is decided by ``conversatio
 * What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it with that call, as long
   as it is the same server and model. So does the reasoning of an answer that called tools, in the field that it came
   in: some servers refuse to go on without. All other reasoning stays here.
+* Gemini refuses a call of the turn under way without its signature. Of a step that another model made nobody has one:
+  its first call gets the word that Google has for that.
 * An answer that was begun (``ModelRequest.begun``) is the last message, marked in the server's dialect as one to go on
   with; of its limit is left what its words do not take.
 """
@@ -47,6 +49,8 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinkin
 BLANK_LINE = rb"\n\n"
 """As it stands in JSON."""
 OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
+GEMINI_HOSTS = (".googleapis.com",)
+UNSIGNED = msgspec.Raw(b'{"google":{"thought_signature":"skip_thought_signature_validator"}}')
 IMAGE_NOTE = "[image %d of this result is in the message after the results]"
 _PREFIX_MARKS = {
     PrefixDialect.PREFIX: b',"prefix":true',
@@ -87,7 +91,7 @@ def _parameters(request: ModelRequest, route: Route) -> dict[str, Any]:
         parameters["stream_options"] = {"include_usage": True}
     if route.output_tokens_max is not None:
         # OpenAI's newer models refuse the old name, and others do not know the new one
-        is_openai = (urlsplit(route.base_url).hostname or "").endswith(OPENAI_HOSTS)
+        is_openai = _host(route).endswith(OPENAI_HOSTS)
         parameters["max_completion_tokens" if is_openai else "max_tokens"] = route.output_tokens_max
     if options.temperature is not None:
         parameters["temperature"] = options.temperature
@@ -97,6 +101,10 @@ def _parameters(request: ModelRequest, route: Route) -> dict[str, Any]:
     if request.begun:
         parameters |= {name: output_tokens_left(request, route) for name in LIMIT_FIELDS if name in parameters}
     return parameters
+
+
+def _host(route: Route) -> str:
+    return urlsplit(route.base_url).hostname or ""
 
 
 def _to_go_on(request: ModelRequest, route: Route) -> dict[str, Any]:
@@ -176,6 +184,8 @@ def _wire_step(said: Utterance, route: Route) -> Iterator[bytes]:
     yield from _wire_reasoning(said.message, route)
     yield b',"tool_calls":['
     extras = dict(_extras(said.message.parts, route))
+    if not extras and _host(route).endswith(GEMINI_HOSTS):
+        extras[said.calls[0].call.id] = UNSIGNED
     for number, call in enumerate(said.calls):
         yield b"," if number else b""
         yield from encoded_text(_wire_call(call, extras.get(call.call.id)))

@@ -86,6 +86,9 @@ class ModelRequest(msgspec.Struct, frozen=True):
     tools: tuple[ToolSpec, ...] = ()
     may_call_tools: bool = True
     """False: the tools are told, so that what the provider keeps of the prompt stays good, and none may be called."""
+    is_plain: bool = False
+    """What only a provider understands is left out. ``ProviderError`` of kind ``opaque_refused`` says that this would
+    help."""
     attach: Attachment | None = None
     """Nothing is asked: the rest of this answer is listened to. ``ProviderError`` of kind ``answer_forgotten`` if the
     provider has it no more."""

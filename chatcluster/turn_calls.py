@@ -8,9 +8,6 @@ What the requests of a turn begin with, system text and tools, stays the same to
 before the first answer that does not end the turn is committed; the next owner, should there be one, reads it.
 
 What a tool gave that is not history yet is kept here, for whoever ends the turn. Raises what commits raise.
-
-A provider may refuse what it signed or sealed itself, as its rules or keys have changed. That is left out then, once
-and for this tenure, and the model is asked again at once; the next owner learns the same.
 """
 
 from __future__ import annotations
@@ -21,10 +18,9 @@ from contextlib import suppress
 import msgspec
 import trio
 
-from chatcluster import telemetry
 from chatcluster.chat import CommitStep, OpenCall
 from chatcluster.config import Settings
-from chatcluster.errors import Moved, ProviderError, StoreFailed
+from chatcluster.errors import Moved, StoreFailed
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import NewMessage, ToolCallPart
@@ -60,8 +56,6 @@ class TurnCalls:
         """The newest one at this history."""
         self._prefix: Prefix | None = None
         """Of the turn under way, once its model is asked."""
-        self._is_plain = False
-        """What only a provider understands was refused by it."""
         self._planned: tuple[int, tuple[OpenCall, ...]] = (0, ())
         """The calls that this tenure committed last, and at which history version."""
 
@@ -104,16 +98,7 @@ class TurnCalls:
             self._prefix = Prefix(text, self.tools.specs)
         elif self.tools.is_renewed:
             self._prefix = Prefix(self._prefix.system, self.tools.specs)
-        return msgspec.structs.replace(beginning_with(request, self._prefix), is_plain=self._is_plain)
-
-    def puts_aside(self, error: ProviderError) -> bool:
-        """Whether the error is that the provider refuses what only a provider understands, for the first time: from
-        here on this tenure leaves it out, instead of failing with each turn."""
-        if error.kind != "opaque_refused" or self._is_plain:
-            return False
-        self._is_plain = True
-        telemetry.event("chat.parts_put_aside", chat_id=str(self._held.chat.id), error=error.message)
-        return True
+        return msgspec.structs.replace(beginning_with(request, self._prefix), is_plain=self._held.is_plain)
 
     async def close(self) -> None:
         """The turn is over."""

@@ -395,8 +395,7 @@ def test_the_key_goes_where_the_version_wants_it() -> None:
 def test_a_limit_with_no_room_for_thoughts_is_asked_for_without_them() -> None:
     options = ModelOptions(thinking_tokens=2000)
     for output_tokens, thinks in ((1024, False), (1025, True)):
-        route = msgspec.structs.replace(ROUTE, options=options, output_tokens_max=output_tokens)
-        assert ("thinking" in body_of(history(user("a")), route=route)) is thinks
+        assert ("thinking" in body_of(history(user("a")), options=options, output_tokens_max=output_tokens)) is thinks
 
 
 CALLS = (ToolCallPart("new_1", "weather", '{"city": "Bern"}', "toolu_1"), ToolCallPart("new_2", "now", "broken"))

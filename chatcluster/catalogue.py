@@ -52,6 +52,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "chat.damaged": "a chat's row is damaged, and was shown without what cannot be read",
         "chat.error_unreadable": "the error in a chat's row is not understood by this version",
         "chat.not_resumed": "an answer whose owner is gone cannot be gone on with; it is asked for anew",
+        "chat.parts_put_aside": "a provider refused what it had signed itself; it is asked without that",
         "chat.passed_over": "a chat could not be claimed, and was left alone for a while",
         "chat.resumed": "an answer whose owner is gone goes on here: attached to at its provider, or continued",
         "chat.retry_unreadable": "the scheduled retry in a chat's row is not understood by this version",

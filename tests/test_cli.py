@@ -23,7 +23,7 @@ from conftest import execute_sql, url_of_database
 
 from chatcluster import tokens
 from chatcluster.cli import commands as cli
-from chatcluster.cli import exits, flags, listings, terminal_chat
+from chatcluster.cli import exits, flags, listings, model_commands, terminal_chat
 from chatcluster.cli.call_answers import ask
 from chatcluster.cli.terminal_chat import Conversation, Printer, converse
 from chatcluster.client import ApiError, StreamEvent
@@ -405,6 +405,17 @@ def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> Non
     assert name in output, "also where it looks like markup"
     assert "3/64" in output
     assert "0.4 s" in output
+
+
+def test_options_of_a_model_that_are_known_are_its_own_and_all_others_go_into_its_requests() -> None:
+    texts = ("prefix=prefix", "temperature=0.5", "input=text,image", "top_k=3", 'extra_body={"top_p": 1}')
+    assert model_commands._options(texts) == {
+        "prefix": "prefix",
+        "temperature": 0.5,
+        "input": ["text", "image"],
+        "extra_body": {"top_k": 3, "top_p": 1},
+    }
+    assert model_commands._options(("top_k=3",)) == {"extra_body": {"top_k": 3}}
 
 
 def test_a_flag_says_its_default_and_its_variables() -> None:

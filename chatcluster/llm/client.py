@@ -37,13 +37,13 @@ import trio
 
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import content_of, headers_of_stream, http_client
-from chatcluster.llm.answers import KEEP_ALIVE
+from chatcluster.llm.answers import KEEP_ALIVE, CutBefore
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
 from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.sse import EventDecoder
-from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, require_able
+from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, output_tokens_left, require_able
 from chatcluster.llm.wires import WIRES, Routing
 from chatcluster.models import Continuation
 from chatcluster.ports import ModelEvent, ModelRequest
@@ -115,6 +115,11 @@ class HttpModel:
         route = self._routing(request)
         wire = WIRES[route.kind]
         require_able(request, route)
+        if request.begun and output_tokens_left(request, route) == 0:
+            if request.meter is not None:
+                request.meter.starts(route.name or route.model, route.server.name, route.prices)
+            yield CutBefore()
+            return
         decoder = wire.decoder(request, route)
         async with self._files.inserted(request, set(route.options.input)) as whole:
             body = _Body(await self._send(whole, route, wire, wire.target(request, route)), route.server)

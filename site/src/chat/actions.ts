@@ -9,7 +9,7 @@ export type ChatPatch = { title?: string; archived?: boolean; pinned?: boolean; 
 export async function patchChat(chat: Chat, patch: ChatPatch, doing: string): Promise<void> {
   try {
     takeChat(await api.patch<Chat>(`/chats/${chat.id}`, patch));
-    if (patch.title === undefined) await readListsAgain();
+    if (patch.title === undefined) readListsAgain();
   } catch (error) {
     sayError(doing, error);
   }

@@ -11,7 +11,7 @@ type BoundaryProps = {
 
 /** What goes wrong as a part of the page is shown is told in its place, and takes nothing else along. */
 export class Boundary extends Component<BoundaryProps, { problem: unknown }> {
-  override state = { problem: null };
+  override state: { problem: unknown } = { problem: null };
 
   static getDerivedStateFromError(problem: unknown) {
     return { problem: problem ?? "something unknown" };
@@ -42,7 +42,7 @@ export class Boundary extends Component<BoundaryProps, { problem: unknown }> {
             </>
           }
         >
-          This cannot be shown: {String((problem as Error).message ?? problem)}
+          This cannot be shown: {problem instanceof Error ? problem.message : String(problem)}
         </Notice>
       </main>
     );

@@ -31,6 +31,10 @@ export function later<P extends object>(read: () => Promise<ComponentType<P>>): 
     state = next;
     for (const listener of listeners) listener();
   };
+  const forget = () => {
+    isAsked = false;
+    state = {};
+  };
   const load = () => {
     if (isAsked) return;
     isAsked = true;
@@ -41,10 +45,6 @@ export function later<P extends object>(read: () => Promise<ComponentType<P>>): 
         tell({ error });
       },
     );
-  };
-  const forget = () => {
-    isAsked = false;
-    state = {};
   };
   const subscribe = (listener: () => void) => {
     listeners.add(listener);

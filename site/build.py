@@ -127,9 +127,15 @@ def prepared_node(*, everything: bool = True) -> list[str]:
     if not (stamp.exists() and stamp.read_text() in ((whole,) if everything else (whole, part))):
         path = f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         chosen = [] if everything else ["--omit=dev"]
-        _run([*npm_command, "ci", *chosen, "--no-audit", "--no-fund", "--loglevel=error"], PATH=path)
+        _run([*npm_command, "ci", *chosen, "--no-audit", "--no-fund", "--loglevel=error"], PATH=path, **_npm_cache())
         stamp.write_text(whole if everything else part)
     return node
+
+
+def _npm_cache() -> dict[str, str]:
+    """npm insists on a cache: it has one in our folder where its user has no home, as `nobody` has none."""
+    home = os.path.expanduser("~")
+    return {} if os.access(home, os.W_OK) else {"npm_config_cache": str(WORK / "npm")}
 
 
 def is_new_enough(version: tuple[int, ...]) -> bool:

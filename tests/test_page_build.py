@@ -79,6 +79,15 @@ def test_what_the_page_is_checked_with_is_installed_when_it_is_checked(
     assert installed == [False, True]
 
 
+def test_who_has_no_home_has_a_cache_in_the_sites_folder(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert build._npm_cache() == {}
+    monkeypatch.setenv("HOME", str(tmp_path / "nonexistent"))
+    assert build._npm_cache() == {"npm_config_cache": str(build.WORK / "npm")}
+
+
 def test_without_its_index_it_is_not_built(build: ModuleType) -> None:
     build.STAMP.write_text(build.digest())
     assert not build.is_built(build.digest())

@@ -101,12 +101,10 @@ export function takeChat(chat: Chat): void {
   // What lists say of a chat is not all that is known of it.
   queries.setQueryData<Chat>(["chat", chat.id], (known) => ({ ...known, ...newer(known, chat) }));
   const replaced = (known: Chat): Chat => (known.id === chat.id ? newer(known, chat) : known);
-  queries.setQueriesData<ChatPages>(
-    { queryKey: LISTS },
-    (lists) =>
-      lists && found(lists, chat.id)
-        ? { ...lists, pages: lists.pages.map((page) => ({ ...page, chats: page.chats.map(replaced) })) }
-        : lists,
+  queries.setQueriesData<ChatPages>({ queryKey: LISTS }, (lists) =>
+    lists && found(lists, chat.id)
+      ? { ...lists, pages: lists.pages.map((page) => ({ ...page, chats: page.chats.map(replaced) })) }
+      : lists,
   );
 }
 

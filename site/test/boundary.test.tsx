@@ -30,10 +30,11 @@ test("a part that could not be loaded says so, and is loaded at the next try", a
   expect(await screen.findByText("there")).toBeTruthy();
 });
 
+function Broken(): never {
+  throw new RangeError("Invalid time value");
+}
+
 test("another page is not held up by what could not be shown before", () => {
-  const Broken = () => {
-    throw new RangeError("Invalid time value");
-  };
   const { rerender } = render(
     <Boundary of="/a">
       <Broken />

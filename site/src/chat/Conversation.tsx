@@ -134,7 +134,9 @@ function Header({ chat, view }: { chat: Chat | undefined; view: Quiet }) {
           Agent of
         </Link>
       )}
-      <h1 className="foreign min-w-0 flex-1 truncate font-semibold" title={chat?.title}>{chat ? chat.title || "Untitled" : "…"}</h1>
+      <h1 className="foreign min-w-0 flex-1 truncate font-semibold" title={chat?.title}>
+        {chat ? chat.title || "Untitled" : "…"}
+      </h1>
       {chat && (
         <>
           <IconButton label="Details: replica, attempts, tokens" onClick={() => setOpen(true)}>

@@ -52,7 +52,9 @@ export class Attachments {
   private lastKey = 0;
 
   constructor(private readonly draft: string) {
-    const there = parsed(keptDraft(`files.${draft}`)).map((file) => this.entry(file.name, file.size_bytes, "there", file));
+    const there = parsed(keptDraft(`files.${draft}`)).map((file) =>
+      this.entry(file.name, file.size_bytes, "there", file),
+    );
     this.shown = new Store<readonly Attachment[]>(there);
     if (there.length) void this.check();
   }

@@ -16,7 +16,7 @@ type Draft = {
   sent: (words: string) => void;
 };
 
-/** The draft of a chat (or `new`). In another tab it changes along, unless something else was written there. */
+/** The draft of a chat (or `new`). Once it was sent it is gone in other tabs, too, unless something else stands there. */
 export function useDraft(key: string): Draft {
   const [text, setText] = useState(() => keptDraft(key));
   const change = useCallback(
@@ -34,7 +34,7 @@ export function useDraft(key: string): Draft {
     [key],
   );
   useEffect(
-    () => onKeptElsewhere(PREFIX + key, ({ from, to }) => setText((mine) => (mine === from ? to : mine))),
+    () => onKeptElsewhere(PREFIX + key, ({ from, to }) => setText((mine) => (to === "" && mine === from ? "" : mine))),
     [key],
   );
   return { text, change, sent };

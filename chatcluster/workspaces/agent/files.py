@@ -200,6 +200,9 @@ def _open(found: bytes, path: str) -> tuple[int, os.stat_result]:
         os.close(descriptor)
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise Refused(Code.NOT_A_FILE, f"{path} is {kind}")
+    if os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"/proc/{os.getpid()}/"):
+        os.close(descriptor)
+        raise Refused(Code.NOT_ALLOWED, f"{path} is of the workspace's agent: look at processes by a command")
     return descriptor, status
 
 

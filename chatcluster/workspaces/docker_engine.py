@@ -248,6 +248,7 @@ class DockerEngine:
             directory.chmod(mode)
         for directory in (place.state, place.home, place.work):
             directory.mkdir(mode=0o700, exist_ok=True)
+            directory.chmod(directory.stat().st_mode | 0o700)
             if self._has_users:
                 os.chown(directory, self._user_id(spec), self._user_id(spec), follow_symlinks=False)
 

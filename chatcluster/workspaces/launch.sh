@@ -21,6 +21,7 @@ disk=$directory/disk
 for place in home work; do
     [ -d "$disk/$place" ] || mkdir -m 700 "$disk/$place"
     [ -z "$user" ] || chown -h "$user:$user" "$disk/$place"
+    chmod u+rwx "$disk/$place" # whoever closed it there could not begin again
 done
 
 # What a repository has programs run by is not to be changed from within. Links are not followed: they were made there.

@@ -105,7 +105,7 @@ async def run(arguments: Arguments) -> None:
     token = os.environ.pop(TOKEN_VARIABLE, "")  # no command inherits it
     ledger = Ledger(arguments.state)
     processes = Processes(wall_of_sandbox(arguments.state))
-    places = Places(arguments.home, arguments.work)
+    places = Places(arguments.home, arguments.work, os.fsencode(arguments.state.resolve()))
     alive = arguments.state / ALIVE_NAME
     async with trio.open_nursery() as nursery:
         screens = Screens(processes, *arguments.screen) if arguments.screen else None

@@ -68,9 +68,9 @@ class Git:
                 output=writing,
                 errors=subprocess.DEVNULL,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             os.close(reading)
-            raise Refused(Code.DIFF_FAILED, f"git cannot be run: {error.strerror}") from None
+            raise Refused(Code.DIFF_FAILED, f"git cannot be run: {error}") from None
         finally:
             os.close(writing)
         said = b""

@@ -78,16 +78,19 @@ class Processes:
         reads: int = subprocess.DEVNULL,
     ) -> Child:
         """Run a program as the call, or for it. Raises ``OSError`` and ``ValueError`` if it cannot be."""
-        process = subprocess.Popen(
-            [*EXPENDABLE, *argv],
-            cwd=directory,
-            env={MARK: str(call), **environment},
-            stdin=reads,
-            stdout=output,
-            stderr=errors,
-            start_new_session=True,
-            preexec_fn=self._confine,
-        )
+        try:
+            process = subprocess.Popen(
+                [*EXPENDABLE, *argv],
+                cwd=directory,
+                env={MARK: str(call), **environment},
+                stdin=reads,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+                preexec_fn=self._confine,
+            )
+        except subprocess.SubprocessError as error:  # it could not be confined
+            raise OSError(str(error)) from None
         seen = look(process.pid)
         child = Child(process.pid)
         self._children[process.pid] = child, process

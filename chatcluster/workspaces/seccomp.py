@@ -2,8 +2,10 @@
 
 Nothing there has a right to most of them anyway; what is not there to be called cannot be broken. Some need no right:
 the kernel's keys, which whoever started this process may have left in reach; io_uring, which does what a filter does
-not see; and sockets of a hypervisor (``AF_VSOCK``), which no network namespace closes. So a sandbox has the
-families ``FAMILIES`` alone. Programs for another machine than this one's (32 bits on one of 64) do not run.
+not see; and sockets of a hypervisor (``AF_VSOCK``), which no network namespace closes. So a sandbox has the families
+``FAMILIES`` alone. ``sync`` is told that it is done: it would have all disks of the machine written, those of its
+databases too; what writes one file or one file system goes on. Programs for another machine than this one's (32 bits on
+one of 64) do not run.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 
 _ACTIONS = Path("/proc/sys/kernel/seccomp/actions_avail")
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_SYNC = {"x86_64": 162, "aarch64": 81}
 _SOCKET = {"x86_64": 41, "aarch64": 198}
 _IOCTL = {"x86_64": 16, "aarch64": 29}
 _REFUSED = {
@@ -92,6 +95,7 @@ def _program(machine: str) -> bytes:
             _step(_IS_FROM, _X32, otherwise=1),
             _answer(errno.ENOSYS),
             *refused,
+            _if(_SYNC[machine], _answer(0)),
             _if(_SOCKET[machine], _step(_LOAD, _FIRST), *families, _answer(errno.EAFNOSUPPORT)),
             _if(_IOCTL[machine], _step(_LOAD, _SECOND), *requests, _RETURN_ALLOW),
             _RETURN_ALLOW,

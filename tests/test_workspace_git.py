@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agent_process import ran
@@ -108,7 +109,7 @@ async def test_a_diff_is_what_git_says_of_odd_repositories(inside: AgentClient) 
     lines = [f"mkdir -p {place}/it && (cd {place}/it && {script}\n{TOLD}) || echo {place}" for place, script in odd()]
     made = await ran(inside, "\n".join(f"({line}) >said 2>&1 || cat said" for line in lines))
     assert (made.exit_code, made.output) == (0, b"")
-    different = []
+    different: list[Any] = []
     for (place, _), name in zip(odd(), ODD, strict=True):
         found = await inside.diff(directory=f"{place}/it")
         wanted, names = [(await inside.read_file(f"{place}/{told}", offset=0, limit=1 << 20)).content for told in FILES]

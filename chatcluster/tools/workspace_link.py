@@ -168,6 +168,7 @@ class Link:
         if self._row is None or trio.current_time() - self._bumped_at < BUMP_SECONDS:
             return
         self._bumped_at = trio.current_time()
+        self.touch()  # what runs in the background may have changed something
         with suppress(StoreUnavailable, CallerError):  # the next one will do
             await self.rows.bump(self._row.id)
 

@@ -12,7 +12,9 @@ An agent lives where its user's commands do, so what answers may be anything.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -74,12 +76,15 @@ def over_unix(path: Path) -> AgentClient:
 
 
 async def dial_unix(path: Path) -> trio.abc.Stream:
-    """Raises ``OSError``."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    """Raises ``OSError``. Its directory may be written in the workspace: what is a link there would lead to a socket of
+    this machine's, and is not followed."""
+    found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        return await trio.open_unix_socket(f"/proc/self/fd/{directory}/{path.name}")
+        if not stat.S_ISSOCK(os.fstat(found).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        return await trio.open_unix_socket(f"/proc/self/fd/{found}")
     finally:
-        os.close(directory)
+        os.close(found)
 
 
 def over_tcp(host: str, port: int, *, path: str, token: str) -> AgentClient:

@@ -101,7 +101,7 @@ class Exchange:
     @property
     def is_over(self) -> bool:
         """All is said, and the next request may come."""
-        return self._response.complete and self._body.complete and not self._response.closes
+        return self._response.complete and self._body.complete and not (self._response.closes or self._body.is_last)
 
     @property
     def looks_complete_and_is_not(self) -> bool:
@@ -185,7 +185,7 @@ class Exchange:
         if self._refused:
             return
         if message["type"] == "http.response.start":
-            closes = not self._has_whole_body()
+            closes = not self._has_whole_body() or self._body.is_last
             head = self._response.start(message["status"], message.get("headers", ()), closes=closes)
             if self._outlet.body is not None:
                 self._outlet.begin(head)

@@ -2,23 +2,29 @@
 
 ``take`` removes from the front of a buffer what is the body's, and returns the bytes that the application gets, which
 may be none. ``complete`` says that the body ended; what is in the buffer then is the next request's.
+
+Chunks are read by llhttp, as heads are. It does not tell where they end within what it was given, so requests that
+came right behind them are taken as well, and not answered: the body ``is_last`` then, and the client, which was told
+that the connection ends, sends them again.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
 
-from chatcluster.web.http.request_head import HEAD_BYTES_MAX, HEAD_TOO_LARGE, NotHttp, check_trailers
+from httptools import HttpParserError, HttpRequestParser
 
-CHUNKS_MAX = 1000
-"""That one call takes: a chunk may be a single byte."""
-_SIZE = re.compile(rb"[0-9A-Fa-f]{1,20}")
-_END = re.compile(rb"\n\r?\n")
+from chatcluster.web.http.request_head import HEAD_BYTES_MAX, HEAD_TOO_LARGE, NotHttp
+
+TAKEN_BYTES_MAX = 64 << 10
+"""In one call: a chunk may be a single byte."""
+_HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Body(Protocol):
     complete: bool
+    is_last: bool
+    """Nothing that comes behind it on its connection is understood."""
 
     def take(self, buffer: bytearray) -> bytes:
         """Raises ``NotHttp``, and then again at each call."""
@@ -31,11 +37,12 @@ def body_of(size_bytes: int | None) -> Body:
 
 
 class SizedBody:
-    __slots__ = ("_left_bytes", "complete")
+    __slots__ = ("_left_bytes", "complete", "is_last")
 
     def __init__(self, size_bytes: int) -> None:
         self._left_bytes = size_bytes
         self.complete = size_bytes == 0
+        self.is_last = False
 
     def take(self, buffer: bytearray) -> bytes:
         piece = bytes(buffer[: self._left_bytes])
@@ -48,86 +55,44 @@ class SizedBody:
 class ChunkedBody:
     """What is told besides, about chunks and behind them, is checked for its form and passed over."""
 
-    __slots__ = ("_in_trailers", "_left_bytes", "_owes_end", "complete")
-
     def __init__(self) -> None:
-        self._left_bytes = 0
-        self._owes_end = False
-        """The chunk is taken, but for the end of its line."""
-        self._in_trailers = False
         self.complete = False
+        self.is_last = False
+        self._pieces: list[bytes] = []
+        self._passed_over_bytes = 0
+        """Since the last byte of the body: extensions of a chunk, fields behind the last one."""
+        self._parser = HttpRequestParser(self)
+        self._parser.feed_data(_HEAD)
 
     def take(self, buffer: bytearray) -> bytes:
-        pieces: list[bytes] = []
-        for _ in range(CHUNKS_MAX):
-            if self._in_trailers:
-                self._take_trailers(buffer)
-                break
-            if not self._begin_chunk(buffer):
-                break
-            if self._left_bytes:
-                piece = bytes(buffer[: self._left_bytes])
-                del buffer[: len(piece)]
-                self._left_bytes -= len(piece)
-                pieces.append(piece)
-                if self._left_bytes:
-                    break
-                self._owes_end = True
-        return b"".join(pieces)
+        while buffer and not self._pieces and not self.complete:
+            self._feed(buffer)
+        taken, self._pieces = b"".join(self._pieces), []
+        self.is_last |= self.complete and bool(buffer)
+        return taken
 
-    def _begin_chunk(self, buffer: bytearray) -> bool:
-        """Whether there is a chunk to take from, or all are taken."""
-        if self._owes_end:
-            if not b"\r\n".startswith(bytes(buffer[:2])):
-                raise NotHttp
-            if len(buffer) < 2:
-                return False
-            del buffer[:2]
-            self._owes_end = False
-        if self._left_bytes:
-            return bool(buffer)
-        size = _next_size(buffer)
-        if size is None:
-            return False
-        self._left_bytes, self._in_trailers = size, size == 0
-        return True
+    def _feed(self, buffer: bytearray) -> None:
+        data = bytes(buffer[:TAKEN_BYTES_MAX])
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError:
+            if not self.complete:
+                raise NotHttp from None
+            self.is_last = True
+        del buffer[: len(data)]
+        self._passed_over_bytes = 0 if self._pieces else self._passed_over_bytes + len(data)
+        if self._passed_over_bytes > HEAD_BYTES_MAX + TAKEN_BYTES_MAX:
+            raise NotHttp(HEAD_TOO_LARGE)
 
-    def _take_trailers(self, buffer: bytearray) -> None:
-        end = _trailers_end(buffer)
-        if end < 0:
-            _require_bounded(len(buffer))
-            return
-        _require_bounded(end)
-        trailers = bytes(buffer[:end])
-        if trailers not in (b"\r\n", b"\n"):
-            check_trailers(trailers)
-        del buffer[:end]
+    # what the parser tells
+
+    def on_body(self, piece: bytes) -> None:
+        if not self.complete:
+            self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
         self.complete = True
 
-
-def _next_size(buffer: bytearray) -> int | None:
-    """Of the chunk whose first line ``buffer`` begins with; the line is removed. None: it is not all there."""
-    end = buffer.find(b"\r\n", 0, HEAD_BYTES_MAX + 2)
-    if end < 0:
-        _require_bounded(len(buffer))
-        return None
-    size, has_extension, _ = bytes(buffer[:end]).partition(b";")
-    if not has_extension:
-        size = size.rstrip(b" \t")
-    if buffer.find(b"\n", 0, end) >= 0 or _SIZE.fullmatch(size) is None:
-        raise NotHttp
-    del buffer[: end + 2]
-    return int(size, 16)
-
-
-def _trailers_end(buffer: bytearray) -> int:
-    for nothing in (b"\r\n", b"\n"):
-        if buffer.startswith(nothing):
-            return len(nothing)
-    found = _END.search(buffer, 0, HEAD_BYTES_MAX + 2)
-    return -1 if found is None else found.end()
-
-
-def _require_bounded(size_bytes: int) -> None:
-    if size_bytes > HEAD_BYTES_MAX:
-        raise NotHttp(HEAD_TOO_LARGE)
+    def on_message_begin(self) -> None:
+        """Of a request behind the body; before it, of the head that is not the client's."""
+        self.is_last = self.complete

@@ -1,12 +1,11 @@
 """The head of a request in HTTP/1.1, as bytes and as what they say. Pure.
 
-The grammar is that of RFC 9112, as lenient as h11, by which the tests judge it: lines may end without a carriage
-return, and a field may go on in the next line, which reads as a blank. Whatever two servers in a row could understand
-in two ways is refused, and nothing behind it is read: two lengths, a length and chunks, other transfer encodings, a
-name with a blank behind it, a carriage return alone, NUL.
+llhttp reads it (``httptools``), and refuses whatever two servers in a row could understand in two ways: two lengths, a
+length and chunks, a field that goes on in the next line, a name with a blank behind it, line ends of one character,
+NUL. What it leaves to its caller is decided here: where a head ends, how long it may be, that it names one host, and
+that chunks are the only encoding of a body.
 
-Each byte is looked at a few times, whatever it is: there is no pattern here that goes back over what it has read. A
-head of blanks would hold the replica for seconds otherwise (P10).
+Each byte is looked at a few times, whatever it is (P10).
 """
 
 from __future__ import annotations
@@ -14,19 +13,17 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
 from chatcluster.errors import InvalidRequest
 
 HEAD_BYTES_MAX = 32 << 10
-LENGTH_DIGITS_MAX = 20
 BAD_REQUEST, HEAD_TOO_LARGE, UNKNOWN_ENCODING = 400, 431, 501
+VERSIONS = ("1.0", "1.1")
+CHUNKED = b"chunked"
 Headers = list[tuple[bytes, bytes]]
 
 _END = re.compile(rb"\n\r?\n")
-_FORBIDDEN = re.compile(rb"[\x00\x0b\x0c\r]")
-_TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
-_REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])")
-_CONTINUATION = re.compile(rb"\n[ \t]+")
-_BLANKS = b" \t"
 
 
 class NotHttp(InvalidRequest):
@@ -42,7 +39,7 @@ class RequestHead(NamedTuple):
     target: bytes
     version: str
     headers: Headers
-    """Names in lower case, in the order that they came. A length that is given twice is in here once."""
+    """Names in lower case, in the order that they came."""
     body_bytes: int | None
     """None: it comes in chunks."""
     closes: bool
@@ -65,102 +62,74 @@ def head_end(buffer: bytearray, searched_bytes: int) -> int:
 
 def parse_head(head: bytes) -> RequestHead:
     """``head`` with the empty line that ends it. Raises ``NotHttp``."""
-    first, *lines = _lines(head)
-    line = _REQUEST_LINE.fullmatch(first)
-    if line is None:
+    read = _Fields()
+    parser = HttpRequestParser(read)
+    try:
+        parser.feed_data(head)
+    except HttpParserUpgrade:
+        pass  # it is all here: whether there is anything to upgrade to is not the parser's to decide
+    except HttpParserError:
+        raise NotHttp(read.status) from None
+    method, version = parser.get_method(), parser.get_http_version()
+    is_plain = read.complete and head.startswith(b"%b %b HTTP/%b\r\n" % (method, read.target, version.encode()))
+    if not is_plain or version not in VERSIONS or not read.names_its_host(version):
         raise NotHttp
-    method, target, version = line.groups()
-    headers = _fields(lines)
-    said = _Said(headers)
-    body_bytes = said.body_bytes()
-    said.require_host(version)
-    is_current = version >= b"1.1"
     return RequestHead(
-        method=method.decode().upper(),
-        target=target,
-        version=version.decode(),
-        headers=headers,
-        body_bytes=body_bytes,
-        closes=not is_current or b"close" in said.words(b"connection"),
-        expects_continue=is_current and b"100-continue" in said.words(b"expect"),
-        wants_websocket=method == b"GET" and said.wants_websocket,
+        method=method.decode(),
+        target=read.target,
+        version=version,
+        headers=read.headers,
+        body_bytes=read.body_bytes(),
+        closes=version == "1.0" or b"close" in read.words(b"connection"),
+        expects_continue=version != "1.0" and b"100-continue" in read.words(b"expect"),
+        wants_websocket=b"websocket" in read.words(b"upgrade") and b"upgrade" in read.words(b"connection"),
     )
-
-
-def check_trailers(trailers: bytes) -> None:
-    """Fields behind a chunked body, which nobody reads. Raises ``NotHttp``."""
-    _fields(_lines(trailers))
-
-
-def _lines(head: bytes) -> list[bytes]:
-    """Without their ends and the empty one; a field that goes on in the next line is one line."""
-    text = head.replace(b"\r\n", b"\n")
-    if _FORBIDDEN.search(text):
-        raise NotHttp
-    if b"\n " in text or b"\n\t" in text:
-        text = _CONTINUATION.sub(b" ", text)
-    return text.rstrip(b"\n").split(b"\n")
-
-
-def _fields(lines: list[bytes]) -> Headers:
-    fields = []
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or _TOKEN.fullmatch(name) is None:
-            raise NotHttp
-        fields.append((name.lower(), value.strip(_BLANKS)))
-    return fields
 
 
 _NAMED = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"))
 
 
-class _Said:
-    """The fields that the server itself goes by."""
+class _Fields:
+    """What the parser tells of a head, and those fields of it that the server itself goes by."""
 
-    def __init__(self, headers: Headers) -> None:
-        self._headers = headers
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: Headers = []
+        self.complete = False
         self._values: dict[bytes, list[bytes]] = {}
-        for name, value in headers:
-            if name in _NAMED:
-                self._values.setdefault(name, []).append(value)
+
+    def on_url(self, piece: bytes) -> None:
+        self.target += piece
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name, value = name.lower(), value.rstrip(b" \t")
+        self.headers.append((name, value))
+        if name in _NAMED:
+            self._values.setdefault(name, []).append(value)
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+    @property
+    def status(self) -> int:
+        """For what the parser has refused: that it is no HTTP, or has an encoding that is not to be had here."""
+        encodings = self._values.get(b"transfer-encoding", [])
+        is_known = all(value.lower() == CHUNKED for value in encodings)
+        return BAD_REQUEST if is_known else UNKNOWN_ENCODING
 
     def words(self, name: bytes) -> list[bytes]:
         values = self._values.get(name)
         return [word.strip().lower() for word in b",".join(values).split(b",")] if values else []
 
-    @property
-    def wants_websocket(self) -> bool:
-        return b"websocket" in self.words(b"upgrade") and b"upgrade" in self.words(b"connection")
-
-    def require_host(self, version: bytes) -> None:
+    def names_its_host(self, version: str) -> bool:
         hosts = len(self._values.get(b"host", ()))
-        if hosts > 1 or (hosts == 0 and version == b"1.1"):
-            raise NotHttp
+        return hosts == 1 or (hosts == 0 and version == "1.0")
 
     def body_bytes(self) -> int | None:
         """How long the body is; None for chunks."""
-        encodings, lengths = self._values.get(b"transfer-encoding"), self._values.get(b"content-length")
-        if encodings is not None:
-            if [encoding.lower() for encoding in encodings] != [b"chunked"]:
+        if b"transfer-encoding" in self._values:
+            if self.status != BAD_REQUEST:
                 raise NotHttp(UNKNOWN_ENCODING)
-            if lengths is not None:
-                raise NotHttp
             return None
-        return 0 if lengths is None else self._length(lengths)
-
-    def _length(self, lengths: list[bytes]) -> int:
-        said = {length.strip(_BLANKS) for value in lengths for length in value.split(b",")}
-        length = said.pop()
-        if said or not (length.isdigit() and len(length) <= LENGTH_DIGITS_MAX):
-            raise NotHttp
-        if lengths != [length]:
-            self._keep_one(length)
-        return int(length)
-
-    def _keep_one(self, length: bytes) -> None:
-        """The same length several times: the application sees it once."""
-        place = next(place for place, (name, _) in enumerate(self._headers) if name == b"content-length")
-        others = [field for field in self._headers if field[0] != b"content-length"]
-        others.insert(place, (b"content-length", length))
-        self._headers[:] = others
+        lengths = self._values.get(b"content-length")
+        return int(lengths[0]) if lengths else 0

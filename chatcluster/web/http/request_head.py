@@ -65,12 +65,13 @@ def head_end(buffer: bytearray, searched_bytes: int) -> int:
 
 def parse_head(head: bytes) -> RequestHead:
     """``head`` with the empty line that ends it. Raises ``NotHttp``."""
-    first, *lines = _lines(head)
+    text = _text(head)
+    first, _, fields = text.partition(b"\n")
     line = _REQUEST_LINE.fullmatch(first)
     if line is None:
         raise NotHttp
     method, target, version = line.groups()
-    headers = _fields(lines)
+    headers = _fields(fields)
     said = _Said(headers)
     body_bytes = said.body_bytes()
     said.require_host(version)
@@ -89,22 +90,22 @@ def parse_head(head: bytes) -> RequestHead:
 
 def check_trailers(trailers: bytes) -> None:
     """Fields behind a chunked body, which nobody reads. Raises ``NotHttp``."""
-    _fields(_lines(trailers))
+    _fields(_text(trailers))
 
 
-def _lines(head: bytes) -> list[bytes]:
-    """Without their ends and the empty one; a field that goes on in the next line is one line."""
+def _text(head: bytes) -> bytes:
+    """In lines that all end in the same way, without the empty one."""
     text = head.replace(b"\r\n", b"\n")
     if _FORBIDDEN.search(text):
         raise NotHttp
-    if b"\n " in text or b"\n\t" in text:
+    return text[:-1]
+
+
+def _fields(text: bytes) -> Headers:
+    if b"\n " in text or b"\n\t" in text:  # a field that goes on in the next line
         text = _CONTINUATION.sub(b" ", text)
-    return text.rstrip(b"\n").split(b"\n")
-
-
-def _fields(lines: list[bytes]) -> Headers:
     fields = []
-    for line in lines:
+    for line in text.split(b"\n")[:-1]:
         name, colon, value = line.partition(b":")
         if not colon or _TOKEN.fullmatch(name) is None:
             raise NotHttp

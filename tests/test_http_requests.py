@@ -4,7 +4,6 @@ row see the same requests. What h11 is lenient about may be refused; what client
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from typing import NamedTuple
 
@@ -66,7 +65,9 @@ def ours(data: bytes, piece_bytes: int = 1 << 20) -> Understood:
                 buffer += pieces.popleft()
     except NotHttp as error:
         return Understood(refused=error.status)
-    return said._replace(body=taken, is_whole=body.complete, is_last=body.is_last, rest=bytes(buffer) + b"".join(pieces))
+    return said._replace(
+        body=taken, is_whole=body.complete, is_last=body.is_last, rest=bytes(buffer) + b"".join(pieces)
+    )
 
 
 def judged(data: bytes) -> Understood:
@@ -215,8 +216,9 @@ def test_whatever_is_done_to_a_request_it_says_what_it_says_to_h11(
 @pytest.mark.parametrize(
     "data",
     [
-        b"GET / HTTP/1.0\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", b"GET http://y/a HTTP/1.1\r\nHost: y\r\n\r\n",
-        GET + b"X-A:\r\nX-B: \xe4 \t\r\nX-C:c\r\n\r\n", GET + b"Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://y/a HTTP/1.1\r\nHost: y\r\n\r\n", GET + b"X-A:\r\nX-B: \xe4 \t\r\nX-C:c\r\n\r\n",
+        GET + b"Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\n\r\n",
         POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\nhello", POST + b"content-length:0\r\n\r\n",
         POST + b"Transfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX-A: a\r\n\r\n",
     ],
@@ -224,7 +226,8 @@ def test_whatever_is_done_to_a_request_it_says_what_it_says_to_h11(
 )  # fmt: skip
 def test_what_clients_do_say_is_understood(data: bytes) -> None:
     found = require_agreement(data)
-    assert found.is_whole and not found.refused and not found.is_last
+    assert found.is_whole
+    assert not (found.refused or found.is_last)
 
 
 def test_requests_behind_chunks_that_come_with_them_are_not_served() -> None:
@@ -257,9 +260,11 @@ def test_a_head_has_a_limit_however_it_comes(piece_bytes: int) -> None:
 def test_p10_very_small_chunks_are_taken_a_few_at_a_time() -> None:
     body, buffer, sent = ChunkedBody(), bytearray(b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n"), len(b"1\r\na\r\n") * 20_000
     first = body.take(buffer)
-    assert len(buffer) == sent + 5 - TAKEN_BYTES_MAX and not body.complete
+    assert len(buffer) == sent + 5 - TAKEN_BYTES_MAX
+    assert not body.complete
     assert first + body.take(buffer) == b"a" * 20_000
-    assert body.complete and not body.is_last and not buffer
+    assert body.complete
+    assert not (body.is_last or buffer)
 
 
 @pytest.mark.parametrize(

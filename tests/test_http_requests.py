@@ -225,10 +225,8 @@ def test_a_head_has_a_limit_however_it_comes(piece_bytes: int) -> None:
 
 def test_p10_very_small_chunks_are_taken_a_few_at_a_time() -> None:
     body, buffer = ChunkedBody(), bytearray(b"1\r\na\r\n" * (3 * CHUNKS_MAX // 2) + b"0\r\n\r\n")
-    assert body.take(buffer) == b"a" * CHUNKS_MAX
-    assert not body.complete
-    assert body.take(buffer) == b"a" * (CHUNKS_MAX // 2)
-    assert body.complete
+    taken = [(len(body.take(buffer)), body.complete) for _ in range(2)]
+    assert taken == [(CHUNKS_MAX, False), (CHUNKS_MAX // 2, True)]
     assert not buffer
 
 

@@ -104,6 +104,7 @@ def test_no_field_can_be_read_as_several(field: tuple[bytes, bytes]) -> None:
     with pytest.raises(BadResponse):
         response.start(200, [field])
     assert not response.started
+    assert heard(b"".join(response.failed()))[::2] == (500, b"")
 
 
 @pytest.mark.parametrize("pieces", [[b"o"], [b"okay"], [b"ok", b"ay"], []])

@@ -5,6 +5,9 @@ What is a request is for ``test_http_requests.py`` to say; here is what becomes 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
@@ -17,7 +20,7 @@ LAST = GET + b"Connection: close\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 
-async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+async def echo(scope: Any, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
     """Says what it was asked, with how many pieces the body came in."""
     body, pieces, more = b"", 0, True
     while more:
@@ -216,7 +219,7 @@ async def test_who_waits_for_the_client_is_woken_by_the_end_of_the_answer() -> N
             await trio.testing.wait_all_tasks_blocked()
             await echo(scope, nothing, send)
 
-    async def nothing() -> object:
+    async def nothing() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async with serving_app(app) as (_, url), await connect(url) as stream:

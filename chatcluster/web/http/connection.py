@@ -24,6 +24,7 @@ import math
 import os
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -36,6 +37,7 @@ from chatcluster.web.errors import answer
 from chatcluster.web.health import PUBLIC
 from chatcluster.web.http import response
 from chatcluster.web.http.connections import Connections, Limits, address_of
+from chatcluster.web.http.departures import Departures
 from chatcluster.web.http.exchange import Exchange, scope_of
 from chatcluster.web.http.request_head import NotHttp, RequestHead, head_end, parse_head
 
@@ -44,6 +46,7 @@ LINGER_SECONDS = 1.0
 REQUESTS_MAX = 100_000
 SEND_BUFFER_BYTES = 256 << 10
 RECEIVE_BYTES = 64 << 10
+UNREAD_PIECES_MAX = 16
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -52,6 +55,7 @@ class Serving(Protocol):
 
     app: ASGIApp
     connections: Connections
+    departures: Departures
     limits: Limits
     send_stall_seconds: float
     piece_bytes: int
@@ -188,6 +192,18 @@ class Connection:
                 return False
             self.buffer += data
             return bool(data)
+
+    def watch(self, left: Callable[[], None]) -> bool:
+        """Call ``left`` once the client has left. False: somebody has to read for that."""
+        return self._server.departures.watch(self.socket.fileno(), left)
+
+    def unwatch(self) -> None:
+        """Throw away what came meanwhile: a socket that is closed with something unread is reset."""
+        self._server.departures.forget(self.socket.fileno())
+        with suppress(OSError):
+            for _ in range(UNREAD_PIECES_MAX):
+                if not os.read(self.socket.fileno(), RECEIVE_BYTES):
+                    break
 
     def read_nowait(self) -> None:
         """Put into ``buffer`` what is here."""

@@ -3,7 +3,7 @@
 The application runs in the connection's own task. What it wants of the body is read when it asks for it, so no more of
 a body is here than one piece; nobody reads while it works, and a client that leaves then is noticed by whoever asks for
 more, or sends. What the application leaves to its outlet (``outlet.py``) goes on in the same task when it has returned:
-then nothing of the request is kept, and another task listens for the client, whose end is the end of the response.
+then nothing of the request is kept, and the client's leaving, which is watched (``departures.py``), ends the response.
 
 A body that is no HTTP is answered here (400, 431), and what the application says to it is dropped: to it the client has
 left. An answer to a request whose body is still coming ends the connection, and has to say so: a client that took it
@@ -12,6 +12,7 @@ for idle would lose its next request.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -50,6 +51,12 @@ class Link(Protocol):
     async def refuse(self, error: NotHttp) -> None:
         """Say that this is no HTTP."""
         ...
+
+    def watch(self, left: Callable[[], None]) -> bool:
+        """Call ``left`` once the client has left. False: somebody has to read for that."""
+        ...
+
+    def unwatch(self) -> None: ...
 
     def drop(self) -> None:
         """End at once."""
@@ -121,19 +128,31 @@ class Exchange:
             await self._outlet.release()
 
     async def _go_on(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen)
-            try:
-                await self._outlet.run()
-            except Exception as error:  # noqa: BLE001 - the response is left unfinished: broken off, like any such
-                telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
-            nursery.cancel_scope.cancel()
-
-    async def _listen(self) -> None:
         """What the client says behind its request is not answered."""
         self._link.buffer.clear()
+        if self._link.watch(self._left):
+            try:
+                await self._write()
+            finally:
+                self._link.unwatch()
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen)
+            await self._write()
+            nursery.cancel_scope.cancel()
+
+    async def _write(self) -> None:
+        try:
+            await self._outlet.run()
+        except Exception as error:  # noqa: BLE001 - the response is left unfinished: broken off, like any such
+            telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
+
+    async def _listen(self) -> None:
         while await self._link.read():
             self._link.buffer.clear()
+        self._left()
+
+    def _left(self) -> None:
         self._outlet.abandoned = True
         self._link.drop()
 

@@ -33,6 +33,7 @@ from litestar.types import ASGIApp
 from chatcluster import telemetry
 from chatcluster.web.http.connection import Connection
 from chatcluster.web.http.connections import Connections, Limits
+from chatcluster.web.http.departures import Departures
 
 FINISH_SECONDS = 5.0
 LAST_SECONDS = 0.5
@@ -56,6 +57,7 @@ class Server:
         self.piece_bytes = max(1, int(reader_bytes_per_second_min * send_stall_seconds))
         """What a reader has to take in that time."""
         self.connections = Connections(self.limits)
+        self.departures = Departures()
         self._running: set[Connection] = set()
         self._public = trio.CancelScope()
         self._cut = trio.Event()
@@ -91,16 +93,19 @@ class Server:
         """
         with ExitStack() as stack:
             ports = [stack.enter_context(sock.dup()) for sock in private]
-            async with trio.open_nursery() as connections:
-                async with trio.open_nursery() as intake:
-                    intake.start_soon(self._accept, private, False, connections, trio.CancelScope())
-                    if public:
-                        intake.start_soon(self._accept, public, True, connections, self._public)
-                    task_status.started()
-                    await self._cut.wait()
-                    intake.cancel_scope.cancel()
-                connections.cancel_scope.deadline = trio.current_time() + FINISH_SECONDS
-                await self._wind_up(ports, connections)
+            async with trio.open_nursery() as watching:
+                watching.start_soon(self.departures.run)
+                async with trio.open_nursery() as connections:
+                    async with trio.open_nursery() as intake:
+                        intake.start_soon(self._accept, private, False, connections, trio.CancelScope())
+                        if public:
+                            intake.start_soon(self._accept, public, True, connections, self._public)
+                        task_status.started()
+                        await self._cut.wait()
+                        intake.cancel_scope.cancel()
+                    connections.cancel_scope.deadline = trio.current_time() + FINISH_SECONDS
+                    await self._wind_up(ports, connections)
+                watching.cancel_scope.cancel()
 
     async def _wind_up(self, ports: Sequence[socket.socket], connections: trio.Nursery) -> None:
         """Close the ports, but not on those whom the kernel has connected already: what they have sent would be

@@ -25,6 +25,7 @@ from litestar.types import Receive, Scope, Send
 from chatcluster import __version__
 from chatcluster.errors import NotFound
 from chatcluster.ports import TokenScope
+from chatcluster.web.answered import Answered
 from chatcluster.web.auth import SCOPE, Authenticator, authentication, require_scope_of
 from chatcluster.web.errors import respond
 from chatcluster.web.health import Alive
@@ -108,6 +109,7 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
     return _Litestar(
         route_handlers=[api, *doors, *BESIDE],
         request_class=ApiRequest,
+        response_class=Answered,
         exception_handlers={Exception: respond},
         state=State(
             {"services": services, "authenticator": authenticator, "pump": pump, "shares": shares}, deep_copy=False

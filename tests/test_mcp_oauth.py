@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from chatcluster.mcp_errors import LoginNotFound, SignInFailed
 from chatcluster.ports import Grant, Login, McpServer, OAuthAuth, SignedInAt, SignInRequired
 from chatcluster.secrets import place_of
-from chatcluster.tools import mcp_link, mcp_oauth
+from chatcluster.tools import mcp_oauth
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.mcp_credentials import TICKET_PLACE, digest_of
 from chatcluster.tools.mcp_link import McpFailed

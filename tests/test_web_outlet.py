@@ -200,7 +200,7 @@ class TestSubscriber:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It came back ahead of this feed, and has seen the first frames already."""
-        monkeypatch.setattr("chatcluster.subscribe.TAKE_BYTES", 9)
+        monkeypatch.setattr("chatcluster.subscriber.TAKE_BYTES", 9)
         subscriber = Subscriber(buffer_bytes_max=1000)
         seen = [Notice(b"data: %d\n\n" % number, Cursor(1, Position(1, number)), is_frame=True) for number in (1, 2)]
         for notice in seen:

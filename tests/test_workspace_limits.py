@@ -78,6 +78,13 @@ async def test_what_takes_too_much_memory_is_ended_and_the_agent_is_not(inside: 
     assert (await ran(inside, "echo again")).output == b"again\n"
 
 
+@needs_memory
+async def test_memory_that_is_filled_with_files_is_not_the_agents(inside: AgentClient) -> None:
+    fill = "for name in /dev/shm/1 /dev/shm/2 /dev/shm/3 /dev/shm/4 /tmp/5; do cat /dev/zero >$name; done"
+    await ran(inside, fill)
+    assert (await ran(inside, "rm -r /dev/shm/* /tmp/*; echo again")).output == b"again\n"
+
+
 @needs_disks
 async def test_a_full_disk_is_told_and_the_ledger_goes_on(inside: AgentClient) -> None:
     answer = await ran(inside, "head -c 1G /dev/zero >full; echo $?; head -c 1G /dev/zero >/tmp/full; echo $?")

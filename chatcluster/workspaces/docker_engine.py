@@ -33,7 +33,7 @@ from chatcluster.workspaces.container_provider import Agent, WayOut
 from chatcluster.workspaces.containers import Mark, command_of, environment_of, next_epoch
 from chatcluster.workspaces.engine_http import EngineHttp, Json, open_engine
 from chatcluster.workspaces.places import Place, place_of, prepared, remove, user_id_of
-from chatcluster.workspaces.sandbox import HOME, NETWORK, PROXY_NAME, SHARED_MEMORY_BYTES, STATE, WORK
+from chatcluster.workspaces.sandbox import HOME, NETWORK, PROXY_NAME, STATE, WORK, shared_memory_bytes, tmp_bytes
 
 API = "/v1.41"
 """Of Docker 20.10, and of whatever is newer."""
@@ -206,8 +206,8 @@ class DockerEngine:
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "ReadonlyRootfs": True,
-            "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}"},
-            "ShmSize": SHARED_MEMORY_BYTES,
+            "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={tmp_bytes(limits)}"},
+            "ShmSize": shared_memory_bytes(limits),
             "RestartPolicy": {"Name": "no"},
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}},
         }

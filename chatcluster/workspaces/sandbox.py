@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from chatcluster.ports.workspace import WorkspaceSpec
+from chatcluster.ports.workspace import WorkspaceLimits, WorkspaceSpec
 from chatcluster.workspaces.agent.gateway import PORT
 from chatcluster.workspaces.interpreter import Interpreter, library
 from chatcluster.workspaces.places import Place
@@ -35,7 +35,7 @@ NETWORK = "/run/network"
 PROXY_NAME = "proxy.sock"
 USER_ID = 1000
 """Inside."""
-SHARED_MEMORY_BYTES = 256 << 20
+SHARED_MEMORY_BYTES_MAX = 256 << 20
 RUN_BYTES = 16 << 20
 DISPLAY = ":1"
 BROWSER_FLAGS = "--no-sandbox --no-first-run --disable-gpu --disable-dev-shm-usage --test-type"
@@ -84,6 +84,16 @@ def can_sandbox() -> str | None:
         return None
     said = " ".join(tried.stderr.split())[:200]
     return f"{INSTALL}; bwrap: {said}" if "nknown option" in said else f"{ALLOW}; bwrap: {said}"
+
+
+def tmp_bytes(limits: WorkspaceLimits) -> int:
+    """What is in there is memory of the workspace. With all of it there the agent would have none."""
+    return min(limits.tmp_bytes, limits.memory_bytes // 2)
+
+
+def shared_memory_bytes(limits: WorkspaceLimits) -> int:
+    """As above."""
+    return min(SHARED_MEMORY_BYTES_MAX, limits.memory_bytes // 4)
 
 
 def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> list[str]:
@@ -152,7 +162,7 @@ def _agent(interpreter: Interpreter) -> Iterator[str]:
 def _own(spec: WorkspaceSpec, place: Place) -> Iterator[str]:
     """What belongs to this sandbox alone."""
     yield from ("--proc", "/proc", "--dev", "/dev")
-    sizes = {"/tmp": spec.limits.tmp_bytes, "/dev/shm": SHARED_MEMORY_BYTES, "/run": RUN_BYTES}
+    sizes = {"/tmp": tmp_bytes(spec.limits), "/dev/shm": shared_memory_bytes(spec.limits), "/run": RUN_BYTES}
     for directory, size in sizes.items():
         yield from ("--size", str(size), "--tmpfs", directory)
     yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--ro-bind-try", "/var/cache/fontconfig")

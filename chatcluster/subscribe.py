@@ -34,7 +34,6 @@ from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.feed import Feed, IdleFeeds
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, PartStreams, PubSub, Store, Version
-from chatcluster.subscriber import Cut as Cut
 from chatcluster.subscriber import Subscriber
 
 POLL_CHATS = 1000

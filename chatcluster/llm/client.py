@@ -37,13 +37,13 @@ import trio
 
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import content_of, headers_of_stream, http_client
-from chatcluster.llm.answers import KEEP_ALIVE
+from chatcluster.llm.answers import KEEP_ALIVE, CutBefore
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
 from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.sse import EventDecoder
-from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, require_able
+from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, output_tokens_left, require_able
 from chatcluster.llm.wires import WIRES, Routing
 from chatcluster.models import Continuation
 from chatcluster.ports import ModelEvent, ModelRequest
@@ -63,6 +63,11 @@ CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 4 << 20
+PIECE_BYTES = 64 << 10
+"""As much as comes at a time uncompressed: what is taken out of little is handed on in such pieces. After so much
+others have their turn, as all of it may have come at once."""
+CHUNK_BYTES_MIN = 2 << 10
+"""What a chunk counts for, however small it is."""
 FORGOTTEN_STATUSES = (404, 410)
 _ENCODINGS = ("identity", "gzip", "deflate")
 
@@ -110,6 +115,11 @@ class HttpModel:
         route = self._routing(request)
         wire = WIRES[route.kind]
         require_able(request, route)
+        if request.begun and output_tokens_left(request, route) == 0:
+            if request.meter is not None:
+                request.meter.starts(route.name or route.model, route.server.name, route.prices)
+            yield CutBefore()
+            return
         decoder = wire.decoder(request, route)
         async with self._files.inserted(request, set(route.options.input)) as whole:
             body = _Body(await self._send(whole, route, wire, wire.target(request, route)), route.server)
@@ -247,30 +257,40 @@ class _Body:
         self._chunks = response.aiter_raw()
         # of gzip and of deflate; httpx's own decoding would leave its generators behind where it fails
         self._decompressor = None if _encoding(response) == "identity" else zlib.decompressobj(zlib.MAX_WBITS + 32)
-        self._peeked = b""
-        self._has_ended = False
+        self._pieces: deque[bytes] = deque()
+        self._given_bytes = 0
+        self._has_ended = self._is_closing = False
         self.is_whole = False
         """What matters has come. From then on a lost connection is an end like another."""
 
     async def first_character(self) -> bytes:
         """What the body begins with, a mark and space aside. Nothing is taken of it."""
-        self._peeked = await self.next_chunk()
-        return self._peeked.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        first = await self.next_chunk()
+        if first:
+            self._pieces.appendleft(first)
+        return first.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
     async def next_chunk(self) -> bytes:
-        """Some bytes; ``b""`` at the end."""
-        if self._peeked:
-            chunk, self._peeked = self._peeked, b""
-            return chunk
+        """Some bytes, no more than take a moment; ``b""`` at the end."""
+        if self._given_bytes >= PIECE_BYTES and not self._is_closing:
+            self._given_bytes = 0
+            await trio.lowlevel.checkpoint()
+        while not self._pieces and not self._has_ended:
+            await self._receive()
+        chunk = self._pieces.popleft() if self._pieces else b""
+        self._given_bytes += max(len(chunk), CHUNK_BYTES_MIN)
+        return chunk
+
+    async def _receive(self) -> None:
         try:
             async for raw_chunk in self._chunks:
-                if chunk := self._decompressed(raw_chunk):
-                    return chunk
+                text = self._decompressed(raw_chunk)
+                self._pieces.extend(text[start : start + PIECE_BYTES] for start in range(0, len(text), PIECE_BYTES))
+                return
         except httpx.HTTPError as error:
             if not self.is_whole:
                 raise translate(self._provider, error, in_answer=True) from None
         self._has_ended = True
-        return b""
 
     def _decompressed(self, chunk: bytes) -> bytes:
         if self._decompressor is None:
@@ -310,7 +330,8 @@ class _Body:
         """
         with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
             with trio.move_on_after(DRAIN_SECONDS if self.is_whole else 0):
-                self.is_whole, self._decompressor = True, None  # what is read now is thrown away
+                self.is_whole = self._is_closing = True
+                self._decompressor = None  # what is read now is thrown away
                 while not self._has_ended:
                     await self.next_chunk()
             await self.response.aclose()

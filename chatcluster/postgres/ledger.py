@@ -24,6 +24,9 @@ UNREADABLE = ErrorInfo("unreadable", "this chat cannot be read by this version o
 
 SQL = load_queries("ledger.sql")
 
+_STATES = tuple(map(str, CallState))
+"""Of those that a newer version knows besides, a newer version tells."""
+
 
 class PostgresLedger(PostgresFamilies):
     def __init__(self, database: Database) -> None:
@@ -87,7 +90,7 @@ async def _actions(connection: Connection, chat_id: UUID) -> tuple[Action, ...]:
 
 async def _waits(connection: Connection, chat_id: UUID, message_id: int) -> Waits:
     rows = await connection.fetch(SQL["select_waits"], chat_id, message_id)
-    return {row["call_id"]: tuple(map(CallState, row["waits"])) for row in rows}
+    return {row["call_id"]: tuple(map(CallState, filter(_STATES.__contains__, row["waits"]))) for row in rows}
 
 
 async def _sign_in_waits(connection: Connection, limit: int, owner_id: UUID | None) -> tuple[SignInWait, ...]:

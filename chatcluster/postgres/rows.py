@@ -46,6 +46,8 @@ from chatcluster.postgres.connecting import Row
 T = TypeVar("T")
 
 HISTORY_CHARS_MAX = 64 << 10
+VERSION_END = 9_000_000_000_000_000_000
+"""As in ``timeline.sql``: there is no next one that can be written."""
 UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
 
 
@@ -91,6 +93,8 @@ def json_of(value: Any) -> str | None:
 
 def chat_of(row: Row) -> Chat:
     """The chat of a row that has the columns of the fragment ``chat``. Raises ``Unreadable``."""
+    if row["snapshot_version"] >= VERSION_END:
+        raise Unreadable("this chat has a version that no chat can have")
     return _chat(row, _status_of(row), _error_of(row))
 
 

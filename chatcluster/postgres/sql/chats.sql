@@ -3,7 +3,7 @@
 
 -- fragment: message
 json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision,
-    'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')),
+    'created_at', {moment created_at},
     'finish_reason', finish_reason, 'model', model, 'usage', usage, 'position', position)
 
 -- fragment: turn
@@ -15,7 +15,7 @@ json_build_object('message_id', message_id, 'outcome', outcome, 'duration_ms', d
 (
     select coalesce(array_agg(array[
         json_build_object('id', id, 'model', model, 'steered', steered,
-            'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')))::text,
+            'created_at', {moment created_at})::text,
         content::text
     ] order by position), '{}')
     from queued_messages where chat_id = $1
@@ -623,7 +623,7 @@ where owner_id = $1 and parent_id is null
     and ($6::boolean is null or pinned = $6)
     and ($7::text is null or title ~ $7)
     and (chats.created_at, chats.id)
-        < (coalesce($3::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        < (coalesce($3::text::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by chats.created_at desc, chats.id desc
 limit $5
 
@@ -663,12 +663,13 @@ select id from {changed}
 chats
 where owner_id = any($1::text[]::uuid[]) and parent_id is null
     and updated_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
-    and ($4::timestamptz is null or (updated_at, id) > ($4, $5::uuid))
-order by updated_at, id
+    and ($4::timestamptz is null or ({moment chats.updated_at}, id) > ($4, $5::uuid))
+order by {moment chats.updated_at}, id
 limit $6
 
 -- name: select_creation
-select created_at from chats where id = $1 and owner_id = $2
+-- As a text: the moment to go on from is the very one that the row has, also one that a program does not know.
+select created_at::text as created_at from chats where id = $1 and owner_id = $2
 
 -- fragment: remove_old_keys
 -- Each use of the table also removes a few keys that are too old: no other clean-up is needed.

@@ -13,7 +13,16 @@ from typing import Any
 import msgspec
 
 from chatcluster.chat import DENIED_TEXT
-from chatcluster.parts import JsonPart, NoticePart, TextPart, ToolCallPart, ToolProgressPart, ToolResultPart
+from chatcluster.json_bounds import bounded
+from chatcluster.parts import (
+    UNDECODABLE,
+    JsonPart,
+    NoticePart,
+    TextPart,
+    ToolCallPart,
+    ToolProgressPart,
+    ToolResultPart,
+)
 from chatcluster.ports import Action
 from chatcluster.turn_log import Told
 from chatcluster.usage import Usage
@@ -117,8 +126,8 @@ def input_of(call: ToolCallPart) -> Any:
 
 def decoded(text: str) -> Any:
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return msgspec.json.decode(bounded(text.encode()))
+    except UNDECODABLE:
         return text
 
 

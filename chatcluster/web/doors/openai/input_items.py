@@ -217,15 +217,20 @@ def _append(messages: list[NewMessage], message: NewMessage) -> None:
         messages.append(message)
         return
     parts: tuple[Part, ...] = (*last.parts, *message.parts)
-    is_calling = any(isinstance(part, ToolCallPart) for part in parts)
-    reason = "tool_calls" if is_calling else last.finish_reason
+    reason = "tool_calls" if _is_calling(last) or _is_calling(message) else last.finish_reason
     messages[-1] = NewMessage(last.role, parts, finish_reason=reason)
 
 
 def _ends(last: NewMessage, message: NewMessage) -> bool:
     """Whether words after calls begin another message of the assistant."""
-    called = any(isinstance(part, ToolCallPart) for part in last.parts)
-    return called and any(isinstance(part, TextPart) for part in message.parts)
+    return _is_calling(last) and any(isinstance(part, TextPart) for part in message.parts)
+
+
+def _is_calling(message: NewMessage) -> bool:
+    """Of one that grew, how it ends tells: it may have very many parts."""
+    if message.role is not Role.ASSISTANT or message.finish_reason is not None:
+        return message.finish_reason == "tool_calls"
+    return any(isinstance(part, ToolCallPart) for part in message.parts)
 
 
 def _wrong(text: str) -> InvalidRequest:

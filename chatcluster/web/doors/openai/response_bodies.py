@@ -16,7 +16,7 @@ import msgspec
 from chatcluster.chat import ClientTool
 from chatcluster.errors import InvalidRequest
 from chatcluster.web.api.bodies import InputTool, decode
-from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
+from chatcluster.web.api.tool_bodies import SERVERS_MAX, TOOLS_MAX, checked_servers, checked_tools
 
 METADATA_MAX, KEY_CHARS_MAX, VALUE_CHARS_MAX = 16, 64, 512
 DEFAULTS: dict[str, Any] = {
@@ -129,6 +129,8 @@ def check_metadata(metadata: dict[str, str]) -> None:
 def tools_of(tools: Sequence[dict[str, Any]] | None, tool_choice: object = None) -> Tools:
     """Raises ``InvalidRequest`` for a kind of tool that there is not."""
     client, servers = [], []
+    if len(tools or ()) > TOOLS_MAX + SERVERS_MAX:
+        raise _refused("tools", f"there are more than {TOOLS_MAX + SERVERS_MAX} tools")
     for tool in () if tool_choice == "none" else tools or ():
         match tool.get("type"):
             case "function":

@@ -69,8 +69,6 @@ class HeldChat:
         self.said = Said()
         """What was streamed of an attempt that was cut short, here or by a tenure that died."""
         self.unbooked = Unbooked()
-        self.is_plain = False
-        """What only a provider understands was refused by it."""
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the database names another owner, or none."""
         self._worker_id = worker_id
@@ -101,9 +99,9 @@ class HeldChat:
     def puts_aside(self, error: ProviderError) -> bool:
         """Whether the error is that the provider refuses what only a provider understands, for the first time: from
         here on this tenure leaves it out, instead of failing with each turn."""
-        if error.kind != "opaque_refused" or self.is_plain:
+        if error.kind != "opaque_refused" or self.history.is_plain:
             return False
-        self.is_plain = True
+        self.history.is_plain = True
         telemetry.event("chat.parts_put_aside", chat_id=str(self.chat.id), error=error.message)
         return True
 

@@ -98,7 +98,7 @@ class TurnCalls:
             self._prefix = Prefix(text, self.tools.specs)
         elif self.tools.is_renewed:
             self._prefix = Prefix(self._prefix.system, self.tools.specs)
-        return msgspec.structs.replace(beginning_with(request, self._prefix), is_plain=self._held.is_plain)
+        return msgspec.structs.replace(beginning_with(request, self._prefix), is_plain=self._held.history.is_plain)
 
     async def close(self) -> None:
         """The turn is over."""

@@ -2794,6 +2794,7 @@ export interface components {
             prefix?: components["schemas"]["PrefixDialect"];
             reasoning_effort?: string | null;
             temperature?: number | null;
+            think_tags?: components["schemas"]["ThinkTags"] | null;
             thinking_tokens?: number | null;
         };
         /** ModelsAnswer */
@@ -3375,6 +3376,12 @@ export interface components {
             /** @constant */
             type: "text";
         };
+        /**
+         * ThinkTags
+         * @description How a model has what it thinks in the text of its answer, where its server does not tell the two apart.
+         * @enum {string}
+         */
+        ThinkTags: "both" | "closing";
         /** TitleEvent */
         TitleEvent: {
             title: string;

@@ -40,7 +40,7 @@ from chatcluster.chat.questions import Question, Replies, ReplyAction, encoded
 from chatcluster.content import TextPart
 from chatcluster.tools import mcp_http, mcp_questions
 from chatcluster.tools.mcp_failures import MESSAGE_CHARS_MAX, SessionFailed, failed, failed_call
-from chatcluster.tools.mcp_results import called, instructions_of, listed_tools
+from chatcluster.tools.mcp_results import ToolListing, called, instructions_of
 from chatcluster.tools.mcp_wire import (
     CALL_ID_META,
     MAY_GO_ON,
@@ -118,15 +118,14 @@ class Session:
 
     async def list_tools(self, request_id: int) -> Listed:
         """Raises what ``failed`` translates."""
-        tools, cursor = [], None
+        listing, cursor = ToolListing(), None
         for _ in range(PAGES_MAX):
             page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
-            tools += page.tools
+            listing.take(page.tools)
             cursor = page.next_cursor
             if cursor is None:
                 break
-        taken, left_out = listed_tools(tools)
-        return Listed(request_id, taken, left_out)
+        return Listed(request_id, listing.tools, listing.left_out)
 
     async def call(self, request: Call, say: Say) -> Called | Failed:
         mcp_questions.OF_CALL.set(request.id)  # its task is its own

@@ -235,7 +235,7 @@ async def test_a_task_that_cannot_be_stored_as_it_is_is_stored_as_it_can_be(worl
     for _ in range(2):
         await world.model.next_call()
     (agent,) = agents_of(world, chat)
-    assert agent.history[-1] == "a\ufffdtask"
+    assert agent.history[-1] == "user: a\ufffdtask"
 
 
 async def test_a_stop_reaches_the_agents(world: World) -> None:

@@ -5,7 +5,8 @@ value is no object, or it is not what the tool's schema asks for.
 
 The schema comes from outside, and so may be anything. What would cost without bound is not looked at: regular
 expressions (``pattern``, ``patternProperties``), comparisons of everything with everything, schemas elsewhere, and all
-that is beyond ``CHECKS_MAX`` steps. A schema that makes no sense checks nothing. The tool itself has the last word.
+that is beyond ``CHECKS_MAX`` steps; but what takes a few plain values and nothing else, as our own tools do, takes none
+that large. A schema that makes no sense checks nothing. The tool itself has the last word.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ ARGUMENTS_CHARACTERS_MAX = 1 << 20
 CHECKS_MAX = 2000
 """Values, and keywords, that are looked at: some 30 ms."""
 PROBLEM_CHARACTERS_MAX = 500
+PLAIN = ("string", "number", "integer", "boolean", "null")
 NOT_CHECKED = (
     "pattern",
     "patternProperties",
@@ -70,6 +72,8 @@ class ArgumentCheck:
         """The arguments in ``text``, which may be empty. Raises ``BadArguments``."""
         arguments = decoded(text)
         if _is_large(arguments):
+            if _takes_little(self._schema):
+                raise BadArguments("The arguments are far more than the schema of this tool asks for.")
             return arguments
         self._left = CHECKS_MAX
         try:
@@ -146,6 +150,18 @@ def _is_large(value: Any) -> bool:
         elif isinstance(inner, list):
             waiting.extend(islice(inner, CHECKS_MAX))
     return seen + len(waiting) > CHECKS_MAX
+
+
+def _takes_little(schema: dict[str, Any]) -> bool:
+    """Whether it takes plain values alone, fewer than are looked at."""
+    properties = schema.get("properties", {})
+    return (
+        schema.get("additionalProperties") is False
+        and "patternProperties" not in schema
+        and isinstance(properties, dict)
+        and len(properties) < CHECKS_MAX
+        and all(isinstance(one, dict) and one.get("type") in PLAIN for one in properties.values())
+    )
 
 
 def _passes(*_: Any) -> None:

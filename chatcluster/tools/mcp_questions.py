@@ -66,6 +66,7 @@ class LiveQuestions:
         """Calls of which one has asked what nobody was asked."""
         self._changed = trio.Event()
         self._waiting = 0
+        self._has_asked_aside = False
         self._asked: Counter[int] = Counter()
         self._answers: dict[int, Replies] = {}
         self._over: dict[int, trio.Event] = {}
@@ -111,7 +112,9 @@ class LiveQuestions:
 
     async def _only_call(self) -> int | None:
         """The one that is under way. None if there are others, and stay."""
-        await self._say(OneAtATime(self._open_id))
+        if not self._has_asked_aside:
+            self._has_asked_aside = True
+            await self._say(OneAtATime(self._open_id))
         with trio.move_on_after(UNCLEAR_SECONDS):
             while len(self._calls) > 1 and not self._has_left:
                 await self._changed.wait()

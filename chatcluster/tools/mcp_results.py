@@ -34,18 +34,29 @@ class TooMuch(Exception):
 # --- lists ------------------------------------------------------------------------------------
 
 
-def listed_tools(tools: Iterable[types.Tool]) -> tuple[tuple[ListedTool, ...], int]:
-    """The tools that can be taken, in their order, and how many cannot."""
-    taken: dict[str, ListedTool] = {}
-    size = left_out = 0
-    for tool in tools:
-        found = _listed_tool(tool)
-        size += 0 if found is None else len(msgspec.json.encode(found))
-        if found is None or found.name in taken or size > LIST_BYTES_MAX or len(taken) == TOOLS_MAX:
-            left_out += 1
-        else:
-            taken[found.name] = found
-    return tuple(taken.values()), left_out
+class ToolListing:
+    """The tools of a server that can be taken, page by page: of a page nothing else is kept. ``left_out``: how many
+    cannot be."""
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self._taken: dict[str, ListedTool] = {}
+        self._size = 0
+
+    @property
+    def tools(self) -> tuple[ListedTool, ...]:
+        """In the server's order."""
+        return tuple(self._taken.values())
+
+    def take(self, tools: Iterable[types.Tool]) -> None:
+        for tool in tools:
+            found = _listed_tool(tool)
+            self._size += 0 if found is None else len(msgspec.json.encode(found))
+            is_full = self._size > LIST_BYTES_MAX or len(self._taken) == TOOLS_MAX
+            if found is None or found.name in self._taken or is_full:
+                self.left_out += 1
+            else:
+                self._taken[found.name] = found
 
 
 def _listed_tool(tool: types.Tool) -> ListedTool | None:

@@ -13,8 +13,11 @@ WAITS_TEXT = "waits for another call of this server to end"
 
 
 class RunningCall:
+    """``has_begun``: there is a session for it, so the server may know of it."""
+
     def __init__(self, tool: Tool, progressed: Tell) -> None:
         self.time = CallTime(tool)
+        self.has_begun = False
         self._progressed = progressed
 
     def told(self, session: LinkSession, news: Progress | Asking) -> None:

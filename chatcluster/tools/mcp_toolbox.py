@@ -179,6 +179,8 @@ class McpTurn:
         in_all = running.time.is_over_in_all
         seconds = f"{tool.total_seconds:g} s" if in_all else f"{tool.idle_seconds:g} s without progress"
         telemetry.event("mcp.call_failed", server=found.server.slug, tool=found.listed.name, trouble=Trouble.TIMEOUT)
+        if not running.has_begun:
+            return _error(f"{tool.name} was not run: within {seconds} there was no session for it. Try again later.")
         return _error(
             f"{tool.name} took too long ({seconds}) and was told to stop. Whether it took effect is unknown: find that "
             "out before you call it again, or ask for less at a time."
@@ -215,6 +217,7 @@ class McpTurn:
         if self._toolbox.directory.current(found.server.id) is None:
             raise McpFailed(Trouble.REFUSED, "the server was removed or disabled")
         async with self._with(found.server).lent(running.waits) as session:
+            running.has_begun = True
             called = await session.call(
                 found.listed.name,
                 call.arguments,

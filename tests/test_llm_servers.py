@@ -315,8 +315,8 @@ async def test_a_server_that_speaks_plain_http_is_told_from_one_that_is_away(nur
 
 @pytest.mark.parametrize(
     ("url", "key"),
-    [("http://[", "k"), ("http://h:port/", "k"), ("http://h:99999/v1", "k"), ("ftp://h/", "k"), ("", "k"), ("\0", "k"),
-     ("http://h/\x00", "k"), ("http://127.0.0.1:9/v1", "k\n"), ("http://127.0.0.1:9/v1", "\u20ac")],
+    [("http://[", "k"), ("http://h:port/", "k"), ("ftp://h/", "k"), ("", "k"), ("\0", "k"), ("http://h/\x00", "k"),
+     ("http://127.0.0.1:9/v1", "\u20ac")],
 )  # fmt: skip
 async def test_what_is_stored_of_a_server_and_is_no_address_or_no_key_is_its_configuration(url: str, key: str) -> None:
     """P10: by whatever way it came there. It is no error of ours, and is not tried again."""

@@ -21,6 +21,7 @@ from chatcluster.http_client import PEER_SILENCE_MS_MAX, http_client
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.failures import Provider
+from chatcluster.llm.wire import Route
 from chatcluster.parts import TextPart
 
 Talk = Callable[[trio.SocketStream], Awaitable[None]]
@@ -310,6 +311,19 @@ async def test_a_server_that_speaks_plain_http_is_told_from_one_that_is_away(nur
     nursery.cancel_scope.cancel()
     assert (error.kind, error.retryable) == ("config", False)
     assert "http:// instead of https://" in error.message
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [("http://[", "k"), ("http://h:port/", "k"), ("ftp://h/", "k"), ("", "k"), ("\0", "k"), ("http://h/\x00", "k"),
+     ("http://127.0.0.1:9/v1", "\u20ac")],
+)  # fmt: skip
+async def test_what_is_stored_of_a_server_and_is_no_address_or_no_key_is_its_configuration(url: str, key: str) -> None:
+    """P10: by whatever way it came there. It is no error of ours, and is not tried again."""
+    route = Route(server=Provider("theirs"), base_url=url, api_key=key, model="m")
+    async with HttpModel(lambda _: route, concurrent=1) as model:
+        error = await failure(model, "hi")
+    assert (error.kind, error.retryable) == ("config", False)
 
 
 async def test_a_refused_connection_says_so() -> None:

@@ -13,12 +13,13 @@ import trio
 from scripted_workspaces import ScriptedAgent
 from workspace_rows import memory_rows
 
+from chatcluster.json_bounds import VALUES_MAX
 from chatcluster.ports.workspace import SILENCE_SECONDS
 from chatcluster.ports.workspaces import HostLease, Located, Report, WorkspaceState
 from chatcluster.secrets import Keyring, new_key
 from chatcluster.workspace_errors import WorkspaceGone, WorkspaceRefused, WorkspaceUnreachable
 from chatcluster.workspace_wire import BODY_BYTES_MAX
-from chatcluster.workspaces.agent_client import ANSWER_SECONDS_MAX, VALUES_MAX, AgentClient, over_tcp
+from chatcluster.workspaces.agent_client import ANSWER_SECONDS_MAX, AgentClient, over_tcp
 from chatcluster.workspaces.directory import WorkspaceDirectory, host_token_place
 from chatcluster.workspaces.host import forward
 from chatcluster.workspaces.host.forward import Forward
@@ -156,8 +157,6 @@ def answering(content: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> bytes:
     [
         answering(b'{"version": ' + b"[" * 100_000),
         answering(b'{"version": ' + b"[" * 1000 + b"]" * 1000 + b"}"),
-        answering(b'{"x": [' + b"0," * VALUES_MAX + b"0]}"),
-        answering(b'{"x": [' + b'"",' * 3 * VALUES_MAX + b'""]}'),
         answering(b'{"version": "\xff"}'),
         answering(b'{"version": "\\ud800"}'),
         answering(b"null"),
@@ -166,7 +165,7 @@ def answering(content: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> bytes:
         b"HTTP/1.1 200 OK\r\ncontent-length: 9999999999\r\n\r\n",
         b"\0" * 100,
     ],
-    ids=[f"answer {number}" for number in range(11)],
+    ids=[f"answer {number}" for number in range(9)],
 )
 async def test_p10_whatever_an_agent_answers_is_an_answer_or_a_workspace_that_cannot_be_reached(
     host: Host, answer: bytes
@@ -175,6 +174,13 @@ async def test_p10_whatever_an_agent_answers_is_an_answer_or_a_workspace_that_ca
     host.agent.answer = answer
     with pytest.raises(WorkspaceUnreachable):
         await host.client().status()  # type: ignore[attr-defined]
+
+
+async def test_p10_an_answer_of_very_many_values_is_not_decoded(host: Host) -> None:
+    values = b"0," * (VALUES_MAX + 1)
+    host.agent.answer = answering(b'{"call_id":"c","kind":"mcp","state":"exited","result":[%b0]}' % values)
+    with pytest.raises(WorkspaceUnreachable):
+        await host.client().call("c")  # type: ignore[attr-defined]
 
 
 async def test_a_long_text_is_no_great_number_of_values(host: Host) -> None:

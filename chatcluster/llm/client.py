@@ -25,8 +25,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -64,8 +64,7 @@ ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 4 << 20
 PIECE_BYTES = 64 << 10
-"""As much as comes at a time uncompressed: what is taken out of little is handed on in such pieces. After so much
-others have their turn, as all of it may have come at once."""
+"""What is taken out of little is handed on in such pieces. After each others have their turn: all may come at once."""
 CHUNK_BYTES_MIN = 2 << 10
 """What a chunk counts for, however small it is."""
 FORGOTTEN_STATUSES = (404, 410)
@@ -122,7 +121,7 @@ class HttpModel:
             return
         decoder = wire.decoder(request, route)
         async with self._files.inserted(request, set(route.options.input)) as whole:
-            body = _Body(await self._send(whole, route, wire, wire.target(request, route)), route.server)
+            body = _Body(await self._send(whole, route, wire, wire.target), route.server)
         try:
             if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
                 said = f"{route.server.name} has forgotten the answer that it was to go on with"
@@ -148,7 +147,7 @@ class HttpModel:
         route = self._routing(request)
         wire = WIRES[route.kind]
         if wire.cancel is not None and continuation_of(route) is Continuation.BACKGROUND:
-            body = _Body(await self._send(request, route, wire, wire.cancel(request, route)), route.server)
+            body = _Body(await self._send(request, route, wire, wire.cancel), route.server)
             try:
                 if not body.response.is_success:
                     raise route.server.error(f"{route.server.name} did not cancel an answer", "generic")
@@ -179,17 +178,30 @@ class HttpModel:
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=SEND_SECONDS, pool=POOL_SECONDS),
         )
 
-    async def _send(self, request: ModelRequest, route: Route, wire: Wire, target: Target) -> httpx.Response:
-        client = await self._client_for(route.base_url)
-        method, url = target
-        headers = wire.headers(route) | headers_of_stream()
+    async def _send(
+        self, request: ModelRequest, route: Route, wire: Wire, target_of: Callable[[ModelRequest, Route], Target]
+    ) -> httpx.Response:
+        with _as_configured(route.server):
+            client = await self._client_for(route.base_url)
+            method, url = target_of(request, route)
+            headers = wire.headers(route) | headers_of_stream()
         for _ in range(REPEATS_MAX):
             content = await content_of(wire.body(request, route))  # what was sent is let go, and made anew
-            blank = client.build_request(method, url, headers=headers | {"content-length": str(content.length)})
+            with _as_configured(route.server):
+                blank = client.build_request(method, url, headers=headers | {"content-length": str(content.length)})
             blank.stream = content
             with suppress(_KeptConnectionBroke):
                 return await _send_once(client, blank, route.server)
         raise route.server.error(f"{route.server.name} broke {REPEATS_MAX} kept connections", "generic", retryable=True)
+
+
+@contextmanager
+def _as_configured(server: Provider) -> Iterator[None]:
+    """What is stored of a server may be no address, and no header."""
+    try:
+        yield
+    except (ValueError, httpx.InvalidURL) as error:
+        raise server.error(f"the request to {server.name} cannot be made: {error}", "config") from None
 
 
 def _server_of(url: str) -> tuple[str, str]:

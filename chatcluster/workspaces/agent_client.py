@@ -60,7 +60,6 @@ RECEIVE_BYTES = 8 << 10
 """Of one step: so few bytes have few chunks."""
 ANSWER_SECONDS_MAX = 30.0
 """From its first byte to its last."""
-VALUES_MAX = 250_000
 NO_BODY = ("content-length", "0")
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -219,7 +218,7 @@ async def _answered(connection: h11.Connection, stream: trio.abc.Stream, silence
                 if len(content) > BODY_BYTES_MAX:
                     raise WorkspaceUnreachable("the workspace's agent answers more than it may")
             case h11.EndOfMessage():
-                return status, bounded(bytes(content), values_max=VALUES_MAX)
+                return status, bounded(bytes(content))
             case _:
                 raise WorkspaceUnreachable("the workspace's agent closed the connection before it had answered")
 

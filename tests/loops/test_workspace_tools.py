@@ -17,7 +17,7 @@ from chatcluster.parts import ImagePart
 from chatcluster.ports import Effect
 from chatcluster.ports.workspaces import Startup, WorkspaceState
 from chatcluster.tool_results import SHOWN_BYTES_MAX, taken
-from chatcluster.tools.workspace_commands import ENVIRONMENT, RESULT_BYTES_MAX, fitted, seconds_of
+from chatcluster.tools.workspace_commands import _DUMP, ENVIRONMENT, RESULT_BYTES_MAX, fitted, seconds_of
 from chatcluster.tools.workspace_link import ANSWER_SECONDS_MAX, Refused
 from chatcluster.tools.workspace_offers import TEMPLATES_SECONDS
 from loops.workspace_fakes import PICTURE, FakeAgent, Script, template
@@ -583,3 +583,10 @@ async def test_a_workspace_that_is_stopped_is_told_as_it_was() -> None:
     place.is_(WorkspaceState.STOPPED)
     await trio.sleep(301)
     assert await surroundings(place) == text
+
+
+@pytest.mark.parametrize("word", ["cat", "sed -n", "sed"])
+def test_p10_a_command_of_very_many_blanks_is_looked_at_once(word: str) -> None:
+    """It is the model's, and so any user's: the replica stood still for minutes."""
+    assert _DUMP.fullmatch(f"{word}{' ' * 300_000}|") is None
+    assert _DUMP.fullmatch("cat  -n   a b") is not None

@@ -9,7 +9,8 @@ case when {it} is not null then greatest('0001-01-02', least({it}, '9999-12-30')
 greatest(0, least({it}, 3000000000)) * interval '1 second'
 
 -- fragment: chat
-{frame}, chats.title, chats.model, {long_columns}, chats.client_tools, chats.mcp_servers
+-- Whatever is stored, names are short: they come with the rows of other chats.
+{frame}, left(chats.title, 1000) as title, left(chats.model, 1000) as model, {long_columns}, chats.client_tools, chats.mcp_servers
 
 -- fragment: framed
 -- The chat as far as it can be read whatever is damaged: what may be long is not touched, as it may be kept elsewhere.

@@ -67,7 +67,6 @@ class Response:
         if self.started or status < 200:
             raise BadResponse(f"a response of status {status}" + " behind another" * self.started)
         self.closes |= closes
-        self._left_bytes, self._in_chunks = None, False
         lines = [b"HTTP/1.1 %d " % status, *self._told(headers), b"date: %b" % _date(int(time()))]
         self._has_no_body |= status in NO_BODY
         if self._left_bytes is None and status not in NO_BODY:
@@ -86,6 +85,7 @@ class Response:
 
     def _told(self, headers: Headers) -> Iterable[bytes]:
         """The application's fields, but for those of the connection, which is the server's."""
+        self._left_bytes, self._in_chunks = None, False
         for name, value in headers:
             match name.lower():
                 case b"connection":

@@ -25,14 +25,13 @@ from litestar.types import Receive, Scope, Send
 from chatcluster import __version__
 from chatcluster.errors import NotFound
 from chatcluster.ports import TokenScope
-from chatcluster.web.answered import Answered
 from chatcluster.web.auth import SCOPE, Authenticator, authentication, require_scope_of
 from chatcluster.web.errors import respond
 from chatcluster.web.health import Alive
 from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.pages import FOLDER, Pages
-from chatcluster.web.request import ApiRequest, require_known_query
+from chatcluster.web.request import Answered, ApiRequest, require_known_query
 from chatcluster.web.routes import API, BESIDE, DOORS, SCOPES
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares

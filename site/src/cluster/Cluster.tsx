@@ -37,7 +37,9 @@ export default function Cluster({ page }: { page: string }) {
   }, [shown]);
   const here = useRef<HTMLAnchorElement>(null);
   // biome-ignore lint/correctness/useExhaustiveDependencies: on a narrow screen the page that one is on may be out of sight
-  useEffect(() => here.current?.scrollIntoView({ block: "nearest", inline: "center" }), [page]);
+  useEffect(() => {
+    here.current?.scrollIntoView({ block: "nearest", inline: "center" }); // which may answer a promise
+  }, [page]);
   if (!session?.admin) return <Closed />;
   return (
     <main id="main" className="min-h-0 flex-1 overflow-y-auto">

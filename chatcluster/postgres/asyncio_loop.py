@@ -137,6 +137,7 @@ class AsyncioLoop:
             while True:
                 with trio.CancelScope(deadline=self._resume_at) as self._pause:
                     await trio.lowlevel.wait_readable(self._selector.fileno())
+                self._selector.look()
                 self._turn()
         self._loop.close()
 
@@ -171,14 +172,20 @@ class AsyncioLoop:
 
 
 class _Selector(selectors.DefaultSelector):
-    """A selector that never waits, but says for how long it should."""
+    """A selector that never waits, but says for how long it should; and that looks at its sockets only when told to."""
 
     def __init__(self, on_select: Callable[[float], None]) -> None:
         super().__init__()
         self._on_select = on_select
+        self._is_to_look = False
+
+    def look(self) -> None:
+        """Look at the next ``select``. What is ready and not looked at is told by the selector's file descriptor."""
+        self._is_to_look = True
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
+        ready = super().select(0) if self._is_to_look else []
+        self._is_to_look = False
         self._on_select(0.0 if ready else math.inf if timeout is None else max(0.0, timeout))
         return ready
 
@@ -226,6 +233,8 @@ class _Loop(asyncio.SelectorEventLoop):
         return transport
 
     async def _connected(self, host: str, port: int) -> socket.socket:
+        if not 0 < port < 65536:
+            raise OverflowError("the port is out of range")  # to resolve it would make another one of it
         errors: list[str] = []
         failure: OSError | None = None
         for family, _, _, _, address in await self.getaddrinfo(host, port, type=socket.SOCK_STREAM):

@@ -102,14 +102,7 @@ class MemoryStore(Claims, MemoryReads):
 
     async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
         async with self._link.crossing("raise_epoch"):
-            row = self._database.row(chat_id)
-            state = row.state
-            if (state.worker_id, state.epoch) == (worker_id, epoch) and epoch < above:
-                raised = msgspec.structs.replace(leapt(state, self._database.timeline), epoch=above)
-                self._database.change(row, raised)
-            elif (state.worker_id, state.epoch) != (worker_id, above):
-                raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {state.epoch}")
-            return self._database.view(row)
+            return self._raise_epoch(chat_id, worker_id, epoch, above)
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         async with self._link.crossing("claim"):
@@ -121,6 +114,16 @@ class MemoryStore(Claims, MemoryReads):
             return tuple(self._expire(row) for row in rows[:limit])
 
     # the steps, each atomic
+
+    def _raise_epoch(self, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
+        row = self._database.row(chat_id)
+        state = row.state
+        if (state.worker_id, state.epoch) == (worker_id, epoch) and epoch < above:
+            raised = msgspec.structs.replace(leapt(state, self._database.timeline), epoch=above)
+            self._database.change(row, raised)
+        elif (state.worker_id, state.epoch) != (worker_id, above):
+            raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {state.epoch}")
+        return self._database.view(row)
 
     def _once(self, owner_id: UUID, idempotency: Idempotency | None) -> Outcome | None:
         """The answer that an earlier request with this key was given, None if there was none."""

@@ -378,9 +378,7 @@ class WatchedStore(MemoryStore):
 
     async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
         await self._harmed.row_written(chat_id)
-        chat = await super().raise_epoch(chat_id, worker_id, epoch=epoch, above=above)
-        self._witness.claims[chat_id, above] = worker_id
-        return chat
+        return await super().raise_epoch(chat_id, worker_id, epoch=epoch, above=above)
 
     async def commit(
         self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: tuple[Spent, ...] = ()
@@ -390,6 +388,11 @@ class WatchedStore(MemoryStore):
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         return await self._wire.carry("claim", partial(self._claim, worker_id, free_slots, batch))
+
+    def _raise_epoch(self, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
+        chat = super()._raise_epoch(chat_id, worker_id, epoch, above)
+        self._witness.claims[chat_id, above] = worker_id  # now: a failover may lose it before its answer is there
+        return chat
 
     def _commit(self, fence: Fence, command: OwnerCommand, spent: tuple[Spent, ...]) -> Outcome:
         row = self._database.chats.get(fence.chat_id)

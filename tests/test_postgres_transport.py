@@ -36,7 +36,7 @@ async def echo(connection: Connection, size: int) -> str:
     return text
 
 
-async def sleep(connection: Connection) -> None:
+async def take_long(connection: Connection) -> None:
     await connection.execute("SELECT pg_sleep(60)")
 
 
@@ -107,7 +107,7 @@ async def test_statements_and_their_cancellation_pass_through_tls(empty_database
         assert await database.transaction(echo, LARGE) == "x" * LARGE
         assert await session.run(echo, LARGE) == "x" * LARGE
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(database.transaction, sleep)
+            nursery.start_soon(database.transaction, take_long)
             await wait_until(observer, SLEEPS)
             nursery.cancel_scope.cancel()
         await wait_until(observer, f"NOT {SLEEPS}")
@@ -157,7 +157,7 @@ async def test_a_statement_whose_connection_is_ended_here_fails_at_once(empty_da
         async def lose(connection: Connection) -> None:
             assert isinstance(connection, AsyncpgConnection)
             nursery.start_soon(end, connection)
-            await sleep(connection)
+            await take_long(connection)
 
         async def end(connection: AsyncpgConnection) -> None:
             await trio.testing.wait_all_tasks_blocked()

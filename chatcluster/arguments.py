@@ -5,7 +5,8 @@ value is no object, or it is not what the tool's schema asks for.
 
 The schema comes from outside, and so may be anything. What would cost without bound is not looked at: regular
 expressions (``pattern``, ``patternProperties``), comparisons of everything with everything, schemas elsewhere, and all
-that is beyond ``CHECKS_MAX`` steps. A schema that makes no sense checks nothing. The tool itself has the last word.
+that is beyond ``CHECKS_MAX`` steps; but what takes a few plain values and nothing else, as our own tools do, takes none
+that large. A schema that makes no sense checks nothing. The tool itself has the last word.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from chatcluster.json_bounds import bounded
+
 if TYPE_CHECKING:  # it takes 10 MB, which a replica whose chats have no tools does without
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
@@ -26,6 +29,7 @@ ARGUMENTS_CHARACTERS_MAX = 1 << 20
 CHECKS_MAX = 2000
 """Values, and keywords, that are looked at: some 30 ms."""
 PROBLEM_CHARACTERS_MAX = 500
+PLAIN = ("string", "number", "integer", "boolean", "null")
 NOT_CHECKED = (
     "pattern",
     "patternProperties",
@@ -68,6 +72,8 @@ class ArgumentCheck:
         """The arguments in ``text``, which may be empty. Raises ``BadArguments``."""
         arguments = decoded(text)
         if _is_large(arguments):
+            if _takes_little(self._schema):
+                raise BadArguments("The arguments are far more than the schema of this tool asks for.")
             return arguments
         self._left = CHECKS_MAX
         try:
@@ -97,7 +103,7 @@ def decoded(text: str) -> dict[str, Any]:
     if len(text) > ARGUMENTS_CHARACTERS_MAX:
         raise BadArguments(f"The arguments have more than {ARGUMENTS_CHARACTERS_MAX} characters; call it with less.")
     try:
-        value = msgspec.json.decode(text) if text.strip() else {}
+        value = msgspec.json.decode(bounded(text.encode())) if text.strip() else {}
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise BadArguments(f"The arguments are not JSON ({error}); call the tool again with a JSON object.") from None
     if not isinstance(value, dict):
@@ -144,6 +150,18 @@ def _is_large(value: Any) -> bool:
         elif isinstance(inner, list):
             waiting.extend(islice(inner, CHECKS_MAX))
     return seen + len(waiting) > CHECKS_MAX
+
+
+def _takes_little(schema: dict[str, Any]) -> bool:
+    """Whether it takes plain values alone, fewer than are looked at."""
+    properties = schema.get("properties", {})
+    return (
+        schema.get("additionalProperties") is False
+        and "patternProperties" not in schema
+        and isinstance(properties, dict)
+        and len(properties) < CHECKS_MAX
+        and all(isinstance(one, dict) and one.get("type") in PLAIN for one in properties.values())
+    )
 
 
 def _passes(*_: Any) -> None:

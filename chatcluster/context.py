@@ -152,6 +152,11 @@ def has_news(messages: Sequence[Message]) -> bool:
 # --- how long it is ---------------------------------------------------------------------------
 
 
+def tokens_of_text(text: str) -> int:
+    """An estimate of one text."""
+    return _tokens_of_texts((text,))
+
+
 def tokens_of(message: Message) -> int:
     """An estimate of one message."""
     return MESSAGE_TOKENS + sum(map(_tokens_of_part, message.parts))

@@ -21,8 +21,10 @@ _BEGINNINGS = (
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
     (re.compile(rb"GIF8[79]a"), "image/gif"),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
-    (re.compile(rb"[\0-\xff]{0,1000}?%PDF-[12]\."), PDF),
+    (re.compile(rb"(?:[\0-\xff]{0,1000}?[\r\n])?(?:\xef\xbb\xbf)?%PDF-[12]\.[0-9]\s"), PDF),
 )
+_PDF_BEHIND_SOMETHING = re.compile(rb"[\0-\xff]{0,1000}?%PDF-[12]\.")
+"""Readers of PDF pass over what stands before it. Within a line of a text it is a word."""
 _NOT_IN_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 """Control characters that no text has; ESC colours what terminals printed."""
 
@@ -51,6 +53,8 @@ class Sniffer:
                 return media_type
         if self._may_be_text and self._decodes(b"", final=True):
             return TEXT
+        if _PDF_BEHIND_SOMETHING.match(self._head):
+            return PDF
         raise UnsupportedFile(
             "this is no file of a kind that is taken: PNG, JPEG, GIF and WebP images, PDF, and text in UTF-8",
             media_types=MEDIA_TYPES,

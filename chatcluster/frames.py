@@ -101,7 +101,7 @@ class ResumedFrame(msgspec.Struct, frozen=True, tag="resumed"):
 
 
 class PartFrame(msgspec.Struct, frozen=True, tag="part", omit_defaults=True):
-    """``sequence``: of an answer that can be attached to, the place behind this delta."""
+    """``sequence``: of an answer that another owner can go on with, the place behind this delta (``ports.Delta``)."""
 
     attempt: int
     part: Part

@@ -12,6 +12,8 @@ waits for a commit that is under way, and so never mistakes the owner's own effe
 What happens on failure: while Postgres cannot be reached, a commit is repeated until its outcome is known; the store
 recognises a repeat. What the store refuses for another reason is raised (``StoreFailed``); a look that fails so is
 left out, as the next commit tells the same. A part stream that is ahead of Postgres is overruled (``overrule.py``).
+What a provider refuses of what it signed or sealed itself, as its rules or keys have changed, is put aside for the
+tenure (``puts_aside``); the next owner learns the same.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from chatcluster import telemetry
 from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
 from chatcluster.chat import Fence, KeepAnswer, OpenCall, OwnerCommand, Underway
-from chatcluster.errors import ChatNotFound, Fenced, StoreFailed, Unreadable
+from chatcluster.errors import ChatNotFound, Fenced, ProviderError, StoreFailed, Unreadable
 from chatcluster.families import settle
 from chatcluster.histories import History
 from chatcluster.notices import Notices, report_end
@@ -93,6 +95,15 @@ class HeldChat:
         """The tenure begins: tell readers on its stream, and everybody by a hint. ``trim`` as for the stream."""
         self.stream.open(self.chat.history_version, self.chat.snapshot_version, trim=trim)
         self._notices.committed(self.chat, "status", by_owner=True)
+
+    def puts_aside(self, error: ProviderError) -> bool:
+        """Whether the error is that the provider refuses what only a provider understands, for the first time: from
+        here on this tenure leaves it out, instead of failing with each turn."""
+        if error.kind != "opaque_refused" or self.history.is_plain:
+            return False
+        self.history.is_plain = True
+        telemetry.event("chat.parts_put_aside", chat_id=str(self.chat.id), error=error.message)
+        return True
 
     def abandon(self) -> None:
         """The tenure is over without a word: nothing of its stream is sent any more."""

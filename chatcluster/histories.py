@@ -58,6 +58,8 @@ class History:
         """None until they are read. What is further back than any request goes is left out."""
         self.prompts = NOTHING_TOLD
         """What its model is told before it, as of the claim."""
+        self.is_plain = False
+        """What only a provider understands was refused by it, and is left out from there on."""
         self._store = store
         self._places = places
         self._windows = windows

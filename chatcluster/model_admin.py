@@ -27,7 +27,7 @@ from chatcluster.models import (
     checked_key,
     checked_provider,
     place_of_key,
-    require_continuation,
+    require_able,
 )
 from chatcluster.ports import MODELS_CHANNEL, Account, Models
 from chatcluster.ports.administration import Deed
@@ -62,7 +62,9 @@ class ModelAdministration:
         """Raises as above, and ``ProviderNotFound``."""
 
         def apply(provider: Provider) -> Provider:
-            provider = checked_provider(changed(provider, change))
+            provider = changed(provider, change)
+            if change.base_url is not UNSET:  # what was allowed once can still be turned off
+                provider = checked_provider(provider)
             return provider if change.key is UNSET else self._with_key(provider, change.key)
 
         written = await self._models.change_provider(name, apply, _deed(by, "provider.change", name, _given(change)))
@@ -85,7 +87,7 @@ class ModelAdministration:
         """Raises ``InvalidRequest``, ``ModelNotFound``, ``ProviderNotFound``."""
         if change.is_default is False:
             raise InvalidRequest("is_default is not taken from a model: give it to another one")
-        is_at_stake = change.provider is not UNSET or change.continuation is not UNSET
+        is_at_stake = any(field is not UNSET for field in (change.provider, change.continuation, change.options))
         kinds = await self._kinds() if is_at_stake else {}
 
         def apply(model: ModelEntry) -> ModelEntry:
@@ -107,7 +109,7 @@ class ModelAdministration:
     def _require_able(self, model: ModelEntry, kinds: Mapping[str, Kind]) -> None:
         """Of a provider that is not there the store will tell."""
         if model.provider in kinds:
-            require_continuation(model, kinds[model.provider])
+            require_able(model, kinds[model.provider])
 
     def _with_key(self, provider: Provider, key: str | None) -> Provider:
         if key is None:

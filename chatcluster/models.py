@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -93,6 +93,15 @@ class PrefixDialect(StrEnum):
     """By a mark of that name, as Moonshot has it."""
 
 
+class ThinkTags(StrEnum):
+    """How a model has what it thinks in the text of its answer, where its server does not tell the two apart."""
+
+    BOTH = "both"
+    """Between ``<think>`` and ``</think>``, first of all."""
+    CLOSING = "closing"
+    """Before ``</think>``: the first tag is in the prompt."""
+
+
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What goes into each request besides the conversation. What is left away is not sent."""
 
@@ -103,6 +112,8 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """What else is in a conversation is replaced by a note."""
     prefix: PrefixDialect = PrefixDialect.CONTINUE_FINAL_MESSAGE
     """Where the model's continuation is ``prefix``."""
+    think_tags: ThinkTags | None = None
+    """None: it has not."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request, as the provider names them."""
 
@@ -149,6 +160,14 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     failover_after: Annotated[int, Meta(ge=1, le=100)] = 2
     """So many failed attempts at one step make way for the next of ``fallbacks``."""
     continuation: Continuation = Continuation.NONE
+
+    @property
+    def answer_tokens_max(self) -> int:
+        """What is asked for at most: an answer that may fill the context leaves half of it to the prompt, or servers
+        refuse the request."""
+        if self.context_tokens is None:
+            return self.output_tokens_max
+        return min(self.output_tokens_max, self.context_tokens - self.context_tokens // 2)
 
 
 class NewProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -255,6 +274,9 @@ EMPTY = Catalogue({}, {})
 
 # --- what administrators give -----------------------------------------------------------------
 
+_NOT_IN_HOSTS = frozenset(' \\"<>^`{|}')
+SECRET_NAME = re.compile("key|token|secret|password|sig", re.IGNORECASE)
+"""A parameter in an address that is called so may be a key."""
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -266,16 +288,19 @@ def checked_provider(provider: Provider) -> Provider:
 
 
 def checked_url(url: str) -> str:
+    """Raises ``InvalidRequest``, which does not repeat it: it may have a secret."""
     url = checked_line("base_url", url, chars_max=URL_CHARS_MAX)
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_address = False
-    if not is_address:
+    if not is_address or set(parts.netloc) & _NOT_IN_HOSTS:
         raise InvalidRequest("base_url must be an address like https://host/v1")
-    if parts.fragment or parts.username or parts.password:
+    if "#" in url or "@" in parts.netloc:
         raise InvalidRequest("base_url must have no user, password or fragment; the key is given apart")
+    if any(SECRET_NAME.search(name) for name in parse_qs(parts.query, keep_blank_values=True)):
+        raise InvalidRequest("base_url must have no key in its query; the key is given apart")
     return url
 
 
@@ -294,12 +319,16 @@ def place_of_key(provider_name: str) -> str:
 
 def checked_entry(model: ModelEntry) -> ModelEntry:
     """Raises ``InvalidRequest`` for what cannot work. Whether the provider exists is for the store to say."""
-    if len(model.fallbacks) > FALLBACKS_MAX or len(set(model.fallbacks)) < len(model.fallbacks):
+    if len(model.fallbacks) > FALLBACKS_MAX:
         raise InvalidRequest(f"fallbacks: at most {FALLBACKS_MAX} models, each once")
-    if model.name in model.fallbacks:
+    name = _checked_name(model.name)
+    fallbacks = tuple(checked_line("fallbacks", fallback, chars_max=NAME_CHARS_MAX) for fallback in model.fallbacks)
+    if len(set(fallbacks)) < len(fallbacks):
+        raise InvalidRequest(f"fallbacks: at most {FALLBACKS_MAX} models, each once")
+    if name in fallbacks:
         raise InvalidRequest("a model cannot be its own fall-back")
-    for fallback in model.fallbacks:
-        checked_line("fallbacks", fallback, chars_max=NAME_CHARS_MAX)
+    if model.options.extra_body.get("n", 1) != 1:
+        raise InvalidRequest("options: n must be 1, for a chat has one answer to a message")
     if model.options.reasoning_effort is not None:
         checked_line("options: reasoning_effort", model.options.reasoning_effort, chars_max=NAME_CHARS_MAX)
     if Input.TEXT not in model.options.input:
@@ -308,7 +337,8 @@ def checked_entry(model: ModelEntry) -> ModelEntry:
         raise InvalidRequest(f"options have more than {OPTIONS_BYTES_MAX} bytes")
     return msgspec.structs.replace(
         model,
-        name=_checked_name(model.name),
+        name=name,
+        fallbacks=fallbacks,
         provider_model=checked_line("provider_model", model.provider_model, chars_max=NAME_CHARS_MAX),
     )
 
@@ -317,8 +347,11 @@ CONTINUED_ON = {Continuation.PREFIX: Kind.OPENAI, Continuation.BACKGROUND: Kind.
 """What servers can do with an answer that was begun, and on which wire."""
 
 
-def require_continuation(model: ModelEntry, kind: Kind) -> None:
+def require_able(model: ModelEntry, kind: Kind) -> None:
     """Raises ``InvalidRequest`` if no server of this kind can do what the model is said to do."""
+    reasons = model.options.reasoning_effort is not None or model.options.thinking_tokens is not None
+    if kind is not Kind.OPENAI and reasons and model.options.temperature is not None:
+        raise InvalidRequest(f"options: providers of kind {kind} take no temperature of a model that reasons")
     needed = CONTINUED_ON.get(model.continuation, kind)
     if kind is not needed:
         raise InvalidRequest(

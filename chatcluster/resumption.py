@@ -2,7 +2,8 @@
 
 * ``background``: the provider goes on whoever listens. The ID of the answer is on the chat's row (``KeepAnswer``), put
   there before a word of it is shown. The next owner **attaches** to it, behind the last frame of the dead tenure.
-* ``prefix``: the model is given the words that the frames have, and **continues** from there. Only text can be so.
+* ``prefix``: the model is given the words that the frames have, and **continues** from there. Only text can be so. The
+  frames tell as well how many tokens those are, so the rest is no longer than what the answer's limit has left.
 
 Either way readers keep what they have: the tenure says in a ``resumed`` frame that the attempt goes on in it, and what
 follows is the rest. So the frames are authoritative for what was said, and the row for which answer it was.
@@ -32,6 +33,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.attempt import Attempt, Said
 from chatcluster.chat import Underway
+from chatcluster.context import tokens_of_text
 from chatcluster.errors import Moved, ProviderError
 from chatcluster.held_chat import HeldChat
 from chatcluster.models import Continuation
@@ -112,7 +114,9 @@ def _continued(half: Half, request: ModelRequest) -> Resumption | None:
     words = text_of(half.said.deltas)
     if half.last is None or not half.is_readable or not is_text or not words.strip():
         return None
-    return Resumption(msgspec.structs.replace(request, begun=words), half.said, half.last, CONTINUED)
+    tokens = tokens_of_text(words) if half.sequence is None else half.sequence
+    begun = msgspec.structs.replace(request, begun=words, begun_tokens=tokens)
+    return Resumption(begun, half.said, half.last, CONTINUED)
 
 
 class Forsaken:

@@ -319,6 +319,8 @@ class Runner:
     async def _failed(self, error: ProviderError) -> None:
         """Another attempt, or an error. Once that is committed, and not before, nothing is kept of the failed one."""
         chat = self.chat
+        if self._held.puts_aside(error):
+            return  # another attempt, at once
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
         then = after_failure(error, chat, self._settings, self._held.stream.flush())
         if isinstance(then, Retry):

@@ -46,7 +46,7 @@ class Half(NamedTuple):
     last: Position | None = None
     """Its last frame; None if there is nothing of it."""
     sequence: int | None = None
-    """The place behind what was said, if the answer can be attached to there."""
+    """The place behind what was said, if it was told (``ports.Delta``)."""
     is_readable: bool = True
     """False: it has parts of a kind that this version does not know."""
 

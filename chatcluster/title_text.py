@@ -18,12 +18,14 @@ TITLE_INSTRUCTION = (
 )
 
 _MARKS = " \t\"'`*#_“”„«»‘’.:-–—"
+_THOUGHT = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
+"""What some local models say first, in the middle of their words. One without an end is no title either."""
 _LABEL = re.compile(r"title\s*:\s*", re.IGNORECASE)
 
 
 def title_in(answer: str) -> str | None:
     """The title that a model gave: its first line with something to see, bare, not too long; None if it gave none."""
-    for line in answer.splitlines():
+    for line in _THOUGHT.sub("", answer, count=1).splitlines():
         text = _LABEL.sub("", line.strip(_MARKS), count=1).strip(_MARKS)
         text = " ".join(visible(text).split())
         if not is_blank(text):

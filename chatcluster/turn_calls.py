@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
+import msgspec
 import trio
 
 from chatcluster.chat import CommitStep, OpenCall
@@ -97,7 +98,7 @@ class TurnCalls:
             self._prefix = Prefix(text, self.tools.specs)
         elif self.tools.is_renewed:
             self._prefix = Prefix(self._prefix.system, self.tools.specs)
-        return beginning_with(request, self._prefix)
+        return msgspec.structs.replace(beginning_with(request, self._prefix), is_plain=self._held.history.is_plain)
 
     async def close(self) -> None:
         """The turn is over."""
@@ -111,18 +112,18 @@ class TurnCalls:
         permitted: Collection[str] = ()
         if asks_somebody(parts, self.tools.known):
             permitted = await until_known(lambda: self._store.permissions(chat.owner_id, chat.id), chat.id)
-        refusals = await self._refusals(parts)
+        refusals = await self._refusals(parts, is_cut=answer.finish_reason == "length")
         plan = plan_of(parts, self.tools.known, refusals, permitted=permitted, settings=self._settings)
         if self._prefix is not None:
             await self._held.keep_prefix(*kept_of(self._prefix))
         await self._held.commit(CommitStep((answer, *plan.refused), plan.calls))
         self._planned = (self._held.chat.history_version, plan.calls)
 
-    async def _refusals(self, parts: Sequence[ToolCallPart]) -> dict[str, str]:
+    async def _refusals(self, parts: Sequence[ToolCallPart], *, is_cut: bool) -> dict[str, str]:
         """Why calls cannot be run. Others have their turn in between: to look at arguments takes time."""
         refusals = {}
         for place, part in enumerate(parts):
-            text = refusal(part, self.tools.known.get(part.name), place=place)
+            text = refusal(part, self.tools.known.get(part.name), place=place, is_cut=is_cut)
             if text is not None:
                 refusals[part.id] = text
             await trio.lowlevel.checkpoint()

@@ -147,4 +147,4 @@ def _require_size(size_bytes: int, bytes_max: int) -> None:
 def clean_name(name: str) -> str:
     """The name of a file as it may be shown: one visible line, without folders."""
     name = visible(_FOLDERS.sub("", name))[:NAME_CHARS_MAX].strip()
-    return UNNAMED if is_blank(name) else name
+    return UNNAMED if is_blank(name.strip(".")) else name

@@ -12,6 +12,9 @@ from jsonschema.protocols import Validator
 
 from chatcluster import arguments as arguments_module
 from chatcluster.arguments import ARGUMENTS_CHARACTERS_MAX, CHECKS_MAX, ArgumentCheck, BadArguments, decoded
+from chatcluster.ports import Tool
+from chatcluster.tools.agents import TOOLS as AGENT_TOOLS
+from chatcluster.tools.read_result import TOOL as READ_RESULT
 
 PERSON = {
     "type": "object",
@@ -104,6 +107,13 @@ def test_p10_more_values_than_are_looked_at_are_taken_as_they_are() -> None:
     assert len(ArgumentCheck(schema).arguments(many)["names"]) == CHECKS_MAX + 1
     with pytest.raises(BadArguments):
         ArgumentCheck(schema).arguments('{"names": [1]}')
+
+
+@pytest.mark.parametrize("tool", [*AGENT_TOOLS, READ_RESULT], ids=lambda tool: tool.name)
+def test_tools_of_ours_are_never_run_with_arguments_that_nobody_looked_at(tool: Tool) -> None:
+    many = '{"prompt": [' + ",".join(["1"] * (CHECKS_MAX + 1)) + "]}"
+    with pytest.raises(BadArguments, match="far more"):
+        ArgumentCheck(tool.parameters).arguments(many)
 
 
 def test_a_schema_is_made_ready_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from conftest import execute_sql, url_of_database
 
 from chatcluster import tokens
 from chatcluster.cli import commands as cli
-from chatcluster.cli import exits, flags, listings, terminal_chat
+from chatcluster.cli import exits, flags, listings, model_commands, terminal_chat
 from chatcluster.cli.call_answers import ask
 from chatcluster.cli.terminal_chat import Conversation, Printer, converse
 from chatcluster.client import ApiError, StreamEvent
@@ -407,6 +407,17 @@ def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> Non
     assert "0.4 s" in output
 
 
+def test_options_of_a_model_that_are_known_are_its_own_and_all_others_go_into_its_requests() -> None:
+    texts = ("prefix=prefix", "temperature=0.5", "input=text,image", "top_k=3", 'extra_body={"top_p": 1}')
+    assert model_commands._options(texts) == {
+        "prefix": "prefix",
+        "temperature": 0.5,
+        "input": ["text", "image"],
+        "extra_body": {"top_k": 3, "top_p": 1},
+    }
+    assert model_commands._options(("top_k=3",)) == {"extra_body": {"top_k": 3}}
+
+
 def test_a_flag_says_its_default_and_its_variables() -> None:
     @flags.settings_flags("llm_base_url", "slots", "llm_include_usage")
     @click.command()
@@ -709,22 +720,6 @@ class TestConversation:
         assert await conversation.answer(answers)
         assert client.sent[1:] == ["approve call-1 {'digest': 'd', 'remember': 'chat'}"]
         assert conversation.actions == []
-
-
-@pytest.mark.parametrize(
-    ("said", "answers"),
-    [("y", {"call-1": {"digest": "d"}}), ("No", {"call-1": None}), ("later", {}), ("", {})],
-)
-def test_somebody_is_asked_about_calls_that_wait_for_an_approval(said: str, answers: dict[str, Any]) -> None:
-    calls = [ACTION, {**ACTION, "call_id": "call-2", "kind": "client"}]
-    assert ask(calls, lambda _: said) == answers
-
-
-def test_the_end_of_input_answers_nothing() -> None:
-    def prompt(_: str) -> str:
-        raise EOFError
-
-    assert ask([ACTION], prompt) == {}
 
 
 def test_a_conversation_asks_until_the_chat_waits_for_nobody(

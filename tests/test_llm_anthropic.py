@@ -149,7 +149,10 @@ ANSWERS = {
         (*BEGINNING, ToolCallPart("new_1", "weather", '{"city": "Be', "toolu_1")), "length", Usage(10, 50, 20)
     ),
     "odd": Answer(
-        (opaque("brand_new_block", {"type": "brand_new_block", "x": 1}), TextPart("Hi")), "other", None, None
+        (TextPart("of no block"), opaque("brand_new_block", {"type": "brand_new_block", "x": 1}), TextPart("Hi")),
+        "other",
+        None,
+        None,
     ),
 }
 
@@ -225,6 +228,51 @@ def as_block(part: Part) -> dict[str, Any] | None:
             return block
         case _:
             return None
+
+
+def told_by(*events: dict[str, Any]) -> list[Any]:
+    decoder = MessageDecoder(ROUTE, new_call_id=numbered_call_ids())
+    return [event for one in events for event in decoder.feed(json.dumps(one).encode())]
+
+
+def delta(index: int, **fields: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": fields}
+
+
+def start(index: int, **block: Any) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def ended(reason: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"type": "message_delta", "delta": {"stop_reason": reason}}, {"type": "message_stop"}
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_blocks_that_a_gateway_neither_begins_nor_ends_nor_numbers_are_whole(index: int) -> None:
+    """What was thought keeps its signature, or the next request would be refused; nothing that was said is lost."""
+    events = told_by(
+        start(0, type="thinking", thinking=""),
+        delta(0, thinking="Hm."),
+        delta(0, signature="c2ln"),
+        start(index, type="tool_use", id="toolu_1", name="f", input={}),
+        delta(7, text="So"),
+        *ended("tool_use"),
+    )
+    parts = joined(event.part for event in events if isinstance(event, Delta))
+    thought = opaque("thinking", {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"})
+    assert set(parts) == {ReasoningPart("Hm."), thought, ToolCallPart("new_1", "f", "{}", "toolu_1"), TextPart("So")}
+    assert events[-1] == Finished("tool_calls")
+
+
+@pytest.mark.parametrize(("reason", "arguments"), [("tool_use", "{}"), ("max_tokens", "")])
+def test_arguments_of_the_last_call_of_an_answer_that_was_cut_are_not_known(reason: str, arguments: str) -> None:
+    events = told_by(
+        *(start(n, type="tool_use", id=f"toolu_{n}", name="f", input={}) for n in (0, 1)),
+        *({"type": "content_block_stop", "index": n} for n in (0, 1)),
+        *ended(reason),
+    )
+    parts = joined(event.part for event in events if isinstance(event, Delta))
+    assert [part.arguments for part in parts if isinstance(part, ToolCallPart)] == ["{}", arguments]
 
 
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
@@ -339,7 +387,15 @@ def test_the_version_may_stand_in_the_base_url(base_url: str) -> None:
 def test_the_key_goes_where_the_version_wants_it() -> None:
     assert WIRE.headers(ROUTE) == {"anthropic-version": "2026-10-21", "authorization": "Bearer sk-very-secret-key"}
     warm = msgspec.structs.replace(ROUTE, options=ModelOptions(temperature=0.0))
-    assert WIRE.headers(warm) == {"anthropic-version": "2023-06-01", "x-api-key": "sk-very-secret-key"}
+    other = msgspec.structs.replace(ROUTE, options=ModelOptions(extra_body={"top_k": 3}))
+    for route in (warm, other):
+        assert WIRE.headers(route) == {"anthropic-version": "2023-06-01", "x-api-key": "sk-very-secret-key"}
+
+
+def test_a_limit_with_no_room_for_thoughts_is_asked_for_without_them() -> None:
+    options = ModelOptions(thinking_tokens=2000)
+    for output_tokens, thinks in ((1024, False), (1025, True)):
+        assert ("thinking" in body_of(history(user("a")), options=options, output_tokens_max=output_tokens)) is thinks
 
 
 CALLS = (ToolCallPart("new_1", "weather", '{"city": "Bern"}', "toolu_1"), ToolCallPart("new_2", "now", "broken"))

@@ -71,6 +71,29 @@ def test_the_status_decides_where_the_body_says_nothing(status: int, kind: str, 
         (429, error_body(details={"error_code": "enforced_spend_limit_reached"}), "usage_limit", False),
         (400, error_body(message="Your credit balance is too low to use the API"), "usage_limit", False),
         (429, error_body(code="rate_limit_exceeded", type="tokens"), "rate_limit", True),
+        (429, error_body(details={"error_code": "linked_organization_limit"}), "usage_limit", False),
+        (429, error_body(details={"error_code": "team_spend_limit_reached"}), "usage_limit", False),
+        (
+            429,
+            error_body(details=[{"violations": [{"quotaId": "RequestsPerDayPerProject"}]}, {"retryDelay": "9s"}]),
+            "usage_limit",
+            False,
+        ),
+        (429, error_body(details=[{"violations": [{"quotaId": "RequestsPerMinute"}, 7]}]), "rate_limit", True),
+        (
+            400,
+            error_body(message="messages.1.content.0: Invalid `signature` in `thinking` block"),
+            "opaque_refused",
+            False,
+        ),
+        (
+            400,
+            error_body(message="Item 'rs_1' of type 'reasoning' was provided without its required following item."),
+            "opaque_refused",
+            False,
+        ),
+        (400, error_body(code="invalid_encrypted_content"), "opaque_refused", False),
+        (400, error_body(message="Corrupted thought signature."), "opaque_refused", False),
         (429, error_body(code="slow_down"), "overloaded", True),
         (503, error_body(code="slow_down"), "overloaded", True),
         (503, error_body(code=503, message="Loading model", type="unavailable_error"), "overloaded", True),
@@ -227,6 +250,15 @@ def test_an_error_body_without_a_bottom_is_an_error_without_words(depth: int, op
         ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
         ({"x-ratelimit-reset": str(int(NOW.timestamp() * 1000) + 7000), "x-ratelimit-remaining": "0"}, 7.0),
         ({"x-ratelimit-reset-tokens": "2026-01-01T12:00:09+00:00", "x-ratelimit-remaining-tokens": "0"}, 9.0),
+        (
+            {
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+                "anthropic-ratelimit-input-tokens-reset": "2026-01-01T12:00:09Z",
+                "anthropic-ratelimit-requests-remaining": "5",
+                "anthropic-ratelimit-requests-reset": "2026-01-01T12:01:00Z",
+            },
+            9.0,
+        ),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "Mon, 99999999999 Jan 2026 00:00:00 GMT"}, None),
@@ -333,7 +365,54 @@ OVERFLOWS = [
     (500, "The number of tokens to keep from the initial prompt is greater than the context length"),
     (400, "Prompt contains 50000 tokens and 0 draft tokens, too large for model with 32768 maximum context length"),
     (400, "prompt too long; exceeded max context length by 37 tokens"),
+    (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 3000 `inputs` tokens"),
+    (400, "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000"),
+    (400, "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens."),
+    (400, "Range of input length should be [1, 30720]"),
+    (400, "The decoder prompt (length 5000) is longer than the maximum model length of 4096."),
+    (400, "Prompt length 5000 is greater than max_seq_len 4096"),
+    (400, "Context size has been exceeded."),
+    (429, "Request too large for gpt-x in organization org-1 on tokens per min (TPM): Limit 10000, Requested 32000."),
+    (
+        400,
+        "maximum context length is 8192 tokens. However, you requested 9000 tokens (7000 in the messages, "
+        "2000 in the completion).",
+    ),
+    (
+        400,
+        "'max_tokens' or 'max_completion_tokens' is too large: 2000. This model's maximum context length is 8192 "
+        "tokens and your request has 7000 input tokens (2000 > 8192 - 7000).",
+    ),
 ]
+
+ANSWERS_TOO_LONG = [
+    "max_tokens is too large: 32000. This model supports at most 16384 completion tokens.",
+    "max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens for claude-x",
+    "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+    "`max_completion_tokens` must be less than or equal to `8192`, the maximum value for `max_completion_tokens`",
+    "it has a maxOutputTokens value of 100000 but the supported range is from 1 (inclusive) to 65537 (exclusive)",
+    "This model's maximum context length is 32768 tokens. However, you requested 32100 tokens (100 in the messages, "
+    "32000 in the completion). Please reduce the length of the messages or completion.",
+    "This endpoint's maximum context length is 32768 tokens. However, you requested about 32100 tokens (100 of text "
+    "input, 32000 in the output). Please reduce the length of either one.",
+    "Requested token count exceeds the model's maximum context length of 8192 tokens. You requested a total of 32100 "
+    "tokens: 100 tokens from the input messages and 32000 tokens for the completion.",
+    "'max_tokens' or 'max_completion_tokens' is too large: 32000. This model's maximum context length is 8192 tokens "
+    "and your request has 100 input tokens (32000 > 8192 - 100).",
+    "You passed 100 input tokens and requested 32000 output tokens. However, the model's context length is only 8192 "
+    "tokens, resulting in a maximum input length of 0.",
+]
+
+
+@pytest.mark.parametrize("message", ANSWERS_TOO_LONG)
+def test_a_limit_of_answers_that_is_refused_is_no_conversation_that_is_too_long(message: str) -> None:
+    """No summary mends it: who runs the model has to, and is told how."""
+    error = failure(400, error_body(message=message, type="invalid_request_error"))
+    assert (error.kind, error.retryable) == ("config", False)
+    in_stream = from_stream(PROVIDER, {"message": message, "code": 400})
+    assert in_stream.kind == "config"
+    for told in (error, in_stream):
+        assert told.message.endswith("(chatcluster model set NAME --output-tokens-max)")
 
 
 @pytest.mark.parametrize(("status", "message"), OVERFLOWS)

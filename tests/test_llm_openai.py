@@ -24,9 +24,10 @@ from pydantic import TypeAdapter
 from chatcluster.errors import ProviderError
 from chatcluster.llm.conversation import OUTCOME_UNKNOWN
 from chatcluster.llm.failures import Provider
-from chatcluster.llm.openai import CALLS_CHARACTERS_MAX, ChunkDecoder
+from chatcluster.llm.openai import ChunkDecoder
 from chatcluster.llm.openai_request import request_body
 from chatcluster.llm.slices import SLICE_BYTES
+from chatcluster.llm.streamed_calls import CALLS_CHARACTERS_MAX
 from chatcluster.llm.wire import Route
 from chatcluster.models import ModelOptions
 from chatcluster.parts import (
@@ -540,6 +541,17 @@ def test_what_a_server_hangs_on_a_call_goes_back_to_it_and_to_no_other(
     body = json.loads(b"".join(request_body(request, route)))
     (call,) = body["messages"][1]["tool_calls"]
     assert call.get("extra_content") == ({"google": {"thought_signature": "c2ln"}} if is_sent else None)
+
+
+def test_gemini_gets_its_word_for_calls_that_another_model_made() -> None:
+    """It refuses a call without a signature. Of calls side by side the first one has it."""
+    calls = (ToolCallPart("call_a", "f", "{}", "a"), ToolCallPart("call_b", "f", "{}", "b"))
+    request = ModelRequest(UUID(int=1), history(user("a"), assistant(*calls)))
+    for host, extra in (("generativelanguage.googleapis.com", "skip_thought_signature_validator"), ("a.example", None)):
+        route = msgspec.structs.replace(ROUTE, base_url=f"https://{host}/v1beta/openai")
+        first, second = json.loads(b"".join(request_body(request, route)))["messages"][1]["tool_calls"]
+        assert first.get("extra_content") == (extra and {"google": {"thought_signature": extra}})
+        assert "extra_content" not in second
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

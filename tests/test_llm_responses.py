@@ -244,6 +244,35 @@ def test_calls_without_numbers_are_told_apart_by_their_ids() -> None:
     assert [part.arguments for part in said if isinstance(part, ToolCallPart)] == ['{"n":1}', "{}"]
 
 
+WORDS_AT_ONCE: tuple[dict[str, Any], ...] = (
+    {"type": "response.reasoning_summary_text.delta", "output_index": 0, "delta": "Hm."},
+    {
+        "type": "response.output_item.done",
+        "output_index": 1,
+        "item": {"type": "message", "content": [{"type": "output_text", "text": "Hi"}]},
+    },
+)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_words_that_did_not_come_in_pieces_are_told_when_they_are_done(goes_on: bool) -> None:
+    """But not by an answer that is attached to: there they were said before."""
+    decoder = ResponseDecoder(ROUTE, goes_on=goes_on)
+    said = said_in(event for one in WORDS_AT_ONCE for event in decoder.feed(json.dumps(one).encode()))
+    assert said == ((ReasoningPart("Hm."),) if goes_on else (ReasoningPart("Hm."), TextPart("Hi")))
+
+
+def test_arguments_of_a_call_that_was_cut_are_not_known() -> None:
+    decoder = ResponseDecoder(ROUTE)
+    item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "look", "arguments": ""}
+    for event in (
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.output_item.done", "output_index": 0, "item": item | {"status": "incomplete"}},
+    ):
+        told = decoder.feed(json.dumps(event).encode())
+    assert said_in(told) == ()
+
+
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
     body = {
         "object": "response",

@@ -21,7 +21,7 @@ from chatcluster.models import (
     ProviderOptions,
     place_of_key,
 )
-from chatcluster.ports import ModelRequest
+from chatcluster.ports import ModelRequest, Window
 from chatcluster.secrets import Keyring, new_key
 
 KEYRING = Keyring.parse(new_key())
@@ -70,6 +70,18 @@ def test_a_model_of_the_catalogue_is_asked_as_it_is_configured() -> None:
     assert found.in_background
     assert "secret" not in repr(found)
     assert "secret" not in found.server.redact("the key is secret")
+
+
+@pytest.mark.parametrize(
+    ("context", "asked_for"), [(None, 32_000), (200_000, 32_000), (64_000, 32_000), (32_768, 16_384), (4095, 2048)]
+)
+def test_an_answer_that_could_fill_the_context_leaves_half_of_it(context: int | None, asked_for: int) -> None:
+    """Servers refuse a request for more than they have room for, however short the conversation is."""
+    entry = ModelEntry(name="m", provider="p", provider_model="m", context_tokens=context)
+    assert entry.answer_tokens_max == asked_for
+    if context is not None:
+        window = Window(context, entry.output_tokens_max)
+        assert window.limit_tokens + asked_for <= context
 
 
 def test_a_server_without_a_key_is_sent_a_word() -> None:

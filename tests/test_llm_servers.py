@@ -21,6 +21,7 @@ from chatcluster.http_client import PEER_SILENCE_MS_MAX, http_client
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.failures import Provider
+from chatcluster.llm.wire import Route
 from chatcluster.parts import TextPart
 
 Talk = Callable[[trio.SocketStream], Awaitable[None]]
@@ -125,6 +126,38 @@ async def test_the_kernel_watches_the_models_connections(nursery: trio.Nursery) 
 )
 async def test_an_answer_is_taken_in_every_wrapping(nursery: trio.Nursery, head: str, body: bytes) -> None:
     assert await said_by(nursery, saying(head, body)) == "Hi"
+
+
+def chunked(body: bytes) -> bytes:
+    return b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+
+
+COMMENTS = b": wait\n" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (f"{EVENT_STREAM}transfer-encoding: chunked\n", chunked(COMMENTS + WHOLE) + b"0\r\n\r\n"),
+        (f"{EVENT_STREAM}content-encoding: gzip\n", gzip.compress(COMMENTS * 50 + WHOLE, mtime=0)),
+        (f"{EVENT_STREAM}content-encoding: gzip\n", gzip.compress(b"\n" * 3_900_000 + WHOLE, mtime=0)),
+    ],
+    ids=["very many chunks", "very much in little", "very many lines"],
+)
+async def test_p10_others_have_their_turn_while_very_much_comes_at_once(
+    nursery: trio.Nursery, head: str, body: bytes
+) -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    nursery.start_soon(take_turns)
+    assert await said_by(nursery, saying(head, body)) == "Hi"
+    assert turns > 50
 
 
 async def test_a_refusal_before_the_request_is_sent_is_read(nursery: trio.Nursery) -> None:
@@ -278,6 +311,19 @@ async def test_a_server_that_speaks_plain_http_is_told_from_one_that_is_away(nur
     nursery.cancel_scope.cancel()
     assert (error.kind, error.retryable) == ("config", False)
     assert "http:// instead of https://" in error.message
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [("http://[", "k"), ("http://h:port/", "k"), ("ftp://h/", "k"), ("", "k"), ("\0", "k"), ("http://h/\x00", "k"),
+     ("http://127.0.0.1:9/v1", "\u20ac")],
+)  # fmt: skip
+async def test_what_is_stored_of_a_server_and_is_no_address_or_no_key_is_its_configuration(url: str, key: str) -> None:
+    """P10: by whatever way it came there. It is no error of ours, and is not tried again."""
+    route = Route(server=Provider("theirs"), base_url=url, api_key=key, model="m")
+    async with HttpModel(lambda _: route, concurrent=1) as model:
+        error = await failure(model, "hi")
+    assert (error.kind, error.retryable) == ("config", False)
 
 
 async def test_a_refused_connection_says_so() -> None:

@@ -24,7 +24,7 @@ from chatcluster.llm.wire import Route
 from chatcluster.llm.wires import WIRES, server_at
 from chatcluster.models import Continuation, Kind, ModelOptions, PrefixDialect
 from chatcluster.parts import Message, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, joined
-from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelRequest, ToolSpec
+from chatcluster.ports import Attachable, Attachment, Delta, Finished, Meter, ModelRequest, ToolSpec
 
 DEADLINE_SECONDS = 20.0
 KEY = "sk-test-0123456789"
@@ -89,6 +89,22 @@ async def test_a_turn_with_a_tool_goes_the_same_way_on_each_wire(world: World, k
         second, finished = await answer(model, asking(asked, (Role.ASSISTANT, first), result))
     assert [part for part in second if isinstance(part, TextPart)] == [TextPart("* `weather`: rain")]
     assert (finished.reason, finished.model) == ("stop", "m")
+
+
+@pytest.mark.parametrize("kind", [Kind.ANTHROPIC, Kind.RESPONSES])
+async def test_what_a_provider_refuses_of_what_it_sealed_itself_can_be_left_out(world: World, kind: Kind) -> None:
+    """Its rules or its keys may have changed: the chat goes on without that."""
+    orders = '[[reasoning=2]] [[call=weather {"city": "Bern"}]]'
+    async with world.model(kind) as model:
+        first, _ = await answer(model, asking(user(orders)))
+        (call,) = [part for part in first if isinstance(part, ToolCallPart)]
+        result = (Role.TOOL, (ToolResultPart(call.id, "rain"),))
+        request = asking(user(f"In other words. {orders}"), (Role.ASSISTANT, first), result)
+        with pytest.raises(ProviderError) as caught:
+            await answer(model, request)
+        assert (caught.value.kind, caught.value.retryable) == ("opaque_refused", False)
+        _, finished = await answer(model, msgspec.structs.replace(request, is_plain=True))
+    assert finished.reason == "stop"
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -228,6 +244,10 @@ def begun_with(words: str, prompt: str) -> ModelRequest:
     return msgspec.structs.replace(asking(user(prompt)), begun=words)
 
 
+def words(count: int) -> str:
+    return "".join(f"w{index} " for index in range(count))
+
+
 @pytest.mark.parametrize("dialect", PrefixDialect)
 @pytest.mark.parametrize("taken", [1, 2, 3, 10, 49, 50])
 async def test_a_model_says_the_rest_byte_for_byte_in_each_dialect(
@@ -247,6 +267,40 @@ async def test_a_model_says_the_rest_byte_for_byte_in_each_dialect(
             assert finished.usage.output_tokens == world.simulator.generated == count, "the rest alone is generated"
         last, finished = await answer(model, begun_with(whole, f"[[tokens=20{echoed}]]"))
         assert (last, finished.reason) == ((), "stop")
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_an_answer_ends_at_its_limit(world: World, kind: Kind) -> None:
+    async with world.model(kind, output_tokens_max=12) as model:
+        said, finished = await answer(model, asking(user("[[tokens=20]]")))
+    assert (said, finished.reason) == ((TextPart(words(12)),), "length")
+    assert finished.usage is not None
+    assert finished.usage.output_tokens == 12
+
+
+@pytest.mark.parametrize("taken", [1, 11, 12, 13])
+@pytest.mark.parametrize("where", ["route", "extra_body"])
+async def test_an_answer_that_is_continued_is_no_longer_than_its_limit(world: World, taken: int, where: str) -> None:
+    """What it has counts. At the limit nobody is asked for more, and nothing is paid."""
+    options = ModelOptions(extra_body={"max_tokens": 12} if where == "extra_body" else {})
+    limit = None if where == "extra_body" else 12
+    async with world.model(Kind.OPENAI, goes_on_from_words=True, output_tokens_max=limit, options=options) as model:
+        request = msgspec.structs.replace(begun_with(words(taken), "[[tokens=20]]"), begun_tokens=taken, meter=Meter())
+        rest, finished = await answer(model, request)
+    assert joined((TextPart(words(taken)), *rest)) == (TextPart(words(max(taken, 12))),)
+    assert finished.reason == "length"
+    assert finished.usage is not None
+    assert finished.usage.output_tokens == max(0, 12 - taken) == world.simulator.generated
+    assert world.simulator.requests == (taken < 12)
+
+
+async def test_each_piece_of_an_answer_that_can_be_continued_says_how_many_tokens_there_are(world: World) -> None:
+    async with world.model(Kind.OPENAI, goes_on_from_words=True) as model:
+        _, said = await leave_after(model, asking(user("[[tokens=20]]")), 7)
+        assert [delta.sequence for delta in said] == [1, 2, 3, 4, 5, 6, 7]
+        request = msgspec.structs.replace(begun_with(words(7), "[[tokens=20]]"), begun_tokens=7)
+        _, said = await leave_after(model, request, 2)
+        assert [delta.sequence for delta in said] == [8, 9]
 
 
 async def test_what_only_looks_like_an_echo_is_said(world: World) -> None:

@@ -9,10 +9,17 @@ import mcp_types as types
 import pytest
 
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart
-from chatcluster.tools.mcp_results import LIST_BYTES_MAX, TooMuch, called, listed_tools
-from chatcluster.tools.mcp_wire import Listed, frame
+from chatcluster.tools.mcp_results import LIST_BYTES_MAX, ToolListing, TooMuch, called
+from chatcluster.tools.mcp_wire import Listed, ListedTool, frame
 
 LIMIT = 10 << 20
+
+
+def listed_tools(*pages: list[types.Tool]) -> tuple[tuple[ListedTool, ...], int]:
+    listing = ToolListing()
+    for page in pages:
+        listing.take(page)
+    return listing.tools, listing.left_out
 
 
 def content_of(*blocks: types.ContentBlock, structure: Any = None) -> tuple[ResultContent, ...]:
@@ -93,8 +100,8 @@ def test_a_list_of_tools_is_bounded() -> None:
     taken, left_out = listed_tools([tool(f"t{n}", description="x" * 8000) for n in range(100)])
     assert sum(len(found.description) for found in taken) <= LIST_BYTES_MAX
     assert len(taken) + left_out == 100
-    taken, left_out = listed_tools([tool(f"t{n}") for n in range(501)])
-    assert (len(taken), left_out) == (500, 1)
+    taken, left_out = listed_tools([tool(f"t{n}") for n in range(501)], [tool("t7"), tool("more")])
+    assert (len(taken), left_out) == (500, 3)
 
 
 def test_what_postgres_cannot_keep_is_replaced_in_schemas_and_descriptions() -> None:

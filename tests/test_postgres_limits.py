@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import asyncpg
 import pytest
 from cluster_processes import run_sql
 from contract_worlds import open_world
@@ -48,3 +49,12 @@ async def test_a_limit_tells_the_same_sums_whether_they_are_added_up_or_not(data
         await run_sql(database_url, BOOK.replace("(0, 3000)", "(0, 0)"), owner)
         day, *_ = await world.limits.allowances(owner)
         assert day.spent_micros == before[0].spent_micros + 3, "what came since counts at once"
+
+
+@pytest.mark.parametrize("sums", ["-1, 0", "0, -1"])
+async def test_no_sum_is_below_zero(database_url: str, sums: str) -> None:
+    put = f"insert into usage_hours values (gen_random_uuid(), date_trunc('hour', now()), {sums})"
+    with pytest.raises(asyncpg.CheckViolationError, match="sums_are_not_negative"):
+        await run_sql(database_url, put)
+    validated = "select convalidated from pg_constraint where conname = 'sums_are_not_negative'"
+    assert await run_sql(database_url, validated) == [(True,)], "it holds for the rows of before as well"

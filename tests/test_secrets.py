@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import trio
@@ -119,13 +119,20 @@ async def test_a_rotation_seals_everything_anew_also_what_is_written_meanwhile(d
 
 
 @pytest.mark.postgres
-async def test_a_value_that_no_key_opens_is_left_and_counted(database_url: str) -> None:
+async def test_values_that_no_key_opens_are_left_and_counted_and_hide_no_other(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatcluster.postgres.sealed.BATCH_ROWS", 2)
+    monkeypatch.setattr("chatcluster.postgres.sealed.PAUSE_SECONDS", 0.0)
     async with open_database(Settings(database_url=database_url)) as database:
-        lost = Keyring.parse(new_key()).seal(b"key", PLACE)
+        lost, last = Keyring.parse(new_key()).seal(b"key", PLACE), UUID(int=2**128 - 1)
         await trio.to_thread.run_sync(
             execute_sql,
             database_url,
             "insert into mcp_servers (id, slug, settings, sealed, secrets_at) "
-            f"values (gen_random_uuid(), 'a', '{{}}', '\\x{lost.hex()}', now())",
+            f"select gen_random_uuid(), n::text, '{{}}', '\\x{lost.hex()}', now() from generate_series(1, 5) as n",
         )
-        assert await rotate(database, Keyring.parse(NEW)) == Rotated(resealed=0, left=1)
+        sealed = Keyring.parse(OLD).seal(b"key", place_of("mcp_servers", "sealed", last))
+        settings = McpSettings(url="http://127.0.0.1/")
+        await PostgresMcpServers(database).add(McpServer(id=last, slug="z", settings=settings, sealed=sealed))
+        assert await rotate(database, Keyring.parse(f"{NEW},{OLD}")) == Rotated(resealed=1, left=5)

@@ -17,6 +17,8 @@ from chatcluster.title_text import FALLBACK, TITLE_CHARS_MAX, first_words, title
         ("\n \u200b\n«Ciel bleu»", "Ciel bleu"),
         ("a\u202eb\u0000c", "abc"),
         ("Warum? Darum!", "Warum? Darum!"),
+        ("<think>\nA title, hm.\n</think>\n\nBlue skies", "Blue skies"),
+        ("<think>\nA title, hm.", None),
         ("", None),
         (' "" \n***\n', None),
     ],

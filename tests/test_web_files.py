@@ -59,6 +59,8 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
         (b"\xef\xbb\xbfmark first\n" + PDF, "application/pdf"),
         ("# Zeile\r\n\tä 🙂\n".encode(), "text/plain"),
         (b"<html><script>alert(1)</script>", "text/plain"),
+        (b"A file that begins with %PDF-1.7 is one.\n", "text/plain"),
+        (b"\0\1junk" + PDF, "application/pdf"),
     ],
     ids=str,
 )
@@ -96,6 +98,7 @@ async def test_a_file_is_given_back_as_a_download_and_never_shown() -> None:
         ({}, {"name": "\u202ea\tb\n"}, "ab"),
         ({}, {"name": "x" * 300}, "x" * 200),
         ({}, {"name": " \u200b/"}, "file"),
+        ({}, {"name": "../.."}, "file"),
         ({}, {}, "file"),
         ({"Content-Disposition": 'attachment; filename="plan b.md"'}, {}, "plan b.md"),
         ({"Content-Disposition": "attachment; filename*=UTF-8''%C3%A4.md"}, {}, "ä.md"),

@@ -118,6 +118,9 @@ async def test_a_takeover_does_what_the_providers_wire_can(world: World, kind: s
             assert changed.status_code == (200 if is_able else 400)
         renamed = await admin.patch("/api/v1/admin/model", params={"name": "none"}, json={"context_tokens": 9000})
         assert renamed.status_code == 200
+        reasons = {"options": {"temperature": 0.5, "reasoning_effort": "high"}}
+        changed = await admin.patch("/api/v1/admin/model", params={"name": "none"}, json=reasons)
+        assert changed.status_code == (200 if kind == "openai" else 400), "two that its servers refuse together"
 
 
 async def test_a_chat_and_a_message_name_a_model_that_there_is(world: World) -> None:

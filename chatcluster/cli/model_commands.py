@@ -255,10 +255,18 @@ def _model_fields(rest: dict[str, Any]) -> dict[str, Any]:
 
 def _options(texts: tuple[str, ...]) -> dict[str, Any]:
     """Options that chatcluster knows by their names; all others go into each request as they are."""
-    known = ("temperature", "reasoning_effort", "thinking_tokens")
+    from chatcluster.models import ModelOptions
+
+    known = ModelOptions.__struct_fields__
     pairs = dict(_option(text) for text in texts)
     extra = {name: value for name, value in pairs.items() if name not in known}
-    return {name: value for name, value in pairs.items() if name in known} | ({"extra_body": extra} if extra else {})
+    options = {name: value for name, value in pairs.items() if name in known}
+    if isinstance(options.get("input"), str):
+        options["input"] = [word.strip() for word in options["input"].split(",")]
+    if extra:
+        given = options.get("extra_body", {})
+        options["extra_body"] = extra | given if isinstance(given, dict) else given
+    return options
 
 
 def _option(text: str) -> tuple[str, Any]:

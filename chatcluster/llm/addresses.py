@@ -7,11 +7,11 @@ then sent instead of the key, as basic authentication. The whole URL of the end 
 
 from __future__ import annotations
 
-import re
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
+from chatcluster.models import SECRET_NAME
+
 END_POINTS = ("/chat/completions", "/messages", "/responses")
-_SECRET_NAME = re.compile("key|token|secret|password|sig", re.IGNORECASE)
 
 
 def end_point_url(base_url: str, end_point: str, *, query: str = "", without: tuple[str, ...] = ()) -> str:
@@ -38,6 +38,6 @@ def secrets_in(base_url: str) -> tuple[str, ...]:
     """The passwords and keys in a URL, as they stand there and as they are meant."""
     parts = urlsplit(base_url.strip())
     query = parse_qs(parts.query)
-    values = [value for name in query if _SECRET_NAME.search(name) for value in query[name]]
+    values = [value for name in query if SECRET_NAME.search(name) for value in query[name]]
     passwords = [parts.password, unquote(parts.password)] if parts.password else []
     return (*passwords, *values)

@@ -8,10 +8,11 @@ from uuid import uuid4
 import msgspec
 
 from chatcluster.errors import ProviderError
+from chatcluster.json_bounds import bounded
 from chatcluster.llm.chunks import parse_with_effort
 from chatcluster.llm.failures import Provider
-from chatcluster.parts import UNDECODABLE
-from chatcluster.ports import KeepAlive, Progress
+from chatcluster.parts import UNDECODABLE, Usage
+from chatcluster.ports import Finished, KeepAlive, ModelEvent, Progress
 
 KEEP_ALIVE = KeepAlive()
 PROGRESS = Progress()
@@ -32,7 +33,7 @@ def new_call_id() -> str:
 def read_event(decoder: msgspec.json.Decoder[T], payload: bytes, server: Provider) -> T:
     """The event in ``payload``; raises ``ProviderError`` for what is none."""
     try:
-        return decoder.decode(payload)
+        return decoder.decode(bounded(payload))
     except UNDECODABLE:
         pass
     try:
@@ -69,3 +70,19 @@ def empty_answer(server: Provider, reason: str, *, has_said_something: bool, why
         )
     what = "nothing but reasoning or space" if has_said_something else "an empty answer"
     return server.error(f"{server.name} sent {what} (finish reason {reason})", "empty_answer", retryable=True)
+
+
+class CutBefore:
+    """The events of an answer that was at its limit with the words that it was begun with: nobody is asked for more."""
+
+    def __init__(self) -> None:
+        self._is_told = False
+
+    def __aiter__(self) -> CutBefore:
+        return self
+
+    async def __anext__(self) -> ModelEvent:
+        if self._is_told:
+            raise StopAsyncIteration
+        self._is_told = True
+        return Finished("length", Usage(input_tokens=0, output_tokens=0))

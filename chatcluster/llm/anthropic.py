@@ -5,7 +5,9 @@
 * An answer is a row of blocks, each begun, filled by deltas, and ended. Text, thinking and calls come out as they come.
   What only the server understands comes out as an opaque part when its block is whole: thinking with its signature,
   the server's own tools and their results, and every kind of block that is not known here. It is kept verbatim.
-* The answer is complete with ``message_stop`` and with nothing else; an end of the body before it raises.
+* The answer is complete with ``message_stop`` and with nothing else; an end of the body before it raises. Gateways
+  leave out where a block begins or ends, or give all of them one index: a delta of text or thinking that nothing began
+  begins a block, and a block ends where another one takes its place, or the answer ends.
 * An ``error`` event raises, and is judged by its type: the status of HTTP was 200. Unknown events are read over.
 
 ``pause_turn`` ends an answer that the server wants to go on with: its reason is ``pause``, and the same history is sent
@@ -54,8 +56,9 @@ from chatcluster.parts import (
 from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
 VERSION = "2026-10-21"
+SAMPLING = frozenset({"temperature", "top_p", "top_k"})
 VERSION_WITH_TEMPERATURE = "2023-06-01"
-"""The last that takes a temperature."""
+"""The last that takes a temperature, and the like."""
 
 _REASONS = {
     "end_turn": "stop",
@@ -151,6 +154,9 @@ class MessageDecoder:
         self._tokens: dict[str, int] = {}
         self._model: str | None = None
         self._calls = 0
+        self._bare_calls: list[str] = []
+        """Those that ended without any arguments, by our IDs, and which one came last."""
+        self._last_call: str | None = None
         self._has_said_something = False
         self._is_visible = False
         self.is_complete = False
@@ -167,9 +173,11 @@ class MessageDecoder:
         event = read_event(_event_decoder, payload, self._server)
         if event.type == "error" or event.error or isinstance(payload, ErrorPayload):
             raise from_stray_text(self._server, payload)
-        if event.type == "message_stop":
-            return self._complete()
         parts: list[Part] = []
+        if event.type == "message_stop":
+            self._end_blocks(parts)
+            self._is_visible = self._is_visible or is_visible(parts)
+            return [*map(Delta, parts), *self._complete()]
         kept_characters = self._kept_characters
         self._take(event, parts)
         if parts:
@@ -191,8 +199,11 @@ class MessageDecoder:
                 self._take_head(event.message.get("model"), event.message.get("usage"))
             case "content_block_start" if isinstance(event.content_block, dict):
                 self._begin(index, event.content_block, parts)
-            case "content_block_delta" if event.delta is not None and index in self._blocks:
-                self._grow(self._blocks[index], event.delta, parts)
+            case "content_block_delta" if event.delta is not None:
+                if index not in self._blocks and (start := _begun_by(event.delta)):
+                    self._begin(index, start, parts)
+                if index in self._blocks:
+                    self._grow(self._blocks[index], event.delta, parts)
             case "content_block_stop" if index in self._blocks:
                 self._end_block(self._blocks.pop(index), parts)
             case "message_delta":
@@ -228,9 +239,12 @@ class MessageDecoder:
                 self._begin(index, start, parts)
                 self._end_block(self._blocks.pop(index), parts)
         self._take_ending(_Delta(stop_reason=event.stop_reason), parts)
+        self._end_blocks(parts)
 
     def _begin(self, index: int, start: dict[str, Any], parts: list[Part]) -> None:
         self._take_space(BLOCK_CHARACTERS + len(encode(start)))
+        if index in self._blocks:
+            self._end_block(self._blocks.pop(index), parts)
         block = self._blocks[index] = _Block(start)
         if block.type == "tool_use":
             self._begin_call(block, parts)
@@ -252,7 +266,7 @@ class MessageDecoder:
                 f"{self._server.name} asked for a tool call without a name", "generic", retryable=True
             )
         self._calls += 1
-        block.call_id = self._new_call_id()
+        block.call_id = self._last_call = self._new_call_id()
         is_good = isinstance(provider_id, str) and 0 < len(provider_id) <= PROVIDER_ID_CHARACTERS_MAX
         if arguments:
             block.inputs.append(encode(arguments).decode())
@@ -280,9 +294,18 @@ class MessageDecoder:
 
     def _end_block(self, block: _Block, parts: list[Part]) -> None:
         if block.call_id is not None and not "".join(block.inputs).strip():
-            parts.append(ToolArgumentsPart(block.call_id, "{}"))
+            self._bare_calls.append(block.call_id)
         if (opaque := block.opaque()) is not None:
             parts.append(self._opaque(*opaque))
+
+    def _end_blocks(self, parts: list[Part]) -> None:
+        """Of those that nothing ended, and of the calls that nothing was said of: no arguments. But of the last call of
+        an answer that was cut at its limit they are not known."""
+        while self._blocks:
+            self._end_block(self._blocks.pop(min(self._blocks)), parts)
+        unknown = self._last_call if self._reason == "length" else None
+        parts.extend(ToolArgumentsPart(call_id, "{}") for call_id in self._bare_calls if call_id != unknown)
+        self._bare_calls.clear()
 
     def _opaque(self, kind: str, data: bytes) -> OpaquePart:
         prefix = self._route.prefix if kind in THINKING else ""
@@ -320,6 +343,13 @@ class MessageDecoder:
         )
 
 
+def _begun_by(delta: _Delta) -> dict[str, Any] | None:
+    """The block that the delta is of, where nothing began it."""
+    if isinstance(delta.text, str) and delta.text:
+        return {"type": "text", "text": ""}
+    return {"type": "thinking", "thinking": ""} if isinstance(delta.thinking, str) and delta.thinking else None
+
+
 _INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _COUNTS = (*_INPUT_COUNTS, "output_tokens")
 
@@ -331,7 +361,7 @@ def _target(_: ModelRequest, route: Route) -> Target:
 
 def _headers(route: Route) -> dict[str, str]:
     """The newest version takes no temperature. The one that does wants its key in a header of its own."""
-    if route.options.temperature is not None:
+    if route.options.temperature is not None or SAMPLING & route.options.extra_body.keys():
         return {"anthropic-version": VERSION_WITH_TEMPERATURE, "x-api-key": route.api_key}
     return {"anthropic-version": VERSION, "authorization": f"Bearer {route.api_key}"}
 

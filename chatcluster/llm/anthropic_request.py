@@ -135,7 +135,7 @@ def _parameters(route: Route, plan: _Plan) -> dict[str, Any]:
     if options.reasoning_effort is not None:
         parameters["output_config"] = {"effort": options.reasoning_effort}
         parameters["thinking"] = {"type": "adaptive", "display": "summarized"}
-    if options.thinking_tokens is not None:
+    if options.thinking_tokens is not None and output_tokens > THINKING_TOKENS_MIN:
         budget = max(THINKING_TOKENS_MIN, min(options.thinking_tokens, output_tokens - 1))
         parameters["thinking"] = {"type": "enabled", "budget_tokens": budget, "display": "summarized"}
         if plan.lacks_thinking:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from chatcluster.json_bounds import bounded
 from chatcluster.parts import Part, ReasoningPart, TextPart, Usage
 
 USAGE_TOKENS_MAX = 2**53 - 1
@@ -21,6 +22,9 @@ BLOCKS_MAX = 1000
 DIGITS_MAX = 300
 EFFORT_BYTES_MAX = 256 << 10
 """What the long way is taken for: it takes long, and meanwhile nothing else runs."""
+_CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+"""Of the input, in the names of DeepSeek, Moonshot and gateways before Anthropic."""
+_WRITTEN = ("cache_write_tokens", "cache_creation_tokens")
 _NOTHING: tuple[Any, ...] = (None, "", 0, {}, [])  # 0 stands for False as well
 
 
@@ -30,6 +34,8 @@ class Said(msgspec.Struct):
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
+    reasoning_text: Any = None
+    thinking: Any = None
     refusal: Any = None
     tool_calls: Any = None
     function_call: Any = None
@@ -87,7 +93,7 @@ def read_chunk(payload: bytes) -> Chunk:
     if len(payload) > LARGE_BYTES and sum(map(payload.count, _STRUCTURE)) > VALUES_MAX:
         raise ValueError("it has more values than an answer needs")
     try:
-        return _chunk_decoder.decode(payload)
+        return _chunk_decoder.decode(bounded(payload, values_max=VALUES_MAX))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _as_chunk(parse_with_effort(payload))
 
@@ -118,16 +124,31 @@ def _append_block(block: dict[str, Any], parts: list[Part], kind: type[TextPart]
 
 
 def read_usage(value: Any) -> Usage | None:
-    """The counts in ``value`` that are such; None if there is none. No odd usage ever fails an answer."""
+    """The counts in ``value`` that are such; None if there is none. No odd usage ever fails an answer.
+
+    Some servers (xAI, Gemini) leave what was reasoned out of the output, and have it in the total alone.
+    """
     if not isinstance(value, dict):
         return None
+    read = value.get("prompt_tokens_details")
+    asked = read_count(value, "prompt_tokens", "input_tokens")
+    answered = read_count(value, "completion_tokens", "output_tokens")
+    reasoned = read_count(value.get("completion_tokens_details"), "reasoning_tokens")
+    hidden = (read_count(value, "total_tokens") or 0) - (asked or 0) - (answered or 0)
+    if asked is not None and answered is not None and 0 < hidden == (reasoned or hidden):
+        answered, reasoned = answered + hidden, hidden
     usage = Usage(
-        input_tokens=read_count(value, "prompt_tokens", "input_tokens"),
-        output_tokens=read_count(value, "completion_tokens", "output_tokens"),
-        reasoning_tokens=read_count(value.get("completion_tokens_details"), "reasoning_tokens"),
-        cached_input_tokens=read_count(value.get("prompt_tokens_details"), "cached_tokens"),
+        input_tokens=asked,
+        output_tokens=answered,
+        reasoning_tokens=reasoned,
+        cached_input_tokens=_first_count(read_count(read, "cached_tokens"), read_count(value, *_CACHED)),
+        cache_write_tokens=_first_count(read_count(read, *_WRITTEN), read_count(value, "cache_creation_input_tokens")),
     )
     return None if usage == Usage() else usage
+
+
+def _first_count(count: int | None, other: int | None) -> int | None:
+    return other if count is None else count
 
 
 def read_count(value: Any, *keys: str) -> int | None:
@@ -144,7 +165,7 @@ def read_count(value: Any, *keys: str) -> int | None:
 def parse_json(text: str) -> Any:
     """The JSON value of ``text``; None also if it has none."""
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(bounded(text.encode()))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

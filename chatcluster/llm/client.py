@@ -25,8 +25,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -37,13 +37,13 @@ import trio
 
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import content_of, headers_of_stream, http_client
-from chatcluster.llm.answers import KEEP_ALIVE
+from chatcluster.llm.answers import KEEP_ALIVE, CutBefore
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
 from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.sse import EventDecoder
-from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, require_able
+from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, output_tokens_left, require_able
 from chatcluster.llm.wires import WIRES, Routing
 from chatcluster.models import Continuation
 from chatcluster.ports import ModelEvent, ModelRequest
@@ -63,6 +63,10 @@ CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 4 << 20
+PIECE_BYTES = 64 << 10
+"""What is taken out of little is handed on in such pieces. After each others have their turn: all may come at once."""
+CHUNK_BYTES_MIN = 2 << 10
+"""What a chunk counts for, however small it is."""
 FORGOTTEN_STATUSES = (404, 410)
 _ENCODINGS = ("identity", "gzip", "deflate")
 
@@ -110,9 +114,14 @@ class HttpModel:
         route = self._routing(request)
         wire = WIRES[route.kind]
         require_able(request, route)
+        if request.begun and output_tokens_left(request, route) == 0:
+            if request.meter is not None:
+                request.meter.starts(route.name or route.model, route.server.name, route.prices)
+            yield CutBefore()
+            return
         decoder = wire.decoder(request, route)
         async with self._files.inserted(request, set(route.options.input)) as whole:
-            body = _Body(await self._send(whole, route, wire, wire.target(request, route)), route.server)
+            body = _Body(await self._send(whole, route, wire, wire.target), route.server)
         try:
             if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
                 said = f"{route.server.name} has forgotten the answer that it was to go on with"
@@ -138,7 +147,7 @@ class HttpModel:
         route = self._routing(request)
         wire = WIRES[route.kind]
         if wire.cancel is not None and continuation_of(route) is Continuation.BACKGROUND:
-            body = _Body(await self._send(request, route, wire, wire.cancel(request, route)), route.server)
+            body = _Body(await self._send(request, route, wire, wire.cancel), route.server)
             try:
                 if not body.response.is_success:
                     raise route.server.error(f"{route.server.name} did not cancel an answer", "generic")
@@ -169,17 +178,30 @@ class HttpModel:
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=SEND_SECONDS, pool=POOL_SECONDS),
         )
 
-    async def _send(self, request: ModelRequest, route: Route, wire: Wire, target: Target) -> httpx.Response:
-        client = await self._client_for(route.base_url)
-        method, url = target
-        headers = wire.headers(route) | headers_of_stream()
+    async def _send(
+        self, request: ModelRequest, route: Route, wire: Wire, target_of: Callable[[ModelRequest, Route], Target]
+    ) -> httpx.Response:
+        with _as_configured(route.server):
+            client = await self._client_for(route.base_url)
+            method, url = target_of(request, route)
+            headers = wire.headers(route) | headers_of_stream()
         for _ in range(REPEATS_MAX):
             content = await content_of(wire.body(request, route))  # what was sent is let go, and made anew
-            blank = client.build_request(method, url, headers=headers | {"content-length": str(content.length)})
+            with _as_configured(route.server):
+                blank = client.build_request(method, url, headers=headers | {"content-length": str(content.length)})
             blank.stream = content
             with suppress(_KeptConnectionBroke):
                 return await _send_once(client, blank, route.server)
         raise route.server.error(f"{route.server.name} broke {REPEATS_MAX} kept connections", "generic", retryable=True)
+
+
+@contextmanager
+def _as_configured(server: Provider) -> Iterator[None]:
+    """What is stored of a server may be no address, and no header."""
+    try:
+        yield
+    except (ValueError, httpx.InvalidURL) as error:
+        raise server.error(f"the request to {server.name} cannot be made: {error}", "config") from None
 
 
 def _server_of(url: str) -> tuple[str, str]:
@@ -247,30 +269,40 @@ class _Body:
         self._chunks = response.aiter_raw()
         # of gzip and of deflate; httpx's own decoding would leave its generators behind where it fails
         self._decompressor = None if _encoding(response) == "identity" else zlib.decompressobj(zlib.MAX_WBITS + 32)
-        self._peeked = b""
-        self._has_ended = False
+        self._pieces: deque[bytes] = deque()
+        self._given_bytes = 0
+        self._has_ended = self._is_closing = False
         self.is_whole = False
         """What matters has come. From then on a lost connection is an end like another."""
 
     async def first_character(self) -> bytes:
         """What the body begins with, a mark and space aside. Nothing is taken of it."""
-        self._peeked = await self.next_chunk()
-        return self._peeked.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        first = await self.next_chunk()
+        if first:
+            self._pieces.appendleft(first)
+        return first.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
     async def next_chunk(self) -> bytes:
-        """Some bytes; ``b""`` at the end."""
-        if self._peeked:
-            chunk, self._peeked = self._peeked, b""
-            return chunk
+        """Some bytes, no more than take a moment; ``b""`` at the end."""
+        if self._given_bytes >= PIECE_BYTES and not self._is_closing:
+            self._given_bytes = 0
+            await trio.lowlevel.checkpoint()
+        while not self._pieces and not self._has_ended:
+            await self._receive()
+        chunk = self._pieces.popleft() if self._pieces else b""
+        self._given_bytes += max(len(chunk), CHUNK_BYTES_MIN)
+        return chunk
+
+    async def _receive(self) -> None:
         try:
             async for raw_chunk in self._chunks:
-                if chunk := self._decompressed(raw_chunk):
-                    return chunk
+                text = self._decompressed(raw_chunk)
+                self._pieces.extend(text[start : start + PIECE_BYTES] for start in range(0, len(text), PIECE_BYTES))
+                return
         except httpx.HTTPError as error:
             if not self.is_whole:
                 raise translate(self._provider, error, in_answer=True) from None
         self._has_ended = True
-        return b""
 
     def _decompressed(self, chunk: bytes) -> bytes:
         if self._decompressor is None:
@@ -310,7 +342,8 @@ class _Body:
         """
         with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
             with trio.move_on_after(DRAIN_SECONDS if self.is_whole else 0):
-                self.is_whole, self._decompressor = True, None  # what is read now is thrown away
+                self.is_whole = self._is_closing = True
+                self._decompressor = None  # what is read now is thrown away
                 while not self._has_ended:
                     await self.next_chunk()
             await self.response.aclose()

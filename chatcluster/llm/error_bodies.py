@@ -74,7 +74,7 @@ def _read_flat(value: dict[str, Any]) -> ErrorObject:
     wait = _detail(details, "retryDelay") or _first(value, _WAITS)
     return ErrorObject(
         message=_message(value),
-        code=_as_word(_detail(details, "error_code") or _first(value, _CODES)),
+        code=_as_word(_daily_quota(details) or _detail(details, "error_code") or _first(value, _CODES)),
         type=_as_word(_first(value, _TYPES)).rpartition("#")[2],
         retry_after_seconds=read_duration(_as_word(wait)),
     )
@@ -94,6 +94,15 @@ def _detail(details: Any, key: str) -> object:
     """``details`` is an object with some providers and a list of objects with others."""
     candidates = details if isinstance(details, list) else [details]
     return next((item[key] for item in candidates if isinstance(item, dict) and item.get(key) is not None), None)
+
+
+def _daily_quota(details: Any) -> str:
+    """Google says in the same words that a minute's share is spent, and a day's, for which one does not wait."""
+    violations = _detail(details, "violations")
+    for violation in violations if isinstance(violations, list) else ():
+        if isinstance(violation, dict) and "PerDay" in str(violation.get("quotaId")):
+            return "quota_exceeded"
+    return ""
 
 
 def _first(value: dict[str, Any], keys: tuple[str, ...]) -> Any:

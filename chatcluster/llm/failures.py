@@ -87,6 +87,8 @@ class _Rule(NamedTuple):
     codes: frozenset[str] = frozenset()
     texts: tuple[str, ...] = ()
     text_statuses: frozenset[int | None] = _OPEN_STATUSES
+    stems: tuple[str, ...] = ()
+    """Parts of codes."""
 
 
 def _codes(text: str) -> frozenset[str]:
@@ -118,13 +120,15 @@ _RULES = (
             "requires more credits",
         ),
         _OPEN_STATUSES | {403, 429},
+        stems=("spendlimit", "linkedorg"),
     ),
     _Rule(
         Verdict("context_overflow", retryable=False),
         frozenset({413}),
         _codes(
             "context_length_exceeded exceed_context_size_error model_context_window_exceeded request_too_large "
-            "context_window_exceeded ContextWindowExceededError string_above_max_length prompt_too_long"
+            "context_window_exceeded ContextWindowExceededError string_above_max_length prompt_too_long "
+            "tokens_limit_reached 1261"
         ),
         (
             "maximum context length",
@@ -143,8 +147,39 @@ _RULES = (
             "exceeded model token limit",
             "prompt token count",
             "token limit exceeded",
+            "tokens in the prompt cannot exceed",
+            "input tokens exceed",
+            "input length",
+            "maximum input length",
+            "maximum model length",
+            "max_seq_len",
+            "max_input_len",
+            "max_num_tokens",
+            "prompt exceeds max length",
+            "`inputs` tokens + `max_new_tokens`",
+            "`inputs` must have less than",
         ),
         _OPEN_STATUSES | {500},
+    ),
+    # More than a minute's share in one request: to wait does not help.
+    _Rule(
+        Verdict("context_overflow", retryable=False), texts=("request too large for",), text_statuses=frozenset({429})
+    ),
+    _Rule(
+        Verdict("opaque_refused", retryable=False),
+        codes=_codes("invalid_encrypted_content"),
+        texts=(
+            "`signature` in `thinking`",
+            "signature in thinking block",
+            "`thinking` or `redacted_thinking` blocks",
+            "expected `thinking` or `redacted_thinking`",
+            "item 'rs_",
+            "without its required following item",
+            "without its required 'reasoning' item",
+            "encrypted content",
+            "thought signature",
+        ),
+        text_statuses=_OPEN_STATUSES,
     ),
     _Rule(
         Verdict("content_filter", retryable=False),
@@ -230,14 +265,49 @@ _RULES = (
 )
 
 
+_ANSWER_LIMIT_TEXTS = (
+    "max_tokens is too large",
+    "max_completion_tokens is too large",
+    "max_output_tokens is too large",
+    "maximum allowed number of output tokens",
+    "range of max_tokens",
+    "tokens` must be less than or equal to",
+    "maxoutputtokens value of",
+    "max_output_tokens': integer above maximum",
+)
+_ASKED_AND_CONTEXT = re.compile(r"(?:is too large:|requested) (\d+).{0,80}?context length is (?:only )?(\d+)")
+_CONTEXT_AND_ASKED = re.compile(
+    r"maximum context length (?:is|of) (\d+).{0,200}?(\d+) (?:in the (?:completion|output)|tokens for the completion)"
+)
+PROMPT_SHARE_MIN = 4
+"""Where an answer's limit leaves less than this part of the context to the prompt, it is the limit that is wrong."""
+
+
+def answer_limit_is_too_high(error: ErrorObject) -> bool:
+    """Whether it is refused how long the answer may get: no shorter conversation mends that."""
+    text = error.message[:READ_CHARACTERS_MAX].lower()
+    if any(words in text for words in _ANSWER_LIMIT_TEXTS):
+        return True
+    if found := _ASKED_AND_CONTEXT.search(text):
+        asked, context = map(int, found.groups())
+    elif found := _CONTEXT_AND_ASKED.search(text):
+        context, asked = map(int, found.groups())
+    else:
+        return False
+    return asked > context - context // PROMPT_SHARE_MIN
+
+
 def judge(status: int | None, error: ErrorObject) -> Verdict:
     """The verdict on a failure with HTTP ``status`` (None: reported within a successful response)."""
     status = error.status if status is None and error.status is not None else status
     codes = {_normal(error.code), _normal(error.type)} - {""}
     text = error.message[:READ_CHARACTERS_MAX].lower()
+    if status in _OPEN_STATUSES and answer_limit_is_too_high(error):
+        return Verdict("config", retryable=False)
     for rule in _RULES:
         says_so = status in rule.text_statuses and any(words in text for words in rule.texts)
-        if status in rule.statuses or codes & rule.codes or says_so:
+        is_meant = codes & rule.codes or any(stem in code for code in codes for stem in rule.stems)
+        if status in rule.statuses or is_meant or says_so:
             return rule.verdict
     return Verdict("generic", retryable=True)
 
@@ -283,8 +353,9 @@ def _broken_off(provider: Provider, found: ErrorObject, code: str = "") -> Provi
     text = found.message or "no details"
     if not code and (found.code or found.type):
         code = f" ({found.code or found.type})"
+    advice = LOWER_THE_LIMIT if verdict.kind == "config" and answer_limit_is_too_high(found) else ""
     return provider.error(
-        f"{provider.name} broke off its answer{code}: {text}",
+        f"{provider.name} broke off its answer{code}: {text}{advice}",
         verdict.kind,
         retryable=verdict.retryable,
         status_code=found.status,
@@ -299,7 +370,12 @@ def _describe(provider: Provider, status: int, error: ErrorObject, headers: Mapp
     return f"{provider.name} answered {status} {phrase}{code}{detail}{_advice(status, error, headers)}"
 
 
+LOWER_THE_LIMIT = "; lower the model's limit of output tokens (chatcluster model set NAME --output-tokens-max)"
+
+
 def _advice(status: int, error: ErrorObject, headers: Mapping[str, str]) -> str:
+    if status in _OPEN_STATUSES and answer_limit_is_too_high(error):
+        return LOWER_THE_LIMIT
     if 300 <= status < 400 and headers.get("location"):
         return f"; check the base URL (llm-base-url), for redirects are not followed: to {headers['location']}"
     if 300 <= status < 400 or (status in (404, 405) and not error.code):

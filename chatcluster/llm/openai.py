@@ -11,29 +11,26 @@
 * A complete answer ends with ``Finished``. One with nothing to show raises instead: no call, and no character that
   can be seen. Reasoning alone is no answer.
 
+An answer that can be continued from its words tells with each piece how many tokens it has by then: what the server
+says of that, if it does so on the way, and else one for each piece, or more where that is long for one token.
+
 The finish reason is only a hint: servers say ``stop`` although they sent calls, so the calls decide. Usage
 may come anywhere, or never; the last one counts. Unknown fields and odd types are read over.
 
-Servers differ most in how they number the pieces of a call: without ``index``, or with 0 for all of them; without an
-ID, or with a new one for each piece; with arguments as an object, or ``null``. ``_StreamedCalls`` reads all of that.
+Where a model writes what it thinks into its answer, in tags, and its options say so, that is told as reasoning.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 from chatcluster.llm.addresses import end_point_url, key_headers
 from chatcluster.llm.answers import (
     KEEP_ALIVE,
     MODEL_CHARACTERS_MAX,
     PROGRESS,
-    PROVIDER_ID_CHARACTERS_MAX,
     cut_answer,
     empty_answer,
-    endless_answer,
     new_call_id,
     unreadable,
 )
@@ -42,24 +39,22 @@ from chatcluster.llm.chunks import (
     Chunk,
     Said,
     append_text,
-    parse_json,
     read_chunk,
     read_usage,
 )
 from chatcluster.llm.failures import from_finish_reason, from_stray_text, from_stream
 from chatcluster.llm.finish_reasons import OTHER, read_finish_reason
-from chatcluster.llm.openai_request import EXTRA_CONTENT, REASONING, REASONING_FIELDS, request_body
+from chatcluster.llm.openai_request import REASONING, REASONING_FIELDS, request_body
 from chatcluster.llm.sse import ErrorPayload
+from chatcluster.llm.streamed_calls import StreamedCalls
+from chatcluster.llm.streamed_text import StreamedText, Tokens
 from chatcluster.llm.wire import Route, Target, Wire
-from chatcluster.models import PrefixDialect
 from chatcluster.parts import (
     UNDECODABLE,
     OpaquePart,
     Part,
     ReasoningPart,
     TextPart,
-    ToolArgumentsPart,
-    ToolCallPart,
     Usage,
     encode,
     is_visible,
@@ -67,171 +62,30 @@ from chatcluster.parts import (
 from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
 DONE = b"[DONE]"
-CALLS_CHARACTERS_MAX = 1 << 20
-CALL_CHARACTERS = 1000
-"""What a call counts for, its texts aside."""
-
-
-@dataclass
-class _Call:
-    """A tool call that is still being streamed. ``id`` is ours."""
-
-    id: str
-    provider_id: str
-    name: str = ""
-    pieces: list[str] = field(default_factory=list)
-    untold: list[Part] = field(default_factory=list)
-    """What follows the call where its name is not known yet."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether what came of the arguments is a JSON value. Looked at only where it may be."""
-        return bool(self.pieces) and parse_json("".join(self.pieces)) is not None
-
-
-class _StreamedCalls:
-    """The tool calls of one answer, from pieces as servers send them."""
-
-    def __init__(self, route: Route, new_id: Callable[[], str]) -> None:
-        self._provider = route.server
-        self._model = route.model
-        self._new_id = new_id
-        self._calls: list[_Call] = []
-        self._open: dict[int, _Call] = {}
-        """The last call at each index."""
-        self.kept_characters = 0
-
-    def __len__(self) -> int:
-        return len(self._calls)
-
-    def take(self, position: int, piece: Any, parts: list[Part]) -> None:
-        """Append to ``parts`` what a piece, the one at ``position`` in its list, adds to the answer."""
-        if not isinstance(piece, dict):
-            return
-        index = piece["index"] if isinstance(piece.get("index"), int) else position
-        function = piece.get("function")
-        function = function if isinstance(function, dict) else {}
-        name = function["name"] if isinstance(function.get("name"), str) else ""
-        call_id = piece["id"] if isinstance(piece.get("id"), str) else ""
-        arguments = _as_text(function.get("arguments"))
-        call = self._open.get(index)
-        if call is None or _starts_another(call, call_id, name, arguments):
-            call = self._begin(index, call_id)
-        self._grow(call, name, arguments, parts)
-        if extra := piece.get(EXTRA_CONTENT):
-            self._tell(call, self._opaque(call, extra), parts)
-
-    def end(self) -> list[Part]:
-        """What is left to say when the answer is complete: nothing stands for no arguments."""
-        if not all(call.name for call in self._calls):
-            raise self._provider.error(
-                f"{self._provider.name} asked for a tool call without a name", "generic", retryable=True
-            )
-        return [ToolArgumentsPart(call.id, "{}") for call in self._calls if not "".join(call.pieces).strip()]
-
-    def _begin(self, index: int, call_id: str) -> _Call:
-        self._take_space(CALL_CHARACTERS + len(call_id))
-        is_taken = any(call.provider_id == call_id for call in self._calls)
-        is_good = not is_taken and len(call_id) <= PROVIDER_ID_CHARACTERS_MAX
-        call = _Call(self._new_id(), call_id if is_good else "")
-        self._calls.append(call)
-        self._open[index] = call
-        return call
-
-    def _grow(self, call: _Call, name: str, arguments: str, parts: list[Part]) -> None:
-        if arguments:
-            self._take_space(len(arguments))
-            call.pieces.append(arguments)
-        if name and not call.name:
-            self._take_space(len(name))
-            call.name = name
-            parts.append(ToolCallPart(call.id, name, "".join(call.pieces), call.provider_id or None))
-            parts.extend(call.untold)
-            call.untold.clear()
-        elif arguments and call.name:
-            parts.append(ToolArgumentsPart(call.id, arguments))
-
-    def _tell(self, call: _Call, part: Part, parts: list[Part]) -> None:
-        (parts if call.name else call.untold).append(part)
-
-    def _opaque(self, call: _Call, extra: Any) -> OpaquePart:
-        data = encode({"call_id": call.id, EXTRA_CONTENT: extra}).decode()
-        self._take_space(len(data))
-        return OpaquePart(self._provider.name, self._model, EXTRA_CONTENT, data)
-
-    def _take_space(self, characters: int) -> None:
-        """Calls are kept until the answer is complete: so they have a limit."""
-        self.kept_characters += characters
-        if self.kept_characters > CALLS_CHARACTERS_MAX:
-            raise endless_answer(self._provider)
-
-
-def _as_text(arguments: Any) -> str:
-    """The arguments' JSON: some servers send the object itself."""
-    if arguments is None or isinstance(arguments, str):
-        return arguments or ""
-    return json.dumps(arguments, ensure_ascii=False)
-
-
-def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
-    """Whether a piece at the index of ``call`` begins a further call: some servers number all calls 0.
-
-    A new ID alone does not tell, because others send a new ID with every piece; without an ID, a name that
-    comes again after whole arguments does.
-    """
-    if not name or not call.name:
-        return False
-    if call_id:
-        return call_id != call.provider_id
-    return arguments[:1] in ("", "{", " ") and call.is_whole
-
-
-class _Echo:
-    """The words that an answer goes on from, where the server may tell them again before the rest."""
-
-    def __init__(self, words: str) -> None:
-        self._words = words
-        self._taken = 0
-        """How many of their characters came again."""
-
-    def new_of(self, text: str) -> str:
-        """What of the text is not said again. Where it turns out to be no echo, with what was held back."""
-        rest = self._words[self._taken :]
-        if rest.startswith(text):
-            self._taken += len(text)
-            return ""
-        new = text[len(rest) :] if text.startswith(rest) else self._words[: self._taken] + text
-        self._words, self._taken = "", 0
-        return new
-
-    def held(self) -> str:
-        """What came again in part alone: so it was said anew."""
-        return self._words[: self._taken] if self._taken < len(self._words) else ""
-
-    def without(self, parts: list[Part]) -> list[Part]:
-        """The parts, without what is said again."""
-        kept = (TextPart(self.new_of(part.text)) if isinstance(part, TextPart) else part for part in parts)
-        return [part for part in kept if not isinstance(part, TextPart) or part.text]
-
-    @property
-    def is_over(self) -> bool:
-        return not self._words
 
 
 class ChunkDecoder:
-    """One answer, or the rest of one that was ``begun``; see the module's docstring. Every method may raise
-    ``ProviderError``."""
+    """One answer, or the rest of one that was ``begun``, with so many tokens; see the module's docstring. Every method
+    may raise ``ProviderError``."""
 
-    def __init__(self, route: Route, *, begun: str = "", new_call_id: Callable[[], str] = new_call_id) -> None:
+    def __init__(
+        self,
+        route: Route,
+        *,
+        begun: str = "",
+        begun_tokens: int = 0,
+        new_call_id: Callable[[], str] = new_call_id,
+    ) -> None:
         self._provider = route.server
         self._asked_model = route.model
-        self._calls = _StreamedCalls(route, new_call_id)
+        self._calls = StreamedCalls(route, new_call_id)
         self._reasoning_field = ""
         self._reason: str | None = None
         self.usage: Usage | None = None
         """As far as the server has said, also of an answer that fails."""
         self._model: str | None = None
-        self._echo = _Echo(begun if route.options.prefix is PrefixDialect.PREFIX_ECHOED else "")
+        self._tokens = Tokens(begun_tokens) if route.goes_on_from_words else None
+        self._text = StreamedText(route.options, begun)
         self._has_said_something = False
         self._is_visible = is_visible((TextPart(begun),))
         """There is something to show, calls aside."""
@@ -278,12 +132,10 @@ class ChunkDecoder:
         if chunk.usage:
             self.usage = read_usage(chunk.usage) or self.usage
         kept_characters = self._calls.kept_characters
-        events: list[ModelEvent] = []
-        for choice in (chunk.choices or ())[:1]:
-            events.extend(map(Delta, self._take_choice(choice)))
-        if events:
+        parts = [part for choice in (chunk.choices or ())[:1] for part in self._take_choice(choice)]
+        if parts:
             self._has_said_something = True
-            return events
+            return [*(map(Delta, parts) if self._tokens is None else self._tokens.told(parts, self.usage))]
         return [PROGRESS if self._calls.kept_characters > kept_characters else KEEP_ALIVE]
 
     def _take_choice(self, choice: Choice) -> list[Part]:
@@ -306,15 +158,17 @@ class ChunkDecoder:
         return parts
 
     def _take_words(self, said: Said, parts: list[Part]) -> None:
-        if reasoning := said.reasoning_content or said.reasoning:
-            append_text(reasoning, parts, ReasoningPart)
-            self._reasoning_field = REASONING_FIELDS[0] if said.reasoning_content else REASONING_FIELDS[1]
+        for name in REASONING_FIELDS:
+            if reasoning := getattr(said, name):  # some servers say it in two fields at once
+                append_text(reasoning, parts, ReasoningPart)
+                self._reasoning_field = name
+                break
         if said.content:
             append_text(said.content, parts, TextPart)
         if said.refusal:
             append_text(said.refusal, parts, TextPart)
-        if not self._echo.is_over:
-            parts[:] = self._echo.without(parts)
+        if not self._text.is_plain:
+            parts[:] = self._text.told(parts)
         if not self._is_visible:
             self._is_visible = is_visible(parts)
         if calls := said.tool_calls:
@@ -324,11 +178,11 @@ class ChunkDecoder:
             self._calls.take(0, {"function": said.function_call}, parts)
 
     def _complete(self, reason: str) -> list[ModelEvent]:
+        rest = self._text.rest()
+        self._is_visible = self._is_visible or is_visible(rest)
         if not self._calls and not self._is_visible:
             raise empty_answer(self._provider, reason, has_said_something=self._has_said_something)
-        last = self._calls.end()
-        if held := self._echo.held():
-            last.insert(0, TextPart(held))
+        last = [*rest, *self._calls.end(reason)]
         if self._calls and self._reasoning_field:
             data = encode({"field": self._reasoning_field}).decode()
             last.append(OpaquePart(self._provider.name, self._asked_model, REASONING, data))
@@ -348,5 +202,5 @@ WIRE = Wire(
     _target,
     lambda route: key_headers(route.base_url, route.api_key),
     request_body,
-    lambda request, route: ChunkDecoder(route, begun=request.begun),
+    lambda request, route: ChunkDecoder(route, begun=request.begun, begun_tokens=request.begun_tokens),
 )

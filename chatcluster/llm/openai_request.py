@@ -9,8 +9,10 @@ copied but into its slice. What is sent of a history is decided by ``conversatio
 * What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it with that call, as long
   as it is the same server and model. So does the reasoning of an answer that called tools, in the field that it came
   in: some servers refuse to go on without. All other reasoning stays here.
+* Gemini refuses a call of the turn under way without its signature. Of a step that another model made nobody has one:
+  its first call gets the word that Google has for that.
 * An answer that was begun (``ModelRequest.begun``) is the last message, marked in the server's dialect as one to go on
-  with.
+  with; of its limit is left what its words do not take.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from chatcluster.llm.conversation import (
     result_texts,
 )
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import Route, is_for, listed_tools, with_extra
+from chatcluster.llm.wire import LIMIT_FIELDS, Route, is_for, listed_tools, output_tokens_left, with_extra
 from chatcluster.models import PrefixDialect
 from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, ReasoningPart, Role, TextPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
@@ -42,10 +44,13 @@ EXTRA_CONTENT = "extra_content"
 """The kind of the opaque parts of this wire, and the field that they come from."""
 REASONING = "reasoning"
 """The kind that says in which field an answer with calls had its reasoning."""
-REASONING_FIELDS = ("reasoning_content", "reasoning")
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+"""In which servers have it."""
 BLANK_LINE = rb"\n\n"
 """As it stands in JSON."""
 OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
+GEMINI_HOSTS = (".googleapis.com",)
+UNSIGNED = msgspec.Raw(b'{"google":{"thought_signature":"skip_thought_signature_validator"}}')
 IMAGE_NOTE = "[image %d of this result is in the message after the results]"
 _PREFIX_MARKS = {
     PrefixDialect.PREFIX: b',"prefix":true',
@@ -69,7 +74,7 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     """The body of a streaming request for the next assistant message."""
     return slices(
         chain(
-            (encode(_parameters(route) | _to_go_on(request, route))[:-1],),
+            (encode(_parameters(request, route) | _to_go_on(request, route))[:-1],),
             listed_tools(request, _wire_tool),
             (b',"messages":[',),
             _wire_messages(request.messages, route),
@@ -79,20 +84,27 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     )
 
 
-def _parameters(route: Route) -> dict[str, Any]:
+def _parameters(request: ModelRequest, route: Route) -> dict[str, Any]:
     options = route.options
     parameters: dict[str, Any] = {"model": route.model, "stream": True}
     if route.include_usage:
         parameters["stream_options"] = {"include_usage": True}
     if route.output_tokens_max is not None:
         # OpenAI's newer models refuse the old name, and others do not know the new one
-        is_openai = (urlsplit(route.base_url).hostname or "").endswith(OPENAI_HOSTS)
+        is_openai = _host(route).endswith(OPENAI_HOSTS)
         parameters["max_completion_tokens" if is_openai else "max_tokens"] = route.output_tokens_max
     if options.temperature is not None:
         parameters["temperature"] = options.temperature
     if options.reasoning_effort is not None:
         parameters["reasoning_effort"] = options.reasoning_effort
-    return with_extra(parameters, options, {"messages", "tools", "tool_choice"})
+    parameters = with_extra(parameters, options, {"messages", "tools", "tool_choice"})
+    if request.begun:
+        parameters |= {name: output_tokens_left(request, route) for name in LIMIT_FIELDS if name in parameters}
+    return parameters
+
+
+def _host(route: Route) -> str:
+    return urlsplit(route.base_url).hostname or ""
 
 
 def _to_go_on(request: ModelRequest, route: Route) -> dict[str, Any]:
@@ -172,6 +184,8 @@ def _wire_step(said: Utterance, route: Route) -> Iterator[bytes]:
     yield from _wire_reasoning(said.message, route)
     yield b',"tool_calls":['
     extras = dict(_extras(said.message.parts, route))
+    if not extras and _host(route).endswith(GEMINI_HOSTS):
+        extras[said.calls[0].call.id] = UNSIGNED
     for number, call in enumerate(said.calls):
         yield b"," if number else b""
         yield from encoded_text(_wire_call(call, extras.get(call.call.id)))

@@ -7,6 +7,7 @@
   item is done, and so is every kind of item that is not known here.
 * The answer is complete with ``response.completed`` or ``response.incomplete``, which says why, and with nothing else.
   ``response.failed`` and ``error`` raise. Unknown events are read over.
+* A message whose words did not come in pieces is told when its item is done.
 * Some servers (llama.cpp) number neither events nor items, so a call is then known by its item's ID; and they say
   ``completed`` of an answer that was cut at its limit of length, which the number of its tokens tells.
 
@@ -118,6 +119,8 @@ class ResponseDecoder:
         self._new_call_id = new_call_id
         self._calls: dict[object, _Call] = {}
         """By the index of their item, or by its ID."""
+        self._worded: set[object] = set()
+        """Which items have said words."""
         self._kept_characters = 0
         self._answer_id = ""
         self._has_said_something = False
@@ -165,6 +168,7 @@ class ResponseDecoder:
         kind = _WORDS.get(event.type) if isinstance(event.type, str) else None
         if kind is not None:
             if isinstance(event.delta, str) and event.delta:
+                self._worded.add(_place(event))
                 parts.append(kind(event.delta))
             return
         match event.type:
@@ -207,14 +211,19 @@ class ResponseDecoder:
     def _end_item(self, event: _Event, parts: list[Part]) -> None:
         item = event.item
         match item.get("type"):
-            case "message" | None:
+            case None:
                 return
+            case "message":
+                if _place(event) not in self._worded and not self._goes_on:
+                    append_text(item.get("content"), parts, TextPart)
             case "function_call":
                 call = self._calls.get(_place(event)) or self._begin_call(event, parts)
                 if not call.has_arguments:
                     arguments = item.get("arguments")
-                    is_text = isinstance(arguments, str) and arguments.strip()
-                    parts.append(ToolArgumentsPart(call.id, arguments if is_text else "{}"))
+                    if isinstance(arguments, str) and arguments.strip():
+                        parts.append(ToolArgumentsPart(call.id, arguments))
+                    elif item.get("status") != "incomplete":  # else it was cut before they came
+                        parts.append(ToolArgumentsPart(call.id, "{}"))
             case "reasoning" if not item.get("encrypted_content"):
                 return  # it would be looked for where nothing was left
             case kind:
@@ -255,9 +264,7 @@ class ResponseDecoder:
         for index, item in enumerate(output if isinstance(output, list) else []):
             if not isinstance(item, dict):
                 continue
-            if item.get("type") == "message":
-                append_text(item.get("content"), parts, TextPart)
-            elif item.get("type") == REASONING:
+            if item.get("type") == REASONING:
                 append_text(item.get("summary"), parts, ReasoningPart)
             self._end_item(_Event(item=item, output_index=index), parts)
         return self._told(parts) if parts else []

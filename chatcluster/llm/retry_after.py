@@ -18,7 +18,14 @@ TEXT_CHARACTERS_MAX = 80
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LIMITS = ("", "-requests", "-tokens")
+_LIMITS = (
+    *(("x-ratelimit-remaining" + limit, "x-ratelimit-reset" + limit) for limit in ("", "-requests", "-tokens")),
+    *(
+        (f"anthropic-ratelimit-{limit}-remaining", f"anthropic-ratelimit-{limit}-reset")
+        for limit in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+)
+"""What remains of each limit, and when there is more."""
 _EPOCH_SECONDS_MIN = 1.5e9
 """A plain number from here on is no duration but a date in seconds since 1970,"""
 _EPOCH_MILLISECONDS_MIN = 1e12
@@ -29,7 +36,7 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds that the provider asks to wait, from 0 to the maximum; None if it does not say.
 
     ``headers`` has lower-case names, ``now`` a time zone. Read in this order: ``retry-after-ms``, ``retry-after``, and
-    the ``x-ratelimit-reset`` of those limits of which nothing remains.
+    the moments at which there is more of those limits of which nothing remains.
     """
     now = _http_date(headers.get("date", "")) or now
     milliseconds = _number(headers.get("retry-after-ms", ""))
@@ -39,9 +46,9 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     if seconds is not None:
         return seconds
     resets = [
-        read_wait(headers.get(f"x-ratelimit-reset{limit}", ""), now)
-        for limit in _LIMITS
-        if _number(headers.get(f"x-ratelimit-remaining{limit}", "")) == 0
+        read_wait(headers.get(reset, ""), now)
+        for remaining, reset in _LIMITS
+        if _number(headers.get(remaining, "")) == 0
     ]
     return max((seconds for seconds in resets if seconds is not None), default=None)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError, SecretUnreadable
+from chatcluster.llm.addresses import secrets_in
 from chatcluster.llm.failures import Provider as Server
 from chatcluster.llm.wire import Route
 from chatcluster.llm.wires import Routing, settings_routing
@@ -61,14 +62,14 @@ def _route(candidate: Candidate, keys: Opening) -> Route:
             raise ProviderError(text, kind="missing_key", provider=provider.name) from None
     return Route(
         kind=provider.kind,
-        server=Server(provider.name, (key,)),
+        server=Server(provider.name, (key, *secrets_in(provider.base_url))),
         base_url=provider.base_url,
         api_key=key,
         model=model.provider_model,
         name=model.name,
         prices=model.prices,
         options=model.options,
-        output_tokens_max=model.output_tokens_max,
+        output_tokens_max=model.answer_tokens_max,
         include_usage=provider.options.include_usage,
         in_background=model.continuation is Continuation.BACKGROUND,
         goes_on_from_words=model.continuation is Continuation.PREFIX,

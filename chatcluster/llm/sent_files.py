@@ -31,7 +31,7 @@ from chatcluster.file_errors import FileNotFound
 from chatcluster.file_types import IMAGES, PDF
 from chatcluster.llm.conversation import DocumentPart, SentPart
 from chatcluster.models import Input
-from chatcluster.parts import ImagePart, Message, Part, Role, TextPart, ToolResultPart
+from chatcluster.parts import ImagePart, Message, OpaquePart, Part, Role, TextPart, ToolResultPart
 from chatcluster.ports import ModelRequest
 from chatcluster.ports.files import CHUNK_BYTES, FILE_TEXT_BYTES_MAX, Files, SentForm
 
@@ -58,7 +58,10 @@ class SentFiles:
 
     @asynccontextmanager
     async def inserted(self, request: ModelRequest, takes: Set[Input]) -> AsyncIterator[ModelRequest]:
-        """The request with what is sent of each file in its place, for as long as it is being sent."""
+        """The request with what is sent of each file in its place, for as long as it is being sent; a plain one without
+        what only a provider understands."""
+        if request.is_plain:
+            request = await _plain(request)
         at = await _messages_to_change(request.messages, takes)
         if not at:
             yield request
@@ -120,6 +123,18 @@ class _Plan:
         note = TextPart(f"[an image was left out: this model takes no {Input.IMAGE.words}]")
         content = tuple(note if isinstance(piece, ImagePart) else piece for piece in part.content)
         return msgspec.structs.replace(part, content=content)
+
+
+async def _plain(request: ModelRequest) -> ModelRequest:
+    """Without what only a provider understands."""
+    messages = list(request.messages)
+    for index, message in enumerate(messages):
+        if index % MESSAGES_PER_STEP == MESSAGES_PER_STEP - 1:
+            await trio.lowlevel.checkpoint()
+        if any(isinstance(part, OpaquePart) for part in message.parts):
+            parts = tuple(part for part in message.parts if not isinstance(part, OpaquePart))
+            messages[index] = msgspec.structs.replace(message, parts=parts)
+    return msgspec.structs.replace(request, messages=tuple(messages))
 
 
 async def _messages_to_change(messages: Sequence[Message], takes: Set[Input]) -> list[int]:

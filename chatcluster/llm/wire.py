@@ -21,6 +21,9 @@ from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
 from chatcluster.ports import ModelEvent, ModelRequest, ToolSpec
 from chatcluster.usage import Prices, Usage
 
+LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+"""Where a request says how many tokens the answer may have, on the wires whose answers are continued from words."""
+
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One model of one server, and what goes into each request to it."""
@@ -63,6 +66,13 @@ def require_able(request: ModelRequest, route: Route) -> None:
     needs = Continuation.BACKGROUND if request.attach is not None else Continuation.PREFIX if request.begun else None
     if needs is not None and continuation_of(route) is not needs:
         raise route.server.error(f"{route.model} cannot go on with the answer", "answer_forgotten", retryable=True)
+
+
+def output_tokens_left(request: ModelRequest, route: Route) -> int | None:
+    """How many tokens the answer may still have: of one that was begun, what its words leave. None: any number."""
+    extra = [limit for name in LIMIT_FIELDS if type(limit := route.options.extra_body.get(name)) is int]
+    output_tokens_max = min(extra, default=route.output_tokens_max)
+    return None if output_tokens_max is None else max(0, output_tokens_max - request.begun_tokens)
 
 
 def is_for(part: OpaquePart, route: Route) -> bool:

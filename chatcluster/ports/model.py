@@ -36,7 +36,7 @@ class Window(msgspec.Struct, frozen=True):
     @property
     def limit_tokens(self) -> int:
         """Of a prompt. A model that could fill its context with one answer leaves half of it."""
-        return max(self.context_tokens - self.output_tokens, self.context_tokens // 2)
+        return max(self.context_tokens - self.output_tokens, self.context_tokens // 2)  # ModelEntry.answer_tokens_max
 
     @property
     def threshold_tokens(self) -> int:
@@ -86,12 +86,18 @@ class ModelRequest(msgspec.Struct, frozen=True):
     tools: tuple[ToolSpec, ...] = ()
     may_call_tools: bool = True
     """False: the tools are told, so that what the provider keeps of the prompt stays good, and none may be called."""
+    is_plain: bool = False
+    """What only a provider understands is left out. ``ProviderError`` of kind ``opaque_refused`` says that this would
+    help."""
     attach: Attachment | None = None
     """Nothing is asked: the rest of this answer is listened to. ``ProviderError`` of kind ``answer_forgotten`` if the
     provider has it no more."""
     begun: str = ""
     """The answer has these words already: the model goes on from there, and says the rest alone. ``ProviderError`` of
     kind ``answer_forgotten`` if this model cannot."""
+    begun_tokens: int = 0
+    """How many tokens those words are, as far as that is known: what the answer may have besides is less by them. One
+    that has reached its limit has ended there, and nothing is asked."""
     failures: int = 0
     """How often the model failed at this step before: another one may take its place."""
     meter: Meter | None = None
@@ -103,7 +109,8 @@ class Delta(msgspec.Struct, frozen=True):
 
     part: Part
     sequence: int | None = None
-    """Of an answer that can be attached to: the place behind this piece."""
+    """Of an answer that another owner can go on with: the place behind this piece. Of one that is attached to, its
+    provider's own number; of one that is continued from its words, how many tokens it has by then."""
 
 
 class KeepAlive(msgspec.Struct, frozen=True):

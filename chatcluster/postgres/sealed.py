@@ -64,16 +64,22 @@ async def rotate(database: Database, keyring: Keyring) -> Rotated:
 
 
 async def _rotate_column(database: Database, keyring: Keyring, column: SealedColumn) -> int:
-    """Batches, until one has nothing that can be sealed anew."""
-    total = 0
-    while done := await database.transaction(_reseal_batch, keyring, column):
+    """Batches, until one is not full."""
+    total = passed_over = 0
+    while True:
+        done, found = await database.transaction(_reseal_batch, keyring, column, passed_over)
         total += done
-    return total
+        passed_over += found - done
+        if found < BATCH_ROWS:
+            return total
 
 
-async def _reseal_batch(connection: Connection, keyring: Keyring, column: SealedColumn) -> int:
-    done = 0
-    for row in await connection.fetch(SQL[f"stale_{column.table}"], keyring.head, BATCH_ROWS):
+async def _reseal_batch(
+    connection: Connection, keyring: Keyring, column: SealedColumn, passed_over: int
+) -> tuple[int, int]:
+    """How many were sealed anew, and how many there were."""
+    rows, done = await connection.fetch(SQL[f"stale_{column.table}"], keyring.head, BATCH_ROWS, passed_over), 0
+    for row in rows:
         key = [row[name] for name in column.key]
         place = sealed_place(column, *key)
         try:
@@ -82,7 +88,7 @@ async def _reseal_batch(connection: Connection, keyring: Keyring, column: Sealed
             continue
         await connection.execute(SQL[f"reseal_{column.table}"], sealed, *key)
         done += 1
-    return done
+    return done, len(rows)
 
 
 def sealed_place(column: SealedColumn, *key: object) -> str:

@@ -24,7 +24,7 @@ from chatcluster.agents import agent_id_of, agent_of, descendants, description_o
 from chatcluster.chat import Asker, Busy, Close, Interrupt, Send, Status, UserCommand
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, Moved, NotAllowedInStatus, StoreFailed, StoreUnavailable
-from chatcluster.parts import NoticePart, TextPart, encode
+from chatcluster.parts import NoticePart, TextPart, encode, storable
 from chatcluster.ports import (
     Chat,
     Effect,
@@ -205,7 +205,8 @@ class _AgentTools:
 
     async def _spawn(self, call: ToolCall) -> object:
         parent = await self._store.get(self._chat.id)
-        agent = agent_of(parent, call.call_id, call.arguments["prompt"], call.arguments.get("title"))
+        prompt = storable(call.arguments["prompt"])
+        agent = agent_of(parent, call.call_id, prompt, call.arguments.get("title"))
         try:
             outcome = await self._kin.spawn(agent, call.call_id, agents_max=self._settings.agents_max)
         except Moved:
@@ -224,7 +225,8 @@ class _AgentTools:
         busy = Busy.INTERRUPT if interrupt else Busy.QUEUE
         was_busy = agent.status in (Status.RUNNING, Status.REQUIRES_ACTION)
         asker = Asker(self._chat.id, call.call_id)
-        after = await self._apply(agent, Send((TextPart(call.arguments["message"]),), busy, asker=asker), call)
+        message = TextPart(storable(call.arguments["message"]))
+        after = await self._apply(agent, Send((message,), busy, asker=asker), call)
         return {**description_of(after), "interrupted": interrupt and was_busy}
 
     async def _interrupt(self, call: ToolCall) -> object:

@@ -139,9 +139,10 @@ class Host:
     async def _hold_open(self, request: Open, closing: trio.Event) -> None:
         async with open_session(request, self._say) as session, trio.open_nursery() as nursery:
             self._sessions[request.id] = session
+            nursery.start_soon(session.changes.tell_late)
             if request.follow:
                 followed = trio.Event()
-                nursery.start_soon(session.follow_changes, request.id, self._say, followed)
+                nursery.start_soon(session.follow_changes, followed)
                 with trio.move_on_after(FOLLOW_SECONDS):  # a change that comes before would not be told
                     await followed.wait()
             await self._say(session.opened(request.id))

@@ -11,6 +11,8 @@ import mcp_types as types
 import msgspec
 
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart, storable, strings_of
+from chatcluster.frames import UNDECODABLE
+from chatcluster.json_bounds import bounded
 from chatcluster.tools.mcp_wire import Called, ListedTool
 
 PIECES_MAX = 1000
@@ -18,6 +20,8 @@ TOOLS_MAX = 500
 TOOL_NAME_CHARS_MAX = 128
 DESCRIPTION_CHARS_MAX = 8192
 SCHEMA_BYTES_MAX = 64 << 10
+EXTREMES_MAX = 20
+"""Of the numbers in one schema: the replica reads all of them at once."""
 LIST_BYTES_MAX = 256 << 10
 """Names, descriptions and schemas of one server: the model reads all of it in every step."""
 INSTRUCTIONS_CHARS_MAX = 16_384
@@ -30,18 +34,29 @@ class TooMuch(Exception):
 # --- lists ------------------------------------------------------------------------------------
 
 
-def listed_tools(tools: Iterable[types.Tool]) -> tuple[tuple[ListedTool, ...], int]:
-    """The tools that can be taken, in their order, and how many cannot."""
-    taken: dict[str, ListedTool] = {}
-    size = left_out = 0
-    for tool in tools:
-        found = _listed_tool(tool)
-        size += 0 if found is None else len(msgspec.json.encode(found))
-        if found is None or found.name in taken or size > LIST_BYTES_MAX or len(taken) == TOOLS_MAX:
-            left_out += 1
-        else:
-            taken[found.name] = found
-    return tuple(taken.values()), left_out
+class ToolListing:
+    """The tools of a server that can be taken, page by page: of a page nothing else is kept. ``left_out``: how many
+    cannot be."""
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self._taken: dict[str, ListedTool] = {}
+        self._size = 0
+
+    @property
+    def tools(self) -> tuple[ListedTool, ...]:
+        """In the server's order."""
+        return tuple(self._taken.values())
+
+    def take(self, tools: Iterable[types.Tool]) -> None:
+        for tool in tools:
+            found = _listed_tool(tool)
+            self._size += 0 if found is None else len(msgspec.json.encode(found))
+            is_full = self._size > LIST_BYTES_MAX or len(self._taken) == TOOLS_MAX
+            if found is None or found.name in self._taken or is_full:
+                self.left_out += 1
+            else:
+                self._taken[found.name] = found
 
 
 def _listed_tool(tool: types.Tool) -> ListedTool | None:
@@ -68,8 +83,8 @@ def _schema_of(tool: types.Tool) -> str | None:
         return None
     text = json.dumps({"type": "object", **tool.input_schema}).replace("\\u0000", "\\ufffd")
     try:
-        msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.MsgspecError:
+        msgspec.json.decode(bounded(text.encode(), extremes_max=EXTREMES_MAX), type=dict[str, Any])
+    except UNDECODABLE:
         return None
     return text if len(text) <= SCHEMA_BYTES_MAX else None
 

@@ -31,7 +31,8 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ToolsListChanged
 from mcp.shared._httpx_utils import sse_within_origin
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
+from msgspec.structs import replace
 from pydantic import TypeAdapter
 
 from chatcluster import __version__
@@ -39,9 +40,10 @@ from chatcluster.chat.questions import Question, Replies, ReplyAction, encoded
 from chatcluster.content import TextPart
 from chatcluster.tools import mcp_http, mcp_questions
 from chatcluster.tools.mcp_failures import MESSAGE_CHARS_MAX, SessionFailed, failed, failed_call
-from chatcluster.tools.mcp_results import called, instructions_of, listed_tools
+from chatcluster.tools.mcp_results import ToolListing, called, instructions_of
 from chatcluster.tools.mcp_wire import (
     CALL_ID_META,
+    MAY_GO_ON,
     TRACEPARENT_META,
     Call,
     Called,
@@ -58,8 +60,16 @@ from chatcluster.tools.mcp_wire import (
 PAGES_MAX = 20
 QUESTIONS_MAX = 10
 """Requests for one call without an answer of the user in between."""
+CHANGED_SECONDS_MIN = 0.5
+"""Between two words to the replica that a list has changed."""
 PROGRESS_SECONDS_MIN = 0.05
 """A tool that tells of more progress than that is not listened to each time."""
+ASKING_SINCE = "2025-06-18"
+"""The first version in which servers may ask the user."""
+UNCLEAR_TEXT = (
+    "Its server asked the user something without saying for which of several calls. So nobody was asked, and the "
+    "server was told that the user cancelled. If that matters, call it again."
+)
 CLIENT_INFO = types.Implementation(name="chatcluster", version=__version__)
 
 Say = Callable[[Reply], Awaitable[None]]
@@ -78,9 +88,16 @@ class Session:
     """A session that is open."""
 
     def __init__(
-        self, client: Client, refusals: mcp_http.Refusals, questions: mcp_questions.LiveQuestions, *, is_sse: bool
+        self,
+        client: Client,
+        refusals: mcp_http.Refusals,
+        questions: mcp_questions.LiveQuestions,
+        changes: Changes,
+        *,
+        is_sse: bool,
     ) -> None:
         self.questions = questions
+        self.changes = changes
         self._client = client
         self._refusals = refusals
         self._is_sse = is_sse
@@ -96,28 +113,32 @@ class Session:
             version=self._client.protocol_version,
             name="" if info is None else info.name[:200],
             instructions=instructions_of(self._client.instructions),
+            one_at_a_time=self._is_sse and is_version_at_least(self._client.protocol_version, ASKING_SINCE),
         )
 
     async def list_tools(self, request_id: int) -> Listed:
         """Raises what ``failed`` translates."""
-        tools, cursor = [], None
+        listing, cursor = ToolListing(), None
         for _ in range(PAGES_MAX):
             page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
-            tools += page.tools
+            listing.take(page.tools)
             cursor = page.next_cursor
             if cursor is None:
                 break
-        taken, left_out = listed_tools(tools)
-        return Listed(request_id, taken, left_out)
+        return Listed(request_id, listing.tools, listing.left_out)
 
     async def call(self, request: Call, say: Say) -> Called | Failed:
+        mcp_questions.OF_CALL.set(request.id)  # its task is its own
         self.questions.began(request.id)
-        answer = None
+        answer, is_unclear = None, False
         try:
             answer = await self._answer_of(request, say)
-            return answer
         finally:
-            self.questions.ended(request.id, is_given_up=answer is None)
+            is_given_up = answer is None or (isinstance(answer, Failed) and answer.trouble in MAY_GO_ON)
+            is_unclear = self.questions.ended(request.id, may_go_on=is_given_up)
+        if is_unclear and isinstance(answer, Called):
+            return replace(answer, content=(*answer.content, TextPart(UNCLEAR_TEXT)))
+        return answer
 
     async def _answer_of(self, request: Call, say: Say) -> Called | Failed:
         call_id, traceparent = (request.meta.get(key, "") for key in (CALL_ID_META, TRACEPARENT_META))
@@ -224,7 +245,7 @@ class Session:
             types.CallToolRequest(params=params), _RESULT, progress_callback=telling
         )
 
-    async def follow_changes(self, open_id: int, say: Say, followed: trio.Event) -> None:
+    async def follow_changes(self, followed: trio.Event) -> None:
         """Tell of changes of the list, where the server says that it does. ``followed`` is set once no change gets
         lost, or there is nothing to follow. What goes wrong costs nothing else."""
         capabilities = self._client.server_capabilities
@@ -236,13 +257,43 @@ class Session:
                 followed.set()
                 async for change in changes:
                     if isinstance(change, ToolsListChanged):
-                        await say(Changed(open_id))
+                        await self.changes.note()
         except Exception as error:  # noqa: BLE001 - the list has a time limit besides
             logging.getLogger(__name__).debug("no changes are told: %r", error)
             followed.set()
 
     def failed(self, request_id: int, error: BaseException) -> Failed:
         return failed(request_id, error, self._refusals)
+
+
+class Changes:
+    """Of a server's list: each is told, but not each by itself. A server may tell of them without end."""
+
+    def __init__(self, open_id: int, say: Say) -> None:
+        self._open_id = open_id
+        self._say = say
+        self._told_at = -CHANGED_SECONDS_MIN
+        self._untold = trio.Event()
+
+    async def note(self) -> None:
+        """There is one."""
+        if trio.current_time() < self._told_at + CHANGED_SECONDS_MIN:
+            self._untold.set()
+        else:
+            await self._tell()
+
+    async def tell_late(self) -> None:
+        """Tell of those that came soon after another one, until cancelled."""
+        while True:
+            await self._untold.wait()
+            await trio.sleep_until(self._told_at + CHANGED_SECONDS_MIN)
+            await self._tell()
+
+    async def _tell(self) -> None:
+        self._told_at = trio.current_time()
+        if self._untold.is_set():
+            self._untold = trio.Event()
+        await self._say(Changed(self._open_id))
 
 
 class _Telling:
@@ -268,13 +319,13 @@ async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
 
     async def heard(message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
-            await say(Changed(request.id))
+            await changes.note()
 
     async def asked(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
-        del context  # it does not say which call it is about
+        del context  # it does not say which call it is about, but this task's own does
         return await questions.ask(params)
 
-    questions = mcp_questions.LiveQuestions(say)
+    questions, changes = mcp_questions.LiveQuestions(request.id, say), Changes(request.id, say)
     is_sse = request.transport == "sse"
     try:
         async with Client(
@@ -286,7 +337,7 @@ async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
             message_handler=heard,
         ) as client:
             refusals.forget()
-            yield Session(client, refusals, questions, is_sse=is_sse)
+            yield Session(client, refusals, questions, changes, is_sse=is_sse)
     except Exception as error:
         raise SessionFailed(failed(request.id, error, refusals)) from error
 

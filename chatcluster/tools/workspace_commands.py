@@ -59,7 +59,8 @@ ENVIRONMENT = {
 _DECODER = codecs.getincrementaldecoder("utf-8")
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (3600.0, 60.0, 1.0, 0.001)
-_DUMP = re.compile(r"\s*(cat|head|tail|less|more|nl|sed\s+-n|grep|egrep|rg)\s+[^|;&<>`$()\n]+")
+_DUMP = re.compile(r"\s*(cat|head|tail|less|more|nl|sed\s+-n|grep|egrep|rg)\s[^|;&<>`$()\n]+")
+"""No blank of it can be taken in two ways: of very many, each would be tried with each (P10)."""
 DUMP_NOTE = "To look at a file, read_file is better: it says how long the file is, and reads on from any offset."
 GOES_ON = "The process goes on. process_output shows what it prints, process_signal ends it."
 

@@ -226,6 +226,18 @@ async def spawned(world: World, replica: SimulatedReplica) -> tuple[Chat, Chat, 
     return chat, agent, call, agents_call
 
 
+async def test_a_task_that_cannot_be_stored_as_it_is_is_stored_as_it_can_be(world: World) -> None:
+    (a,) = await world.cluster(1, agents=True)
+    chat = await a.create()
+    call = await world.model.next_call()
+    call.ask_for_tool("s", "spawn_agent", json.dumps({"prompt": "a\0task"}))
+    call.finish("tool_calls")
+    for _ in range(2):
+        await world.model.next_call()
+    (agent,) = agents_of(world, chat)
+    assert agent.history[-1] == "user: a\ufffdtask"
+
+
 async def test_a_stop_reaches_the_agents(world: World) -> None:
     """P5"""
     (a,) = await world.cluster(1, agents=True)

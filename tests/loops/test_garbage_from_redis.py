@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from uuid import uuid4
 
-from chatcluster.ports import hint_channel, live_channel, owner_channel, worker_channel
+import pytest
+from chat_states import user
+
+from chatcluster.notices import Lifecycle
+from chatcluster.parts import encode
+from chatcluster.ports import NewChat, hint_channel, live_channel, owner_channel, worker_channel
 from loops.cluster_world import OWNER, World
 
 NESTED = b'{"x":' + b"[" * 20_000
@@ -35,3 +41,19 @@ async def test_a_message_that_nobody_understands_stops_neither_replica_nor_reade
         assert b"waiting" in await watcher.receive()
     assert reader.history == chat.history == ["user: hello", "assistant: Half an an answer"]
     assert chat.epoch == 1
+
+
+async def test_what_others_publish_on_a_list_names_no_event_and_shows_nobody_elses_chat(world: World) -> None:
+    """P9, and whatever a newer version calls a change: a name from Redis is no line of an event stream."""
+    replica = await world.replica(slots=0)
+    mine = await replica.create("hello")
+    other = NewChat(uuid4(), uuid4(), "", None, (user("hello"),))
+    theirs = (await replica.store.create(other)).chat
+    async with replica.watches.subscribe(OWNER) as watcher:
+        for chat, kind in ((theirs, "status"), (mine, "x\nevent: deleted"), (mine, "hologram")):
+            replica.pubsub.publish(owner_channel(OWNER), encode(Lifecycle(kind, chat.id, 1000)))
+        await world.settle()
+        told = await watcher.receive()
+    assert set(re.findall(rb"^event: (.*)$", told, re.MULTILINE)) == {b"status"}
+    assert str(mine.id).encode() in told
+    assert str(theirs.id).encode() not in told

@@ -397,6 +397,17 @@ async def test_a_model_goes_on_from_each_of_the_words_that_there_are(world: Worl
     as_shown_once(reader)
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_the_next_owner_knows_how_many_tokens_there_are_of_the_answer(world: World, is_told: bool) -> None:
+    """What the frames say of it, also where several pieces went into one; else an estimate, rather too high."""
+    chat, call, reader = await asked(world, Continuation.PREFIX)
+    for index, word in enumerate(WORDS[:5]):
+        call.say_numbered(index + 1, word) if is_told else call.say(word)
+    await said_until(reader, world, "".join(WORDS[:5]))
+    await killed(world, chat)
+    assert (await world.model.next_call()).request.begun_tokens == 5
+
+
 async def test_where_nothing_was_said_the_model_is_asked_anew(world: World) -> None:
     chat, _, reader = await asked(world, Continuation.PREFIX)
     await reader.until_line("attempt 1")

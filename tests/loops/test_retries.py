@@ -125,6 +125,20 @@ async def test_an_attempt_whose_start_was_lost_fails_like_any_other(world: World
     call.answer(".")
 
 
+async def test_what_a_provider_refuses_of_its_own_is_left_out_from_then_on_and_asked_at_once(world: World) -> None:
+    """One that refuses that as well ends the turn: it is asked no third time."""
+    owner = await world.replica()
+    chat, call, reader = await world.answering(owner)
+    call.fail("opaque_refused", retryable=False)
+    again = await world.model.next_call()
+    assert (call.request.is_plain, again.request.is_plain) == (False, True)
+    assert chat.state.failures == 0
+    again.fail("opaque_refused", retryable=False)
+    await reader.until_status("error")
+    assert chat.state.last_error is not None
+    assert chat.state.last_error.code == "opaque_refused"
+
+
 async def test_the_wait_doubles_up_to_its_cap(world: World) -> None:
     owner = await world.replica(attempts_max=9)
     await owner.create()

@@ -17,7 +17,7 @@ from chatcluster.parts import ImagePart
 from chatcluster.ports import Effect
 from chatcluster.ports.workspaces import Startup, WorkspaceState
 from chatcluster.tool_results import SHOWN_BYTES_MAX, taken
-from chatcluster.tools.workspace_commands import ENVIRONMENT, RESULT_BYTES_MAX, fitted, seconds_of
+from chatcluster.tools.workspace_commands import _DUMP, ENVIRONMENT, RESULT_BYTES_MAX, fitted, seconds_of
 from chatcluster.tools.workspace_link import ANSWER_SECONDS_MAX, Refused
 from chatcluster.tools.workspace_offers import TEMPLATES_SECONDS
 from loops.workspace_fakes import PICTURE, FakeAgent, Script, template
@@ -283,7 +283,7 @@ async def test_a_file_is_written_edited_and_read() -> None:
         assert (await turn.run("edit_files", files=[{"path": "a.py", "edits": edits}]))["ok"]
         told = await turn.run("read_file", path="a.py")
     assert told.value == {"content": "x = 2\n", "mime_type": "text/plain", "size_bytes": 6}
-    assert place.touched == ["python-1", "python-1"], "who shows what changed looks"
+    assert place.touched == ["python-1"] * 3, "who shows what changed looks: when work begins, and at each change"
 
 
 async def test_an_edit_without_files_says_what_is_required() -> None:
@@ -583,3 +583,10 @@ async def test_a_workspace_that_is_stopped_is_told_as_it_was() -> None:
     place.is_(WorkspaceState.STOPPED)
     await trio.sleep(301)
     assert await surroundings(place) == text
+
+
+@pytest.mark.parametrize("word", ["cat", "sed -n", "sed"])
+def test_p10_a_command_of_very_many_blanks_is_looked_at_once(word: str) -> None:
+    """It is the model's, and so any user's: the replica stood still for minutes."""
+    assert _DUMP.fullmatch(f"{word}{' ' * 300_000}|") is None
+    assert _DUMP.fullmatch("cat  -n   a b") is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from uuid import uuid4
 
+from chatcluster.llm.chunks import is_json_object
 from chatcluster.llm.simulator.question import Question, RefusedQuestion
 from chatcluster.llm.simulator.said import Ending, OrderedCall, Script, by_token
 
@@ -35,6 +36,11 @@ class Block:
     def whole(self) -> str:
         return "".join(map(self.token, range(self.count)))
 
+    @property
+    def whole_arguments(self) -> bytes:
+        """Of a call, where they have to be JSON."""
+        return self.whole.encode() if is_json_object(self.whole) else b"{}"
+
 
 class Answer:
     """What is said to a question. ``sent_count`` tokens go out before the ending."""
@@ -58,7 +64,9 @@ class Answer:
             Block(Kind.TEXT, text_count, text),
             *(_call_block(call, question.agents) for call in script.calls if question.may_call and not script.empty),
         ]
-        self.blocks = [block for block in blocks if block.count]
+        self.blocks = list(_cut(blocks, question.output_tokens_max))
+        if sum(block.count for block in blocks) > question.output_tokens_max:
+            self.script = replace(script, finish="length")
         self.ending, limit = script.ending()
         self.count = sum(block.count for block in self.blocks)
         self.sent_count = min(limit, self.count)
@@ -76,7 +84,7 @@ class Answer:
 
     @property
     def reasoning_count(self) -> int:
-        return self.script.reasoning_count
+        return sum(block.count for block in self.blocks if block.kind is Kind.REASONING)
 
     def place(self, index: int) -> tuple[int, int]:
         """The number of the block with token ``index``, and which of its tokens that is."""
@@ -85,6 +93,15 @@ class Answer:
                 return number, index
             index -= block.count
         raise IndexError(index)
+
+
+def _cut(blocks: Iterable[Block], tokens_max: int) -> Iterator[Block]:
+    """What there is of the blocks within so many tokens."""
+    for block in blocks:
+        count = min(block.count, tokens_max)
+        tokens_max -= count
+        if count:
+            yield replace(block, count=count)
 
 
 def _repeated(script: Script, question: Question) -> str:

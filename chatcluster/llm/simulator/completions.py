@@ -56,6 +56,7 @@ def read_question(body: bytes, _: Mapping[str, str] = NO_HEADERS) -> Question:
         wants_usage=request.stream_options is not None and request.stream_options.include_usage,
         may_call=request.tool_choice != "none",
         begun=request.begun,
+        output_tokens_max=request.output_tokens_max,
     )
 
 

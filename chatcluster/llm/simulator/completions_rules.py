@@ -6,6 +6,7 @@ The strictest of the servers is the measure: so whatever passes here passes ever
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -73,6 +74,8 @@ class Request(msgspec.Struct):
     stream_options: StreamOptions | None = None
     tools: list[OfferedTool] | None = None
     tool_choice: Any = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
     continue_final_message: bool = False
     add_generation_prompt: bool = True
 
@@ -83,11 +86,19 @@ class Request(msgspec.Struct):
         marked = last is not None and (self.continue_final_message or last.prefix or last.partial)
         return last.text if last is not None and marked else ""
 
+    @property
+    def output_tokens_max(self) -> int:
+        """How long the answer may be."""
+        limits = (self.max_tokens, self.max_completion_tokens)
+        return min((limit for limit in limits if limit is not None), default=sys.maxsize)
+
 
 def check(request: Request) -> None:
     """Raises ``RefusedQuestion``."""
     _check_tools(request)
     _check_begun(request)
+    if request.output_tokens_max < 1:
+        raise RefusedQuestion("Invalid 'max_tokens': integer below minimum value. Expected a value >= 1.")
     known: set[str] = set()
     expected: list[str] = []
     for at, message in enumerate(request.messages):

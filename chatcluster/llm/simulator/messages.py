@@ -46,6 +46,7 @@ def read_question(body: bytes, headers: Mapping[str, str]) -> Question:
         streams=request.stream,
         may_call=request.may_call,
         sealed=sealed,
+        output_tokens_max=request.max_tokens,
     )
 
 
@@ -132,7 +133,7 @@ class Rendered:
                 case Kind.TEXT:
                     content.append({"type": "text", "text": block.whole})
                 case Kind.CALL:
-                    content.append(_content_block(block) | {"input": msgspec.Raw(block.whole.encode() or b"{}")})
+                    content.append(_content_block(block) | {"input": msgspec.Raw(block.whole_arguments)})
         usage = self._asked | {"output_tokens": self._answer.count}
         return self._message(content) | {"stop_reason": self._reason, "usage": usage}
 

@@ -47,6 +47,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     in_background: bool = False
     words_max: int = sys.maxsize
     """More are neither read nor counted."""
+    output_tokens_max: int = sys.maxsize
     begun: str = ""
     """The answer has these words already: the rest is asked for."""
 

@@ -6,6 +6,7 @@ the background, ``after`` a number, gets those behind it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ def read_question(body: bytes, _: Mapping[str, str]) -> Question:
         may_call=request.tool_choice != "none",
         sealed=sealed,
         in_background=request.background,
+        output_tokens_max=sys.maxsize if request.max_output_tokens is None else request.max_output_tokens,
     )
 
 

@@ -40,6 +40,7 @@ class Request(msgspec.Struct):
     tool_choice: Any = None
     reasoning: dict[str, Any] | None = None
     temperature: Any = None
+    max_output_tokens: int | None = None
 
     @property
     def tells_reasoning(self) -> bool:
@@ -52,6 +53,8 @@ def check(request: Request) -> str:
         raise RefusedQuestion("Background mode requires 'store' to be true.")
     if request.reasoning is not None and request.temperature is not None:
         raise RefusedQuestion("Unsupported parameter: 'temperature' is not supported with this model.")
+    if request.max_output_tokens is not None and request.max_output_tokens < 1:
+        raise RefusedQuestion("Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 1.")
     _check_tools(request)
     if not request.input:
         raise RefusedQuestion("Missing required parameter: 'input'.")

@@ -781,7 +781,7 @@ export interface paths {
          * @description Make a new chat with the history of this one up to a message, which ends a turn. It rests until it is sent one.
          *
          *     Title, model, prompt, tools and files are kept; from then on the two have nothing to do with each other. A history
-         *     of more than 4 MiB is refused (`chat_full`).
+         *     that is longer than a chat may be is refused (`chat_full`).
          */
         post: operations["ApiV1ChatsChatIdForkForkChat"];
         delete?: never;
@@ -2794,6 +2794,7 @@ export interface components {
             prefix?: components["schemas"]["PrefixDialect"];
             reasoning_effort?: string | null;
             temperature?: number | null;
+            think_tags?: components["schemas"]["ThinkTags"] | null;
             thinking_tokens?: number | null;
         };
         /** ModelsAnswer */
@@ -3375,6 +3376,12 @@ export interface components {
             /** @constant */
             type: "text";
         };
+        /**
+         * ThinkTags
+         * @description How a model has what it thinks in the text of its answer, where its server does not tell the two apart.
+         * @enum {string}
+         */
+        ThinkTags: "both" | "closing";
         /** TitleEvent */
         TitleEvent: {
             title: string;

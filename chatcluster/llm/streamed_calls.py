@@ -1,0 +1,146 @@
+"""The tool calls of one Chat Completions answer, from pieces as servers send them. Pure.
+
+Servers differ most in how they number the pieces of a call: without ``index``, or with 0 for all of them; without an
+ID, or with a new one for each piece; with arguments as an object, or ``null``. ``StreamedCalls`` reads all of that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatcluster.llm.answers import PROVIDER_ID_CHARACTERS_MAX, endless_answer
+from chatcluster.llm.chunks import parse_json
+from chatcluster.llm.openai_request import EXTRA_CONTENT
+from chatcluster.llm.wire import Route
+from chatcluster.parts import OpaquePart, Part, ToolArgumentsPart, ToolCallPart, encode
+
+CALLS_CHARACTERS_MAX = 1 << 20
+CALL_CHARACTERS = 1000
+"""What a call counts for, its texts aside."""
+
+
+@dataclass
+class _Call:
+    """A tool call that is still being streamed. ``id`` is ours."""
+
+    id: str
+    provider_id: str
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+    untold: list[Part] = field(default_factory=list)
+    """What follows the call where its name is not known yet."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what came of the arguments is a JSON value. Looked at only where it may be."""
+        return bool(self.pieces) and parse_json("".join(self.pieces)) is not None
+
+
+class StreamedCalls:
+    """Those of one answer."""
+
+    def __init__(self, route: Route, new_id: Callable[[], str]) -> None:
+        self._provider = route.server
+        self._model = route.model
+        self._new_id = new_id
+        self._calls: list[_Call] = []
+        self._open: dict[int, _Call] = {}
+        """The last call at each index."""
+        self.kept_characters = 0
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def take(self, position: int, piece: Any, parts: list[Part]) -> None:
+        """Append to ``parts`` what a piece, the one at ``position`` in its list, adds to the answer."""
+        if not isinstance(piece, dict):
+            return
+        index = piece["index"] if isinstance(piece.get("index"), int) else position
+        function = piece.get("function")
+        function = function if isinstance(function, dict) else {}
+        name = function["name"] if isinstance(function.get("name"), str) else ""
+        call_id = piece["id"] if isinstance(piece.get("id"), str) else ""
+        arguments = _as_text(function.get("arguments"))
+        call = self._call_at(index, call_id, is_named=bool(name))
+        if call is None or _starts_another(call, call_id, name, arguments):
+            call = self._begin(index, call_id)
+        self._grow(call, name, arguments, parts)
+        if extra := piece.get(EXTRA_CONTENT):
+            self._tell(call, self._opaque(call, extra), parts)
+
+    def end(self, reason: str) -> list[Part]:
+        """What is left to say when the answer is complete: nothing stands for no arguments. But of the last call of an
+        answer that was cut at its limit they are not known."""
+        if not all(call.name for call in self._calls):
+            raise self._provider.error(
+                f"{self._provider.name} asked for a tool call without a name", "generic", retryable=True
+            )
+        whole = self._calls[:-1] if reason == "length" else self._calls
+        return [ToolArgumentsPart(call.id, "{}") for call in whole if not "".join(call.pieces).strip()]
+
+    def _call_at(self, index: int, call_id: str, *, is_named: bool) -> _Call | None:
+        """The call that a piece is of, as it seems: mostly the last one at its index. Where calls are written side by
+        side without an index, or all at 0, the ID tells of which one there is more."""
+        call = self._open.get(index)
+        if is_named or not call_id or (call is not None and call.provider_id in ("", call_id)):
+            return call
+        return next((known for known in self._calls if known.provider_id == call_id), call)
+
+    def _begin(self, index: int, call_id: str) -> _Call:
+        self._take_space(CALL_CHARACTERS + len(call_id))
+        is_taken = any(call.provider_id == call_id for call in self._calls)
+        is_good = not is_taken and len(call_id) <= PROVIDER_ID_CHARACTERS_MAX
+        call = _Call(self._new_id(), call_id if is_good else "")
+        self._calls.append(call)
+        self._open[index] = call
+        return call
+
+    def _grow(self, call: _Call, name: str, arguments: str, parts: list[Part]) -> None:
+        if arguments:
+            self._take_space(len(arguments))
+            call.pieces.append(arguments)
+        if name and not call.name:
+            self._take_space(len(name))
+            call.name = name
+            parts.append(ToolCallPart(call.id, name, "".join(call.pieces), call.provider_id or None))
+            parts.extend(call.untold)
+            call.untold.clear()
+        elif arguments and call.name:
+            parts.append(ToolArgumentsPart(call.id, arguments))
+
+    def _tell(self, call: _Call, part: Part, parts: list[Part]) -> None:
+        (parts if call.name else call.untold).append(part)
+
+    def _opaque(self, call: _Call, extra: Any) -> OpaquePart:
+        data = encode({"call_id": call.id, EXTRA_CONTENT: extra}).decode()
+        self._take_space(len(data))
+        return OpaquePart(self._provider.name, self._model, EXTRA_CONTENT, data)
+
+    def _take_space(self, characters: int) -> None:
+        """Calls are kept until the answer is complete: so they have a limit."""
+        self.kept_characters += characters
+        if self.kept_characters > CALLS_CHARACTERS_MAX:
+            raise endless_answer(self._provider)
+
+
+def _as_text(arguments: Any) -> str:
+    """The arguments' JSON: some servers send the object itself."""
+    if arguments is None or isinstance(arguments, str):
+        return arguments or ""
+    return json.dumps(arguments, ensure_ascii=False)
+
+
+def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
+    """Whether a piece at the index of ``call`` begins a further call: some servers number all calls 0.
+
+    A new ID alone does not tell, because others send a new ID with every piece; without an ID, another name does, or
+    the same one that comes again after whole arguments.
+    """
+    if not name or not call.name:
+        return False
+    if call_id:
+        return call_id != call.provider_id
+    return name != call.name or (arguments[:1] in ("", "{", " ") and call.is_whole)

@@ -1,0 +1,46 @@
+"""The commands that README shows are commands: each name and each flag of them is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from chatcluster.cli import commands as cli
+
+README = Path(__file__).parent.parent / "README.md"
+_BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+ )*chatcluster (.+)")
+
+
+def shown_commands() -> Iterator[str]:
+    """What stands behind ``chatcluster`` in each line of a shell."""
+    for block in _BLOCK.findall(README.read_text()):
+        for line in block.replace("\\\n", " ").splitlines():
+            for piece in re.split(r"\s+[|;&]+\s+", line):
+                if found := _COMMAND.match(piece):
+                    yield found[1]
+
+
+def command_of(words: list[str]) -> click.Command:
+    """The command that the words begin with, which are taken from them."""
+    command: click.Command = cli.commands
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        found = command.commands.get(name)
+        assert found is not None, f"there is no command {name}"
+        command = found
+    return command
+
+
+@pytest.mark.parametrize("shown", sorted(set(shown_commands())))
+def test_a_command_of_readme_can_be_typed(shown: str) -> None:
+    words = shlex.split(shown, comments=True)
+    command = command_of(words)
+    flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - flags - {"--help"}
+    assert not unknown, f"{command.name} has no {unknown}"

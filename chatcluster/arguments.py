@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from chatcluster.json_bounds import bounded
+
 if TYPE_CHECKING:  # it takes 10 MB, which a replica whose chats have no tools does without
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
@@ -97,7 +99,7 @@ def decoded(text: str) -> dict[str, Any]:
     if len(text) > ARGUMENTS_CHARACTERS_MAX:
         raise BadArguments(f"The arguments have more than {ARGUMENTS_CHARACTERS_MAX} characters; call it with less.")
     try:
-        value = msgspec.json.decode(text) if text.strip() else {}
+        value = msgspec.json.decode(bounded(text.encode())) if text.strip() else {}
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise BadArguments(f"The arguments are not JSON ({error}); call the tool again with a JSON object.") from None
     if not isinstance(value, dict):

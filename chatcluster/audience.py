@@ -12,8 +12,7 @@ another replica may have a place):
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 from chatcluster.config import Settings
@@ -36,19 +35,21 @@ class Audience:
         """Raises ``TooMany`` if there is none for this user now."""
         self._check(self._held.get(user_id, 0), self._places - self.size)
 
-    @contextmanager
-    def place(self, user_id: UUID) -> Iterator[None]:
-        """A place for one reader, for the length of the block. Raises ``TooMany``."""
+    def place(self, user_id: UUID) -> AbstractContextManager[None]:
+        """A place for one reader, for the length of the block. Raises ``TooMany`` on entry."""
+        return _Place(self, user_id)
+
+    def take(self, user_id: UUID) -> None:
+        """A place, until it is given back. Raises ``TooMany``."""
         self.require_place(user_id)
         self._held[user_id] += 1
         self.size += 1
-        try:
-            yield
-        finally:
-            self.size -= 1
-            self._held[user_id] -= 1
-            if not self._held[user_id]:
-                del self._held[user_id]
+
+    def give_back(self, user_id: UUID) -> None:
+        self.size -= 1
+        self._held[user_id] -= 1
+        if not self._held[user_id]:
+            del self._held[user_id]
 
     def _check(self, held: int, free: int) -> None:
         if free <= 0:
@@ -61,3 +62,18 @@ class Audience:
                 retry_after_seconds=RETRY_SECONDS,
                 streams=held,
             )
+
+
+class _Place(AbstractContextManager[None]):
+    """No generator: each reader at rest has one."""
+
+    __slots__ = ("_audience", "_user_id")
+
+    def __init__(self, audience: Audience, user_id: UUID) -> None:
+        self._audience, self._user_id = audience, user_id
+
+    def __enter__(self) -> None:
+        self._audience.take(self._user_id)
+
+    def __exit__(self, *_: object) -> None:
+        self._audience.give_back(self._user_id)

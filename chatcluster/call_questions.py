@@ -59,17 +59,20 @@ class CallQuestions:
         self._required[call_id] = asked
 
     def asked(self, call_id: str, asked: Asked) -> None:
-        """The server asks while the call runs."""
+        """The server asks while the call runs, or asks no longer. What it asked before it asks no longer either."""
         self._asked[call_id] = asked
+        self._overdue = deque(due for due in self._overdue if due[0] != call_id)
+        self._stop_watching(call_id)
         self._stir()
 
     async def commit(self) -> None:
         """Tell the ledger. Raises what commits raise."""
         while self._asked:
             call_id, asked = self._asked.popitem()
+            scope = self._scopes[call_id] = trio.CancelScope()  # the call may end, or ask anew, while this is committed
             await self._held.commit(AskUser(call_id, asked.questions, None, self._settings.live_answer_seconds))
-            self._scopes[call_id] = trio.CancelScope()
-            self._nursery.start_soon(self._watch, call_id, asked, self._scopes[call_id])
+            if asked.questions:
+                self._nursery.start_soon(self._watch, call_id, asked, scope)
         while self._overdue:
             call_id, asked = self._overdue.popleft()
             await self._held.commit(AskUser(call_id))
@@ -83,6 +86,9 @@ class CallQuestions:
     def ended(self, call_id: str) -> None:
         """The call runs no longer: whatever it asked, nobody waits for it."""
         self._asked.pop(call_id, None)
+        self._stop_watching(call_id)
+
+    def _stop_watching(self, call_id: str) -> None:
         if (scope := self._scopes.pop(call_id, None)) is not None:
             scope.cancel()
 

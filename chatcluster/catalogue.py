@@ -42,6 +42,7 @@ EVENTS: dict[Level, dict[str, str]] = {
     Level.INFO: {
         "answer.attached_again": "the connection to an answer in the background broke, and a new one goes on with it",
         "answer.not_cancelled": "a provider could not be told that an answer in the background is not wanted any more",
+        "audit.unreadable": "the details of an entry in the administrators' log cannot be read by this version",
         "burial.failed": "a dead replica could not be buried; the next look tries again",
         "call.question_unread": "whether a question in mid-call was answered could not be read; it is looked at again",
         "chat.action_expired": "calls that waited for somebody were answered, as their time was over",
@@ -83,6 +84,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "mcp.list_failed": "a server's tools could not be had; turns go on without them",
         "mcp.login_refused": "an authorization server does not accept a user's login any more; the user signs in again",
         "mcp.process_ended": "the process that speaks to MCP servers ended; the next call starts another one",
+        "mcp.session_refused": "an MCP server gives no further session; its calls of that turn run one after the other",
         "message.part_unknown": "a message has parts of a kind that this version does not know",
         "message.unreadable": "a message cannot be read by this version",
         "migration.said": "a migration waits, and for what",

@@ -32,7 +32,8 @@ from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable, Un
 from chatcluster.parts import BEGINNING, Cursor, parse_cursor
 from chatcluster.ports import Store
 from chatcluster.shown import Snapshot
-from chatcluster.subscribe import Feeds, Subscriber
+from chatcluster.subscribe import Feeds
+from chatcluster.subscriber import Subscriber
 
 KEY_DIGITS = 12
 """Of an agent's ID in a cursor."""

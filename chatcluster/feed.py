@@ -1,8 +1,9 @@
 """A feed: one chat as one replica shows it. Here are its tasks, and in ``merge.py`` the rules of what is shown.
 
 Hints and live frames only say that there is something to look at. Both are taken in the call in which they arrive, and
-frames go from there into the readers' buffers: no task of the feed is woken for them. One task reads the database, when
-somebody said that there is something newer; the other one is the relay's.
+frames go from there into the readers' buffers: no task of the feed is woken for them. The feed's own task is the
+relay's. Another one reads the database; it begins when somebody said that there is something newer, and ends when all
+is shown: chats at rest are many, and have none.
 
 On each failure: the database cannot be read: tried again, and the attempt under way goes on meanwhile; Redis cannot be
 reached: the relay retries, durable events go on with the polls; the frames of a message do not come: it is shown
@@ -25,7 +26,7 @@ from chatcluster.merge import Merge
 from chatcluster.notices import hint_in
 from chatcluster.parts import Cursor, Frame
 from chatcluster.ports import Chat, ChatRead, Gap, PartStreams, PubSub, Store, hint_channel
-from chatcluster.relay import Relay
+from chatcluster.relay import SET, Relay
 from chatcluster.shown import Shown
 
 FRAMES_SECONDS_MAX = 0.5
@@ -45,6 +46,24 @@ FIRST_BYTES = 8 << 10
 
 class Feed:
     """``run`` merges; ``shown`` is what came out so far, where readers join. The relay's ``Receiver``."""
+
+    __slots__ = (
+        "_awake",
+        "_changed",
+        "_is_at_work",
+        "_is_stirred",
+        "_merge",
+        "_nursery",
+        "_on_missed",
+        "_pubsub",
+        "_relay",
+        "_settings",
+        "_store",
+        "chat_id",
+        "failure",
+        "readers",
+        "ready",
+    )
 
     def __init__(
         self,
@@ -67,9 +86,12 @@ class Feed:
         self._on_missed = on_missed
         self._relay = Relay(chat_id, streams=streams, pubsub=pubsub, receiver=self)
         self._merge = Merge(self._relay, stir=self._stir, announce=self._announce)
-        self._scope = trio.CancelScope()
-        self._stirred = trio.Event()
-        """There may be something for the merge to do."""
+        self._nursery: trio.Nursery | None = None
+        """While it runs."""
+        self._is_stirred = self._is_at_work = False
+        """There may be something for the merge to do; a task does it."""
+        self._awake: trio.Event | None = None
+        """While that one waits for frames."""
         self._changed: trio.Event | None = None
         """Of those who wait until something durable was shown, or is known not to exist."""
 
@@ -106,31 +128,40 @@ class Feed:
 
     def fail(self, failure: ChatclusterError) -> None:
         self.failure = failure
+        self._is_ready()
+
+    def _is_ready(self) -> None:
         self.ready.set()
+        self.ready = SET
 
     def end(self) -> None:
         """Nobody reads the chat here any more."""
-        self._scope.cancel()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
 
     # --- tasks --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Follow the chat until nobody reads it. The hints are listened to before the first read."""
-        async with trio.open_nursery() as nursery:
-            self._scope = nursery.cancel_scope
-            async with self._pubsub.subscribe(hint_channel(self.chat_id)) as hints:
-                try:
-                    read = await self._read_newer(0, limit=FIRST_MESSAGES, bytes_max=FIRST_BYTES, if_whole=True)
-                except ChatclusterError as error:
-                    self.fail(error)
-                    return
-                self._merge.begin(read, is_whole=read.next_revision is None)
-                hints.hand_over(self._hear)
-                nursery.start_soon(self._relay.run)
-                if read.chat.runnable:
-                    nursery.start_soon(self._complete)
-                self.ready.set()
-                await self._go_on()
+        async with trio.open_nursery() as self._nursery:
+            try:
+                await self._follow(self._nursery)
+            finally:
+                self._nursery = None  # nothing more begins
+
+    async def _follow(self, nursery: trio.Nursery) -> None:
+        async with self._pubsub.subscribe(hint_channel(self.chat_id)) as hints:
+            try:
+                read = await self._read_newer(0, limit=FIRST_MESSAGES, bytes_max=FIRST_BYTES, if_whole=True)
+            except ChatclusterError as error:
+                self.fail(error)
+                return
+            self._merge.begin(read, is_whole=read.next_revision is None)
+            hints.hand_over(self._hear)
+            if read.chat.runnable:
+                nursery.start_soon(self._complete)
+            self._is_ready()
+            await self._relay.run()
 
     async def _complete(self) -> None:
         """The parts of the attempt under way are part of the state, if they can be had soon."""
@@ -148,16 +179,17 @@ class Feed:
             self.look(hint.snapshot_version)
         return True
 
-    async def _go_on(self) -> None:
-        """Do what the merge stirs for, and end the wait of messages for frames that do not come."""
+    async def _work(self) -> None:
+        """Do what the merge stirs for, and end the wait of messages for frames that do not come, until there is nothing
+        left to do."""
         merge, wait_until = self._merge, inf
-        while True:
-            if wait_until == inf:  # mostly, and a scope takes memory
-                await self._stirred.wait()
-            else:
+        while self._is_stirred or wait_until < inf:
+            if not self._is_stirred:
+                self._awake = trio.Event()
                 with trio.move_on_at(wait_until):
-                    await self._stirred.wait()
-            self._stirred = trio.Event()
+                    await self._awake.wait()
+                self._awake = None
+            self._is_stirred = False
             merge.show_waiting(at_once=trio.current_time() >= wait_until)
             if not merge.waits:
                 wait_until = inf
@@ -166,6 +198,7 @@ class Feed:
             merge.take_rest()
             self._announce()
             wait_until = min(wait_until, trio.current_time() + FRAMES_SECONDS_MAX) if merge.waits else inf
+        self._is_at_work = False
 
     async def _refresh(self) -> None:
         """Read what is new, or all of it, if what was shown is not what is there any more."""
@@ -206,7 +239,12 @@ class Feed:
         )
 
     def _stir(self) -> None:
-        self._stirred.set()
+        self._is_stirred = True
+        if self._awake is not None:
+            self._awake.set()
+        elif self._nursery is not None and not self._is_at_work:
+            self._is_at_work = True
+            self._nursery.start_soon(self._work)
 
     def _announce(self) -> None:
         if self._changed is not None:

@@ -18,8 +18,9 @@ import trio
 
 from chatcluster import telemetry, trace_context
 from chatcluster.arguments import LIBRARY, ArgumentCheck, load_library
+from chatcluster.call_time import CallTime
 from chatcluster.parts import NoticePart, TextPart, storable
-from chatcluster.ports import Chat, Progressed, Toolbox, ToolCall, ToolResult, ToolSpec, TurnTools
+from chatcluster.ports import Chat, Effect, Progressed, Tool, Toolbox, ToolCall, ToolResult, ToolSpec, TurnTools
 from chatcluster.ports.toolbox import Tell
 from chatcluster.tool_plan import KnownTool
 
@@ -56,10 +57,13 @@ class HeldTools:
         assert self._open is not None, "the tools of this turn were not asked for"
         return self._open
 
-    async def run(self, call: ToolCall, progressed: Tell, told: dict[str, object]) -> ToolResult:
-        """Run a call as ``TurnTools.run`` does. Servers are told which span it is: that of which ``told`` is said."""
-        with trace_context.working("tool.called", told):
-            return await self.open.run(call, progressed)
+    async def run(self, tool: Tool, call: ToolCall, told: Tell, span: dict[str, object]) -> ToolResult:
+        """Run a call as ``TurnTools.run`` does, for as long as its tool may take. Servers are told which span it is:
+        that of which ``span`` is said."""
+        time = CallTime(tool)
+        with time.scope, trace_context.working("tool.called", span):
+            return await self.open.run(call, lambda news: told(time.heard(news)))
+        return ToolResult((TextPart(_too_slow(tool, in_all=time.is_over_in_all)),), is_error=True)
 
     def expect(self, chat: Chat) -> None:
         """Begin to find out what tools there are: it will be asked for."""
@@ -157,6 +161,12 @@ class _NoTools:
 
     async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:  # noqa: ARG002
         return ToolResult((TextPart("The tools of this chat cannot be had."),), is_error=True)
+
+
+def _too_slow(tool: Tool, *, in_all: bool) -> str:
+    bound = f"{tool.total_seconds:g} s" if in_all else f"{tool.idle_seconds:g} s without a sign of progress"
+    text = f"The tool {tool.name!r} was stopped: it took longer than {bound}."
+    return text if tool.effect is Effect.READ else f"{text} It may have taken effect."
 
 
 def _short(notice: NoticePart) -> NoticePart:

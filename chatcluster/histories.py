@@ -59,7 +59,7 @@ class History:
         self.prompts = NOTHING_TOLD
         """What its model is told before it, as of the claim."""
         self.is_plain = False
-        """Its model is given nothing that only a provider understands: it was refused by it."""
+        """What only a provider understands was refused by it, and is left out from there on."""
         self._store = store
         self._places = places
         self._windows = windows

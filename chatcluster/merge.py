@@ -69,6 +69,24 @@ class Wanted(NamedTuple):
 class Merge:
     """``shown`` is what came out so far, ``chat`` the newest state that was read."""
 
+    __slots__ = (
+        "_announce",
+        "_attempt",
+        "_failed",
+        "_newest",
+        "_position",
+        "_read",
+        "_read_up_to",
+        "_read_version",
+        "_source",
+        "_stir",
+        "_untaken",
+        "_waiting",
+        "chat",
+        "looks",
+        "shown",
+    )
+
     def __init__(self, source: Source, *, stir: Callable[[], None], announce: Callable[[], None]) -> None:
         self.shown = Shown()
         self._source = source

@@ -19,6 +19,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from chatcluster.json_bounds import bounded
 from chatcluster.parts import UNDECODABLE, Message, Role, TextPart, encode, text_of
 from chatcluster.ports import ModelRequest, ToolSpec
 from chatcluster.ports.prompts import ToldPrompts
@@ -48,7 +49,7 @@ _prefix_decoder = msgspec.json.Decoder(Prefix)
 def prefix_in(data: bytes) -> Prefix | None:
     """The one that was kept; None where this version does not understand it."""
     try:
-        return _prefix_decoder.decode(data)
+        return _prefix_decoder.decode(bounded(data, values_max=len(data)))
     except UNDECODABLE:
         return None
 

@@ -17,6 +17,7 @@ import trio
 from chatcluster.ports import GAP, Gap, PubSub
 
 BUFFER_MESSAGES_MAX = 256
+NOTHING = frozenset[bytes]()
 SETTLED = trio.Event()
 """The same for all that are."""
 SETTLED.set()
@@ -104,7 +105,7 @@ class Inbox:
             self._owes_gap = True
 
     def confirm(self, channel: bytes) -> None:
-        self.unconfirmed -= {channel}
+        self.unconfirmed = self.unconfirmed - {channel} or NOTHING
         if self.unconfirmed:
             return
         self.settle()
@@ -170,7 +171,7 @@ class Switchboard:
             if len(inboxes) == 1:
                 self._touch(channel)
             if channel in self._followed and channel not in self._unanswered:
-                inbox.unconfirmed -= {channel}
+                inbox.unconfirmed = inbox.unconfirmed - {channel} or NOTHING
         if not (inbox.unconfirmed and self._connected):
             inbox.settle()
 

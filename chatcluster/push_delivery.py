@@ -60,19 +60,22 @@ class PushDelivery:
         return len(notices)
 
     async def _tell(self, notice: PushNotice) -> None:
-        answer = await self._sender.send(notice.subscription, payload_of(notice), topic=notice.chat_id.hex)
-        fields = {"attempts": notice.attempts, "reason": answer.reason}
-        telemetry.event("push.sent", chat_id=str(notice.chat_id), became=str(answer.sent), **fields)
         try:
+            answer = await self._sender.send(notice.subscription, payload_of(notice), topic=notice.chat_id.hex)
+            fields = {"attempts": notice.attempts, "reason": answer.reason}
+            telemetry.event("push.sent", chat_id=str(notice.chat_id), became=str(answer.sent), **fields)
             await self._write(notice, answer)
         except StoreUnavailable as error:
             telemetry.event("push.failed", error=str(error))
+        except Exception as error:  # noqa: BLE001 - the others that are due are sent all the same
+            telemetry.event("push.crashed", chat_id=str(notice.chat_id), error=repr(error), exc_info=error)
 
     async def _write(self, notice: PushNotice, answer: Answer) -> None:
         if answer.sent is Sent.GONE:
             await self._push.forget(notice.subscription.id)
         elif answer.sent is Sent.LATER and notice.attempts <= len(RETRY_SECONDS):
-            seconds = RETRY_SECONDS[notice.attempts - 1] if answer.after_seconds is None else answer.after_seconds
+            wait_seconds = RETRY_SECONDS[max(0, notice.attempts - 1)]
+            seconds = wait_seconds if answer.after_seconds is None else answer.after_seconds
             await self._push.postpone(notice.id, seconds=seconds)
         else:
             await self._push.told(notice.id)

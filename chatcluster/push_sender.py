@@ -3,14 +3,19 @@
 The name in the endpoint is looked up here, each address is judged (``push_endpoints.py``), and the connection goes to
 one that was judged: a name that answers otherwise the next time gains nothing. The certificate is still the name's.
 Nothing is followed anywhere else, no proxy of the environment is asked, and of the answer nothing but its status is
-read.
+read. Names are looked up in places of their own: a service whose name nobody answers for takes none from others.
+
+Whatever is wrong with one subscription, its address or its keys, is an answer that says so: others are sent to at the
+same time.
 """
 
 from __future__ import annotations
 
+import socket
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
@@ -25,6 +30,8 @@ KEPT_BY_SERVICE_SECONDS = 24 * 3600
 GONE = (404, 410)
 REFUSED = (400, 401, 403, 413)
 RETRY_SECONDS_MAX = 600.0
+LOOKUPS_MAX = 8
+"""At a time: a thread each, which stays until the resolver gives up."""
 
 
 class HttpPushSender:
@@ -33,22 +40,26 @@ class HttpPushSender:
         self._contact = contact
         self._private_allowed = private_allowed
         self._tls = httpx.create_ssl_context(trust_env=False)
+        self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
 
     async def send(self, subscription: Subscription, payload: bytes, *, topic: str) -> Answer:
-        parts = urlsplit(subscription.endpoint)
         with trio.move_on_after(SECONDS_MAX):
             try:
+                parts = urlsplit(subscription.endpoint)
                 address = await self._address(parts)
                 return await self._post(parts, address, subscription, payload, topic)
             except (OSError, UnicodeError, httpx.HTTPError, httpx.InvalidURL) as error:
                 return Answer(Sent.LATER, reason=type(error).__name__)
             except ForbiddenAddress:
                 return Answer(Sent.GONE, reason="its address is not public")
+            except ValueError:
+                return Answer(Sent.GONE, reason="its address or its keys are none")
         return Answer(Sent.LATER, reason="no answer in time")
 
     async def _address(self, parts: SplitResult) -> str:
-        """An address of the host that may be sent to. Raises ``OSError`` and ``ForbiddenAddress``."""
-        found = await trio.socket.getaddrinfo(parts.hostname, _port(parts), type=trio.socket.SOCK_STREAM)
+        """An address of the host that may be sent to. Raises ``OSError``, ``ValueError`` and ``ForbiddenAddress``."""
+        look_up = partial(socket.getaddrinfo, parts.hostname, _port(parts), type=socket.SOCK_STREAM)
+        found = await trio.to_thread.run_sync(look_up, limiter=self._lookups, abandon_on_cancel=True)
         addresses = [str(address[0]) for *_, address in found]
         if not self._private_allowed and not all(map(is_public, addresses)):
             raise ForbiddenAddress
@@ -101,6 +112,6 @@ def _seconds(retry_after: str | None) -> float | None:
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(retry_after or "") - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
     return min(RETRY_SECONDS_MAX, max(0.0, seconds)) if seconds == seconds else None

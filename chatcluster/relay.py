@@ -24,7 +24,6 @@ The stream is authoritative for what was said; the live channel only says it soo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -45,6 +44,9 @@ READ_FRAMES = 500
 LIVE_BATCH_MAX = 200
 SEQ_MAX = 2**63 - 1
 """Beyond every frame of a tenure."""
+SET = trio.Event()
+"""In the place of every event that is set for good: chats at rest are many."""
+SET.set()
 
 
 class Tenure(msgspec.Struct, frozen=True):
@@ -85,6 +87,23 @@ class DialFailed(StreamsUnavailable):
 class Relay:
     """``run`` dials; ``receiver`` gets the frames."""
 
+    __slots__ = (
+        "_backoff",
+        "_chat_id",
+        "_dialling",
+        "_failure",
+        "_is_reset",
+        "_pubsub",
+        "_receiver",
+        "_retry_now",
+        "_streams",
+        "dialled",
+        "dials",
+        "healthy",
+        "position",
+        "target",
+    )
+
     def __init__(
         self,
         chat_id: UUID,
@@ -106,8 +125,12 @@ class Relay:
         self._pubsub = pubsub
         self._receiver = receiver
         self._backoff = Backoff(BACKOFF_SECONDS, BACKOFF_CAP_SECONDS, factor=BACKOFF_FACTOR, jitter=(0.9, 1.1))
+        self._failure: Exception | None = None
+        """Of the receiver, where a frame arrived."""
         self._dialling = trio.CancelScope()
-        self._retry_now = trio.Event()
+        self._is_reset = False
+        self._retry_now: trio.Event | None = None
+        """While a dial waits that failed."""
 
     def __repr__(self) -> str:
         return f"<Relay {self._chat_id} target={self.target} at {self.position} healthy={self.healthy}>"
@@ -145,13 +168,15 @@ class Relay:
     def reset(self) -> None:
         """Something changed: the next dial need not wait."""
         self._backoff.reset()
-        self._retry_now.set()
+        self._is_reset = True
+        if self._retry_now is not None:
+            self._retry_now.set()
 
     async def run(self) -> None:
         """Dial the target, and again whenever it changes or the dial fails; for ever."""
         async with self._pubsub.subscribe(live_channel(self._chat_id)) as live:
             while True:
-                self._retry_now = trio.Event()
+                self._is_reset = False
                 with trio.CancelScope() as self._dialling:
                     await self._follow(self.target, live)
                 await trio.lowlevel.checkpoint()
@@ -161,11 +186,18 @@ class Relay:
             await self._dial(tenure, live)
         except StreamsUnavailable as error:
             self.healthy = False
-            self.dialled.set()
+            self._is_dialled()
             delay_seconds = self._backoff.drawn_seconds()
             telemetry.event("relay.dial_failed", chat_id=str(self._chat_id), error=str(error), wait=delay_seconds)
-            with trio.move_on_after(delay_seconds):
-                await self._retry_now.wait()
+            if not self._is_reset:
+                self._retry_now = trio.Event()
+                with trio.move_on_after(delay_seconds):
+                    await self._retry_now.wait()
+                self._retry_now = None
+
+    def _is_dialled(self) -> None:
+        self.dialled.set()
+        self.dialled = SET
 
     # --- one dial -----------------------------------------------------------------------------
 
@@ -173,14 +205,13 @@ class Relay:
         """Pass on the tenure's frames until cancelled. Raises ``StreamsUnavailable``."""
         self.dials += 1
         await self._catch_up(tenure)
-        self.dialled.set()
+        self._is_dialled()
         self.healthy = True
         self._backoff.reset()
-        failures: list[Exception] = []
         while True:
-            payloads = [await live.receive_unless(partial(self._taken, failures))]
-            if failures:
-                raise failures[0]
+            payloads = [await live.receive_unless(self._taken)]
+            if self._failure is not None:
+                raise self._failure
             while len(payloads) < LIVE_BATCH_MAX:
                 try:
                     payloads.append(live.receive_nowait())
@@ -192,7 +223,7 @@ class Relay:
             else:
                 await self._catch_up(tenure)
 
-    def _taken(self, failures: list[Exception], payload: bytes | Gap) -> bool:
+    def _taken(self, payload: bytes | Gap) -> bool:
         """Hand a live frame over where it arrives, if it is just the next one of its tenure, and so none that opens
         one. Whatever fails here fails the relay, and not the connection that delivers to all of them."""
         if isinstance(payload, Gap) or self._receiver.busy:
@@ -207,7 +238,7 @@ class Relay:
         try:
             self._receiver.take((entry,))
         except Exception as error:  # noqa: BLE001 - raised in the dial
-            failures.append(error)
+            self._failure = error
             return False
         self.position = entry.position
         return True

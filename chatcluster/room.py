@@ -47,6 +47,16 @@ def require_room(held_bytes: int, parts: Parts, *, bytes_max: int) -> None:
         )
 
 
+def require_room_of_copy(size_bytes: int, *, bytes_max: int) -> None:
+    """Raises ``ChatFull`` where a chat would begin with more than it may hold."""
+    if size_bytes > bytes_max:
+        raise ChatFull(
+            f"the history up to there has more than {bytes_max} bytes, which is all that a chat may have; "
+            "fork at an earlier message",
+            bytes_max=bytes_max,
+        )
+
+
 def kept_bytes(before: ChatState, decision: Decision) -> int | None:
     """What the chat holds without the change, where a summary says what counts of its history from now on."""
     for message in decision.messages:

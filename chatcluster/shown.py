@@ -102,6 +102,21 @@ class Snapshot(NamedTuple):
 class Shown:
     """Everything up to ``version``, ``history_version`` and ``position`` has been shown."""
 
+    __slots__ = (
+        "_actions",
+        "_is_complete",
+        "_is_replaying",
+        "_position_before_preview",
+        "_queue",
+        "_readers",
+        "_recent",
+        "chat",
+        "history_version",
+        "position",
+        "preview",
+        "version",
+    )
+
     def __init__(self) -> None:
         self.chat: Chat
         self.version = 0

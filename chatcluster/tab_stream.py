@@ -25,6 +25,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import trio
+
 from chatcluster.audience import Audience
 from chatcluster.catch_up import CatchUp
 from chatcluster.errors import InvalidCursor
@@ -33,14 +35,18 @@ from chatcluster.family_stream import FamilyCursor, FamilyStreams, FamilySubscri
 from chatcluster.parts import BEGINNING, Cursor, parse_cursor
 from chatcluster.ports import Store
 from chatcluster.shown import Listed, Notice, Snapshot
-from chatcluster.subscribe import Feeds, Subscriber
+from chatcluster.subscribe import Feeds
+from chatcluster.subscriber import Subscriber
 from chatcluster.views import chat_answer
 from chatcluster.watch import UNSEEN_SECONDS_MAX, Watches, deleted_notice, list_notice
 
 LIST_CHANGES_MAX = 200
 """So many changes of a list are told one by one to a reader that comes back."""
+LATELY_SECONDS = 10.0
+"""For so long the database is not asked again what time it is."""
 _MOMENT = re.compile(r"[0-9]{1,15}", re.ASCII)
-_NEXT_ID = b"\n\nid: "
+_ID = b"id: "
+_NEXT_ID = b"\n" + _ID
 
 
 class TabCursor(NamedTuple):
@@ -91,11 +97,18 @@ class TabSubscriber(Subscriber):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._listed_ms = 0
+        self._mark = b"id: 0~"
+        """How the events of the chat begin, in the place of ``id: ``."""
         self._chat_cursor = b""
 
     def begin_list(self, at: datetime) -> None:
         """The list was told up to this moment."""
-        self._listed_ms = int(at.timestamp() * 1000)
+        self._list_told(int(at.timestamp() * 1000))
+
+    def _list_told(self, at_ms: int) -> None:
+        if at_ms > self._listed_ms:
+            self._listed_ms = at_ms
+            self._mark = b"id: %d~" % at_ms
 
     def restart(self, snapshot: Snapshot) -> None:
         """What is pending of the list is not obsolete with the chat's history."""
@@ -105,23 +118,24 @@ class TabSubscriber(Subscriber):
             self.offer(notice)
 
     async def _first(self, catch_up: CatchUp) -> bytes:
-        return self._marked(await super()._first(catch_up))
-
-    def _placed(self, notice: Notice) -> bytes:
-        if notice.listed is None:
-            return self._marked(super()._placed(notice))
-        self._listed_ms = max(self._listed_ms, notice.listed.at_ms)
-        return b"id: %d~%b\n%b" % (self._listed_ms, self._chat_cursor, notice.listed.data)
-
-    def _marked(self, events: bytes) -> bytes:
-        """The chat's events, each with the place in the list in its ID."""
+        """Several of the chat's events, each with the place in the list in its ID."""
+        events = await super()._first(catch_up)
         if not events:
             return events
-        last = events.rfind(_NEXT_ID)
-        start = len(b"id: ") if last < 0 else last + len(_NEXT_ID)
-        self._chat_cursor = events[start : events.index(b"\n", start)]
-        mark = b"%d~" % self._listed_ms
-        return b"id: " + mark + events[len(b"id: ") :].replace(_NEXT_ID, _NEXT_ID + mark)
+        last = events.rfind(_NEXT_ID) + 1
+        self._chat_cursor = events[last + len(_ID) : events.index(b"\n", last)]
+        return self._mark + events[len(_ID) :].replace(_NEXT_ID, b"\n" + self._mark)
+
+    def _placed(self, notice: Notice) -> bytes:
+        """This is done for every word of an answer, so a chat's event is copied once more, and no more than that."""
+        if notice.listed is None:
+            event = super()._placed(notice)
+            if not event:
+                return event
+            self._chat_cursor = event[len(_ID) : event.index(b"\n")]
+            return self._mark + event[len(_ID) :]
+        self._list_told(notice.listed.at_ms)
+        return b"%b%b\n%b" % (self._mark, self._chat_cursor, notice.listed.data)
 
 
 class TabMember(Member, TabSubscriber):
@@ -130,7 +144,7 @@ class TabMember(Member, TabSubscriber):
     def begin(self, cursor: Cursor) -> None:
         """Nothing of the chat was given yet: this is the place to resume at, should an agent be told of first."""
         self._chat_cursor = str(cursor).encode()
-        self.shown = b"%d~%b" % (self._listed_ms, self._chat_cursor)
+        self.shown = self._mark[len(_ID) :] + self._chat_cursor
 
 
 class TabStreams:
@@ -142,6 +156,8 @@ class TabStreams:
         self._watches = watches
         self._store = store
         self._audience = audience
+        self._asked: tuple[float, datetime] | None = None
+        """When the database was asked last what changed, here and by its own clock."""
 
     @asynccontextmanager
     async def subscribe(self, owner_id: UUID, chat_id: UUID, cursor: TabCursor) -> AsyncIterator[TabSubscriber]:
@@ -165,11 +181,18 @@ class TabStreams:
                 yield reader
 
     async def _catch_up(self, subscriber: TabSubscriber, owner_id: UUID, listed_at: datetime | None) -> None:
-        """Tell what changed in the list since the cursor. What changes meanwhile comes as well."""
+        """Tell what changed in the list since the cursor. What changes meanwhile comes as well.
+
+        Where the list begins now, a moment that is a little in the past will do to come back to.
+        """
+        if listed_at is None and self._asked is not None and self._asked[0] > trio.current_time() - LATELY_SECONDS:
+            subscriber.begin_list(self._asked[1])
+            return
         seconds = 0.0 if listed_at is None else UNSEEN_SECONDS_MAX
         changes = await self._store.list_changed(
             [owner_id], seconds=seconds, as_of=listed_at, after=None, limit=LIST_CHANGES_MAX + 1
         )
+        self._asked = trio.current_time(), changes.as_of
         subscriber.begin_list(changes.as_of)
         if len(changes.chats) + len(changes.deleted) > LIST_CHANGES_MAX:
             subscriber.offer(Notice(b"", listed=Listed(body(ListResetEvent()), 0)))

@@ -28,7 +28,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from math import inf
 
 import msgspec
 import trio
@@ -52,12 +51,10 @@ from chatcluster.held_tools import HeldTools
 from chatcluster.parts import ToolCallPart, ToolResultPart, strings_of
 from chatcluster.ports import (
     Asked,
-    Effect,
     InputRequired,
     Printed,
     Progressed,
     SignInRequired,
-    Tell,
     Tool,
     ToolCall,
     ToolResult,
@@ -233,7 +230,7 @@ class ToolStep:
         began_at, result = trio.current_time(), None
         try:
             with call.scope:
-                result = await self._bounded(call)
+                result = await self._attempt(call)
         except SignInRequired:
             self._not_let_in.append(call.call_id)
         except InputRequired as required:
@@ -264,32 +261,17 @@ class ToolStep:
             return "sign_in" if call.call_id in self._not_let_in else "cancelled"
         return "error" if _result_of(result).is_error else "ok"
 
-    async def _bounded(self, call: Runnable) -> Taken:
-        tool, over_at = call.tool, trio.current_time() + call.tool.total_seconds
-        with trio.move_on_after(min(tool.idle_seconds, tool.total_seconds)) as guard:
+    def _told(self, call: Runnable, news: Progressed | Printed | Asked) -> None:
+        if call.call_id in self._running:
+            if isinstance(news, Asked):
+                self._questions.asked(call.call_id, news)
+            else:
+                self._progress.told(call.call_id, news)
 
-            def progressed(news: Progressed | Printed | Asked) -> None:
-                guard.deadline = min(trio.current_time() + tool.idle_seconds, over_at)
-                if call.call_id not in self._running:
-                    return
-                if isinstance(news, Asked):
-                    guard.deadline = inf
-                    self._questions.asked(call.call_id, news.with_first(partial(go_on, trio.current_time())))
-                else:
-                    self._progress.told(call.call_id, news)
-
-            def go_on(asked_at: float) -> None:
-                nonlocal over_at
-                over_at += trio.current_time() - asked_at
-                guard.deadline = min(trio.current_time() + tool.idle_seconds, over_at)
-
-            return await self._attempt(call, progressed)
-        return Taken(refused(call.call_id, _too_slow(tool, in_all=guard.deadline >= over_at)))
-
-    async def _attempt(self, call: Runnable, progressed: Tell) -> Taken:
+    async def _attempt(self, call: Runnable) -> Taken:
         try:
             asked = ToolCall(call.call_id, call.tool.name, decoded(call.arguments), call.answers, call.resume)
-            result = await self._tools.run(asked, progressed, self._told_of(call))
+            result = await self._tools.run(call.tool, asked, partial(self._told, call), self._told_of(call))
         except BadArguments as error:
             return Taken(refused(call.call_id, str(error)))
         except (SignInRequired, InputRequired):
@@ -337,12 +319,6 @@ class ToolStep:
             self._show_attempt()
             self._progress.show_again()
         return True
-
-
-def _too_slow(tool: Tool, *, in_all: bool) -> str:
-    bound = f"{tool.total_seconds:g} s" if in_all else f"{tool.idle_seconds:g} s without a sign of progress"
-    text = f"The tool {tool.name!r} was stopped: it took longer than {bound}."
-    return text if tool.effect is Effect.READ else f"{text} It may have taken effect."
 
 
 async def _taken(call: Runnable, result: ToolResult) -> Taken:

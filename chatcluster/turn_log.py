@@ -50,7 +50,7 @@ from chatcluster.parts import (
     in_order,
     resumes_behind,
 )
-from chatcluster.ports import VERSION_MAX, Action, NewerMessages, PartStreams, Store
+from chatcluster.ports import VERSION_MAX, Action, Chat, NewerMessages, PartStreams, Store
 from chatcluster.ports.ledger import Waits
 from chatcluster.ports.responses import Responses
 from chatcluster.shown import Snapshot, Value
@@ -373,6 +373,10 @@ class TurnLogs:
         self._store = store
         self._streams = streams
         self._audience = audience
+
+    def expect(self, chat: Chat) -> None:
+        """Somebody follows this chat soon: what there is of it is read meanwhile."""
+        self._feeds.expect(chat)
 
     @asynccontextmanager
     async def follow(

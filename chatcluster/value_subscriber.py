@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import trio
-
 from chatcluster.parts import Cursor
 from chatcluster.shown import Snapshot, Value
-from chatcluster.subscribe import Cut, Subscriber
+from chatcluster.subscriber import Cut, Subscriber
 
 
 class ValueSubscriber(Subscriber):
@@ -32,5 +30,4 @@ class ValueSubscriber(Subscriber):
     async def wait(self) -> None:
         """Until there is something to take, or the reader is cut."""
         while not self._pending and self.joined is None and self._cut is None:
-            self._awake = trio.Event()
-            await self._awake.wait()
+            await self._wait()

@@ -28,12 +28,12 @@ from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.events import ChatChangeEvent, body, named
-from chatcluster.notices import DIFF_STATUS, Lifecycle, lifecycle_in
+from chatcluster.notices import DIFF_STATUS, LIFECYCLES, Lifecycle, lifecycle_in
 from chatcluster.parts import encode
 from chatcluster.ports import VERSION_MAX, Changes, Chat, PubSub, Store, Subscription, owner_channel
 from chatcluster.ports.workspace_diffs import DiffStatus, DiffStatuses
 from chatcluster.shown import Listed, Notice
-from chatcluster.subscribe import Subscriber
+from chatcluster.subscriber import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
 
 NEWEST_CHATS = 100
@@ -136,7 +136,8 @@ class Watch:
             if change.kind == "deleted":
                 self.gone(change.chat_id)
             return
-        self._hand_out(change.kind, chat_answer(chat))
+        if chat.owner_id == self.owner_id:  # others can publish as well, and newer versions know further kinds
+            self._hand_out(change.kind if change.kind in LIFECYCLES else "status", chat_answer(chat))
 
     def _has_told(self, change: Lifecycle) -> bool:
         """Whether this was told before (what is published may arrive twice), or is a status that is part of it."""

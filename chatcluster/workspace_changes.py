@@ -27,7 +27,7 @@ from chatcluster.ports.workspace import SILENCE_SECONDS, Workspace
 from chatcluster.ports.workspace_diffs import DiffStatus, FoundDiff, WorkspaceDiffs
 from chatcluster.ports.workspaces import WorkspaceRow
 from chatcluster.workspace_errors import WorkspaceRefused, WorkspaceUnreachable
-from chatcluster.workspace_wire import DiffAnswer
+from chatcluster.workspace_wire import Code, DiffAnswer
 
 SETTLE_SECONDS = 0.2
 PAUSES = 5
@@ -131,5 +131,7 @@ async def _against_the_first(agent: Workspace, known: FoundDiff | None) -> DiffA
         return await agent.diff()
     try:
         return await agent.diff(base=base)
-    except WorkspaceRefused:  # the commit is gone, or the repository is another one
-        return await agent.diff()
+    except WorkspaceRefused as refused:
+        if refused.code != Code.NO_COMMIT:
+            raise
+        return await agent.diff()  # the commit is gone, or the repository is another one

@@ -109,6 +109,8 @@ class Code(StrEnum):
     NO_DESKTOP = "no_desktop"
     DESKTOP_FAILED = "desktop_failed"
     DIFF_FAILED = "diff_failed"
+    NO_COMMIT = "no_commit"
+    """What is to be compared with is not there, or not any more."""
     MCP_FAILED = "mcp_failed"
     UNREACHABLE = "unreachable"
     """Said by a host that forwards to the agent, and does not reach it."""

@@ -1,9 +1,9 @@
 # Sourced by the scripts beside it. Needs: root (the top of the clone).
 #
-# prepare_virtualenv NAME EXTRA makes $root/NAME with the package (editable) and EXTRA in it, at the versions of
-# constraints.txt, with Python 3.11 or newer, and sets python to its interpreter. It does nothing when that was
-# done before, for the same pyproject.toml and constraints and the same place. CHATCLUSTER_PYTHON names the
-# interpreter to use.
+# prepare_virtualenv NAME EXTRA [MEANWHILE] makes $root/NAME with the package (editable) and EXTRA in it, at the versions
+# of constraints.txt, with Python 3.11 or newer, and sets python to its interpreter. It does nothing when that was
+# done before, for the same pyproject.toml and constraints and the same place. The function MEANWHILE is called as soon
+# as there is an interpreter, before the packages are there. CHATCLUSTER_PYTHON names the interpreter to use.
 
 say() {
     printf '%s\n' "$*" >&2
@@ -34,7 +34,7 @@ create_virtualenv() { # DIRECTORY
     fi
 }
 
-prepare_virtualenv() { # NAME EXTRA
+prepare_virtualenv() { # NAME EXTRA [MEANWHILE]
     # What is started from here starts many processes more, and without it each compiles all of the package anew.
     unset PYTHONDONTWRITEBYTECODE
     directory=$root/$1
@@ -43,6 +43,7 @@ prepare_virtualenv() { # NAME EXTRA
     constraints=$root/scripts/constraints.txt
     wanted="$root $2 $(cat "$root/pyproject.toml" "$constraints" | cksum)"
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$python" -c '' 2>/dev/null; then
+        ${3:-:}
         return 0
     fi
     if [ ! -w "$root" ] || { [ -e "$directory" ] && [ ! -w "$directory" ]; }; then
@@ -53,6 +54,7 @@ prepare_virtualenv() { # NAME EXTRA
     if ! "$python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         create_virtualenv "$directory" || return 1
     fi
+    ${3:-:}
     "$python" -m pip install --quiet --quiet --disable-pip-version-check \
         --constraint "$constraints" --editable "$root[$2]" || {
         say "Error: pip could not install the package; see above."

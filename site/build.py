@@ -9,8 +9,10 @@
 
 The way: the digest of the sources is compared with the stamp of the last build; a Node that is new enough is found, or
 installed as a wheel into site/.build (once); `npm ci`; Vite; the budgets; then the new page takes the old one's place.
-A replica that serves meanwhile sees the old page or the new one. Whatever fails ends in one line that says why and a
-non-zero exit. Two builds at a time wait for each other. Needs nothing but Python 3.11.
+A first start waits for it, so what the page is built with is all that is installed then (`dependencies`), and the rest
+for the first check or test (`devDependencies`). A replica that serves meanwhile sees the old page or the new one.
+Whatever fails ends in one line that says why and a non-zero exit. Two builds at a time wait for each other. Needs
+nothing but Python 3.11.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ def build() -> None:
     with _one_at_a_time():
         if is_built(wanted):
             return
-        node = prepared_node()
+        node = prepared_node(everything=False)
         fresh = WORK / "static"
         _run([*node, "node_modules/vite/bin/vite.js", "build", "--outDir", str(fresh), "--logLevel", "warn"])
         check_budgets(fresh)
@@ -111,18 +113,29 @@ def check_budgets(folder: Path) -> None:
 # --- Node and what it needs -------------------------------------------------------------------
 
 
-def prepared_node() -> list[str]:
-    """The command of a Node that has the page's packages. Raises ``BuildError``."""
+def prepared_node(*, everything: bool = True) -> list[str]:
+    """The command of a Node that has the page's packages: those that it is built with, or ``everything``.
+
+    Raises ``BuildError``.
+    """
     found = shutil.which("node")
     npm = shutil.which("npm")
     node, npm_command = ([found], [npm]) if found and npm and is_new_enough(_version(found)) else _wheel()
-    modules, lock = SITE / "node_modules", (SITE / "package-lock.json").read_bytes()
-    stamp, wanted = modules / ".installed", hashlib.sha256(lock).hexdigest()
-    if not (stamp.exists() and stamp.read_text() == wanted):
+    stamp = SITE / "node_modules" / ".installed"
+    whole = hashlib.sha256((SITE / "package-lock.json").read_bytes()).hexdigest()
+    part = f"{whole} to build"
+    if not (stamp.exists() and stamp.read_text() in ((whole,) if everything else (whole, part))):
         path = f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        _run([*npm_command, "ci", "--no-audit", "--no-fund", "--loglevel=error"], PATH=path)
-        stamp.write_text(wanted)
+        chosen = [] if everything else ["--omit=dev"]
+        _run([*npm_command, "ci", *chosen, "--no-audit", "--no-fund", "--loglevel=error"], PATH=path, **_npm_cache())
+        stamp.write_text(whole if everything else part)
     return node
+
+
+def _npm_cache() -> dict[str, str]:
+    """npm insists on a cache: it has one in our folder where its user has no home, as `nobody` has none."""
+    home = os.path.expanduser("~")
+    return {} if os.access(home, os.W_OK) else {"npm_config_cache": str(WORK / "npm")}
 
 
 def is_new_enough(version: tuple[int, ...]) -> bool:
@@ -244,8 +257,8 @@ def browser_tests(*, behind_proxies: bool = False) -> int:
     if browser is None:
         print("No Chromium is installed: the page was not tried in a browser.", file=sys.stderr)
         return 0
-    build()
     node = prepared_node()
+    build()
     tests = [*node, "node_modules/vitest/vitest.mjs", "run", "--config", "e2e/vitest.config.ts"]
     if not behind_proxies:
         return _show(tests, CHROMIUM=browser)
@@ -264,8 +277,9 @@ def screenshots() -> int:
     browser = chromium()
     if browser is None:
         raise BuildError("no Chromium is installed, so no screenshots are taken")
+    node = prepared_node()
     build()
-    tests = [*prepared_node(), "node_modules/vitest/vitest.mjs", "run", "--config", "e2e/vitest.config.ts"]
+    tests = [*node, "node_modules/vitest/vitest.mjs", "run", "--config", "e2e/vitest.config.ts"]
     return _show(tests, CHROMIUM=browser, SCREENSHOTS="1")
 
 

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 import pytest
@@ -26,6 +26,9 @@ from chatcluster import telemetry
 from chatcluster.local.embedded import PostgresServer, RedisServer
 from chatcluster.local.embedded.binaries import find_redis
 from chatcluster.postgres.migrate import migrate
+
+if TYPE_CHECKING:
+    from mcp_world import Zygote
 
 TEMPLATE_DATABASE = "template_migrated"
 
@@ -128,6 +131,21 @@ def own_postgres(servers_dir: Path) -> Iterator[PostgresServer]:
 def own_redis(servers_dir: Path, real_redis: None) -> Iterator[RedisServer]:
     """A Redis of one's own, not started yet, to be stopped or killed in the middle of a test."""
     yield from _own(RedisServer(servers_dir / f"own-{next(_serial_numbers)}"))
+
+
+@pytest.fixture(scope="session")
+def mcp_processes() -> Iterator[Zygote]:
+    """What MCP processes are forked off."""
+    from mcp_world import zygote
+
+    with zygote() as processes:
+        yield processes
+
+
+@pytest.fixture
+def forked(mcp_processes: Zygote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The MCP processes of the test are there at once."""
+    monkeypatch.setattr("chatcluster.tools.mcp_link.started", mcp_processes.started)
 
 
 def url_of_database(url: str, name: str) -> str:

@@ -122,7 +122,7 @@ class FakeDocker:
         if self.of(name) is not None:
             return Answered(409, {"message": f'Conflict. The container name "/{name}" is already in use'})
         for mount in config["Mounts"]:
-            only({"Type": str, "Source": str, "Target": str}, mount, "a mount")
+            only({"Type": str, "Source": str, "Target": str, "ReadOnly": bool}, mount, "a mount")
             if not Path(mount["Source"]).is_dir():
                 return Answered(400, {"message": f"bind source path does not exist: {mount['Source']}"})
         made = Made(uuid4().hex * 2, name, body)

@@ -4,7 +4,8 @@ Tools of every kind stand at ``/mcp`` (streamable HTTP) and ``/sse``; the same b
 ``/bearer/mcp``, ``/key/mcp``, ``/own/mcp`` (client credentials) and ``/oauth/mcp``, with an authorization server beside
 them. ``/silent``, ``/rubbish``, ``/html``, ``/broken``, ``/dense`` are servers that are none. ``/stats`` counts, and
 ``POST /control`` changes what the authorization server does, refuses messages with a certain text in them
-(``refused_with``), and holds calls (``held``).
+(``refused_with``), holds calls (``held``), and bounds how many sessions there are at ``/sse`` (``sessions_max``).
+``/old/mcp`` knows the old era alone.
 """
 
 from __future__ import annotations
@@ -39,7 +40,14 @@ PIXEL = base64.b64decode(
 )
 counts: Counter[str] = Counter()
 seen: dict[str, Any] = {}
-control: dict[str, Any] = {"expires_in": 3600, "refuses": False, "registers": True, "refused_with": "", "held": True}
+control: dict[str, Any] = {
+    "expires_in": 3600,
+    "refuses": False,
+    "registers": True,
+    "refused_with": "",
+    "held": True,
+    "sessions_max": 1000,
+}
 
 
 class Weather(BaseModel):
@@ -177,6 +185,30 @@ async def ask(ctx: Context) -> str:
     """Asks the user."""
     answer = await ctx.elicit("Your name?", Question)
     return answer.action
+
+
+@server.tool()
+async def confirm(what: str, ctx: Context, after: str = "", aside: bool = False) -> str:
+    """Asks the user about this, once something else was asked about; ``aside``, by the session's own stream."""
+    while after and not counts[f"asked {after}"]:
+        await pause(0.01)
+    counts[f"asked {what}"] += 1
+    if aside:
+        reply = await ctx.session.elicit_form(f"{what}?", Question.model_json_schema())
+        return f"{what}: {reply.action} {(reply.content or {}).get('name', '')}".strip()
+    answer = await ctx.elicit(f"{what}?", Question)
+    return f"{what}: {answer.action} {getattr(getattr(answer, 'data', None), 'name', '')}".strip()
+
+
+@server.tool()
+async def reconsider(ctx: Context) -> str:
+    """Asks something, withdraws that when it is not held any more, and asks something else."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(ctx.elicit, "First?", Question)
+        while control["held"]:
+            await pause(0.01)
+        group.cancel_scope.cancel()
+    return (await ctx.elicit("Second?", Question)).action
 
 
 async def asked_for_a_name() -> Elicit[Question]:
@@ -415,9 +447,12 @@ class Application:
                 counts["refused messages"] += 1
                 await Response(status_code=401)(scope, receive, send)
                 return
-        if path in ("/sse", "/messages/"):
-            counts["sse"] += path == "/sse"
+        if path == "/sse":
+            await self._hold_sse(scope, receive, send)
+        elif path == "/messages/":
             await self._sse(scope, receive, send)
+        elif path == "/old/mcp":
+            await self._old(scope, receive, send)
         elif path.endswith("/mcp") and "well-known" not in path:
             counts["requests"] += 1
             if refusal := refusal_of(path, headers):
@@ -427,6 +462,26 @@ class Application:
                 await self._streamable({**scope, "path": "/mcp", "raw_path": b"/mcp"}, receive, send)
         else:
             await self._plain(scope, receive, send)
+
+    async def _hold_sse(self, scope: Any, receive: Any, send: Any) -> None:
+        if counts["sse open"] >= control["sessions_max"]:
+            await Response(status_code=503)(scope, receive, send)
+            return
+        counts["sse"] += 1
+        counts["sse open"] += 1
+        try:
+            await self._sse(scope, receive, send)
+        finally:
+            counts["sse open"] -= 1
+
+    async def _old(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            body, receive = await read(receive)
+            if b'"server/discover"' in body:
+                await Response(status_code=404)(scope, receive, send)
+                return
+            counts["old"] += b'"initialize"' in body
+        await self._streamable({**scope, "path": "/mcp", "raw_path": b"/mcp"}, receive, send)
 
 
 async def read(receive: Any) -> tuple[bytes, Any]:

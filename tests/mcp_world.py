@@ -126,6 +126,7 @@ class ChatStub:
     """As much of a chat as a toolbox looks at."""
 
     def __init__(self, *slugs: str, owner_id: UUID = ALICE, open_calls: int = 0) -> None:
+        self.id = UUID(int=3)
         self.owner_id = owner_id
         self.mcp_servers = slugs
         self.open_calls = open_calls

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos.tools import ASKING, CALLABLE, ONCE, Tools, orders
+from chaos.tools import ASKING, CALLABLE, ONCE, SWEARING, Tools, orders
 from checker import Fault, Kind, Violation
 
 from chatcluster.llm.simulator.script import Script, read_script
@@ -128,3 +128,9 @@ def test_what_the_model_is_ordered_to_call_is_what_the_simulated_one_reads() -> 
         assert len(calls) == ordered.count("[[call=")
         seen |= {call.name for call in calls}
     assert seen == set(CALLABLE)
+
+
+def test_a_version_that_may_mix_up_calls_that_ask_has_one_at_a_time() -> None:
+    draw = random.Random(1)
+    assert max(orders(draw).count(SWEARING[0]) for _ in range(200)) > 1
+    assert max(orders(draw, confusing=False).count(SWEARING[0]) for _ in range(200)) == 1

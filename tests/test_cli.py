@@ -722,22 +722,6 @@ class TestConversation:
         assert conversation.actions == []
 
 
-@pytest.mark.parametrize(
-    ("said", "answers"),
-    [("y", {"call-1": {"digest": "d"}}), ("No", {"call-1": None}), ("later", {}), ("", {})],
-)
-def test_somebody_is_asked_about_calls_that_wait_for_an_approval(said: str, answers: dict[str, Any]) -> None:
-    calls = [ACTION, {**ACTION, "call_id": "call-2", "kind": "client"}]
-    assert ask(calls, lambda _: said) == answers
-
-
-def test_the_end_of_input_answers_nothing() -> None:
-    def prompt(_: str) -> str:
-        raise EOFError
-
-    assert ask([ACTION], prompt) == {}
-
-
 def test_a_conversation_asks_until_the_chat_waits_for_nobody(
     client: ScriptedClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

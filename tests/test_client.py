@@ -21,7 +21,7 @@ from chatcluster.errors import ConfigError
 from chatcluster.events import HistoryResetEvent, StatusEvent, TitleEvent
 from chatcluster.http_client import http_client
 from chatcluster.parts import Cursor, PartFrame, Position, TextPart, encode, parse_cursor
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 
 Answer = Callable[[httpx.Request], httpx.Response]
 

@@ -43,6 +43,21 @@ async def test_a_chat_that_does_not_exist_has_no_details(world: World) -> None:
         await world.store.details(uuid4())
 
 
+async def test_of_several_chats_the_first_that_is_the_owners_is_found(world: World) -> None:
+    """P9"""
+    first, second, strangers = await world.chat(), await world.chat(), await world.chat(owner_id=uuid4())
+    for asked, found in (
+        ((first, second), first),
+        ((second, first), second),
+        ((uuid4(), strangers, second), second),
+        ((strangers,), None),
+        ((), None),
+    ):
+        chat = await world.store.find(asked, owner_id=OWNER)
+        assert (chat and chat.id) == found
+    assert await world.store.find((first,), owner_id=OWNER) == await world.store.get(first)
+
+
 async def test_details_are_of_this_chat_alone(world: World) -> None:
     chat_id = await new_chat(world, "Be brief.")
     chat = (await world.claim()).chat

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,10 +16,7 @@ from web_world import World, client_of, error_code
 
 from chatcluster.chat import Fence, FinishTurn
 from chatcluster.cli.commands import commands
-from chatcluster.content import SummaryPart, ToolCallPart, ToolResultPart
-from chatcluster.context import SUMMARY_CALL
-from chatcluster.forks import copied
-from chatcluster.parts import Message, NewMessage, Role, TextPart
+from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import Replica
 
 Json = dict[str, Any]
@@ -132,24 +128,10 @@ async def test_a_turn_under_way_is_left_behind() -> None:
 
 
 async def test_a_history_that_is_too_long_is_refused_before_anything_is_written() -> None:
-    world = World()
+    world = World(history_bytes_max=64 << 10)
     async with client_of(world) as client:
-        chat_id = await made(client, world, "x" * (5 << 20))
+        chat_id = await made(client, world, "x" * (65 << 10))
         before = world.written()
         refused = await client.post(f"/api/v1/chats/{chat_id}/fork")
         assert (refused.status_code, error_code(refused)) == (409, "chat_full")
         assert world.written() == before
-
-
-def test_summaries_and_the_calls_that_made_them_stay_behind() -> None:
-    """They name messages of the original by their IDs."""
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    summed = (ToolResultPart("c", "done"), SummaryPart("all of it", keeps=(1,)))
-    history = [
-        Message(1, Role.USER, (TextPart("hi"),), 1, now),
-        Message(2, Role.ASSISTANT, (TextPart("ho"),), 2, now),
-        Message(3, Role.ASSISTANT, (ToolCallPart("c", SUMMARY_CALL, "{}"),), 3, now),
-        Message(4, Role.TOOL, summed, 3, now),
-        Message(5, Role.SYSTEM, (TextPart("be kind"),), 3, now),
-    ]
-    assert [one.parts for one in copied(history)] == [history[0].parts, history[1].parts]

@@ -127,6 +127,38 @@ async def test_an_answer_is_taken_in_every_wrapping(nursery: trio.Nursery, head:
     assert await said_by(nursery, saying(head, body)) == "Hi"
 
 
+def chunked(body: bytes) -> bytes:
+    return b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+
+
+COMMENTS = b": wait\n" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (f"{EVENT_STREAM}transfer-encoding: chunked\n", chunked(COMMENTS + WHOLE) + b"0\r\n\r\n"),
+        (f"{EVENT_STREAM}content-encoding: gzip\n", gzip.compress(COMMENTS * 50 + WHOLE, mtime=0)),
+        (f"{EVENT_STREAM}content-encoding: gzip\n", gzip.compress(b"\n" * 3_900_000 + WHOLE, mtime=0)),
+    ],
+    ids=["very many chunks", "very much in little", "very many lines"],
+)
+async def test_p10_others_have_their_turn_while_very_much_comes_at_once(
+    nursery: trio.Nursery, head: str, body: bytes
+) -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    nursery.start_soon(take_turns)
+    assert await said_by(nursery, saying(head, body)) == "Hi"
+    assert turns > 50
+
+
 async def test_a_refusal_before_the_request_is_sent_is_read(nursery: trio.Nursery) -> None:
     """A proxy that finds a request too large says so, and closes, while the request is still on its way."""
 

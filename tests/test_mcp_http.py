@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import ssl
+import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -13,9 +16,10 @@ from httpcore2 import AsyncNetworkStream
 from mcp import MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT
 
+from chatcluster.tools import mcp_http
 from chatcluster.tools.mcp_addresses import is_forbidden
 from chatcluster.tools.mcp_failures import failed_call
-from chatcluster.tools.mcp_http import QUICK, PromptStream, Refusals, Sent
+from chatcluster.tools.mcp_http import BODY_BYTES_MAX, PIECE_BYTES, QUICK, BodyTooLarge, PromptStream, Refusals, Sent
 from chatcluster.tools.mcp_wire import CALL_ID_META, Trouble
 
 FORBIDDEN = [
@@ -84,6 +88,55 @@ async def test_what_a_server_sent_is_acknowledged_at_once_so_that_it_sends_the_r
     stream = await stream.start_tls(ssl.create_default_context())
     await stream.read(100)
     assert len(kernel.asked) == 2, "each time: it is forgotten with the next sending"
+
+
+# --- how much it takes ------------------------------------------------------------------------
+
+
+class Sending(httpx2.AsyncByteStream):
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = iter(chunks)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for chunk in self._chunks:
+            return chunk
+        raise StopAsyncIteration
+
+
+async def pieces(monkeypatch: pytest.MonkeyPatch, encoding: str, *chunks: bytes) -> list[int]:
+    """The sizes of the pieces in which this body comes to who asked for it."""
+
+    async def answer(request: httpx2.Request, _: object) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-encoding": encoding}, stream=Sending(*chunks), request=request)
+
+    monkeypatch.setattr(mcp_http, "_answer", answer)
+    async with mcp_http.client({}, Refusals()).stream("GET", "http://server/") as response:
+        return [len(piece) async for piece in response.aiter_bytes()]
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_what_comes_compressed_is_taken_out_in_pieces_and_counts_by_what_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, pack: Any
+) -> None:
+    """P10: sixteen mebibytes of it may be sixteen gibibytes, and would be the end of the process that all share."""
+    body = pack(b"x" * 1_000_000)
+    assert sum(await pieces(monkeypatch, encoding, body[:7], body[7:])) == 1_000_000
+    assert max(await pieces(monkeypatch, encoding, body)) <= PIECE_BYTES
+    with pytest.raises(BodyTooLarge):
+        await pieces(monkeypatch, encoding, pack(bytes(2 * BODY_BYTES_MAX)))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"), [("br", b"x"), ("zstd", b"x"), ("gzip, gzip", b"x"), ("gzip", b"no gzip")]
+)
+async def test_what_cannot_be_taken_out_is_an_answer_of_a_server_that_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, body: bytes
+) -> None:
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await pieces(monkeypatch, encoding, body)
 
 
 # --- what became of a call --------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import msgspec
 import pytest
 import trio
 from mcp_world import (
@@ -15,23 +16,20 @@ from mcp_world import (
     BROWSERS_URL,
     McpWorld,
     TestServer,
-    Zygote,
     mcp_world,
     test_server,
-    zygote,
 )
 from msgspec.structs import replace
 
 from chatcluster.mcp_errors import LoginNotFound, SignInFailed
-from chatcluster.ports import Grant, McpServer, OAuthAuth, SignedInAt, SignInRequired
-from chatcluster.tools import mcp_link
+from chatcluster.ports import Grant, Login, McpServer, OAuthAuth, SignedInAt, SignInRequired
+from chatcluster.secrets import place_of
+from chatcluster.tools import mcp_oauth
 from chatcluster.tools.mcp import McpTools
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Zygote]:
-    with zygote() as processes:
-        yield processes
+from chatcluster.tools.mcp_credentials import TICKET_PLACE, digest_of
+from chatcluster.tools.mcp_link import McpFailed
+from chatcluster.tools.mcp_oauth import OAuthClient, SignIn
+from chatcluster.tools.mcp_wire import Fetched
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +45,7 @@ async def server(shared_server: TestServer) -> TestServer:
 
 
 @pytest.fixture
-async def world(processes: Zygote, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[McpWorld]:
-    monkeypatch.setattr(mcp_link, "started", processes.started)
+async def world(forked: None) -> AsyncIterator[McpWorld]:
     async with mcp_world() as world:
         yield world
 
@@ -275,6 +272,45 @@ async def test_who_signs_out_has_no_tools(world: McpWorld, mail: McpServer) -> N
     assert await peek(world)
     assert await world.tools.sign_out(mail, ALICE)
     assert not await peek(world)
+
+
+@pytest.mark.parametrize("said", ['"nan"', '"inf"', "1e300", "-1e300", "0", "null", '"3600"', str(2**200)])
+async def test_whatever_is_said_of_the_life_of_a_token_is_a_time_that_can_be_kept(said: str) -> None:
+    """P10: else the user who signs in, and each turn that refreshes the login, meets an error of ours."""
+
+    async def fetch(*_: object) -> Fetched:
+        return Fetched(1, 200, {}, f'{{"access_token": "t", "expires_in": {said}}}'.encode())
+
+    sign_in = SignIn(verifier="v", redirect_uri="u", issuer="i", token_url="t", client=OAuthClient("c"), resource="r")
+    try:
+        answer = await mcp_oauth.exchange(fetch, sign_in, "code")
+    except McpFailed:
+        return
+    assert answer.expires_in is None or 0 <= answer.expires_in <= mcp_oauth.LIFETIME_SECONDS_MAX
+
+
+async def test_what_another_version_keeps_of_a_sign_in_is_no_error_of_ours(world: McpWorld, mail: McpServer) -> None:
+    """P10: a sign-in that was begun before an update, a link, and a server's secrets."""
+    credentials = world.tools.credentials
+    keyring, servers = world.keyring, world.servers
+    state, other = "state", b'{"hologram": 1}'
+    digest = digest_of(state)
+    await servers.begin_login(
+        Login(
+            state_digest=digest,
+            server_id=mail.id,
+            user_id=ALICE,
+            sealed=keyring.seal(other, place_of("mcp_logins", "sealed", digest.hex())),
+        ),
+        seconds=60,
+    )
+    with pytest.raises(SignInFailed):
+        await credentials.finish_sign_in(state, "code", None)
+    with pytest.raises(LoginNotFound):
+        credentials.ticket(keyring.seal(other, TICKET_PLACE).hex())
+    sealed = keyring.seal(b'{"token": {"hologram": 1}}', place_of("mcp_servers", "sealed", mail.id))
+    with pytest.raises(McpFailed):
+        credentials.secrets_of(msgspec.structs.replace(mail, sealed=sealed))
 
 
 async def test_tokens_are_stored_sealed(world: McpWorld, mail: McpServer) -> None:

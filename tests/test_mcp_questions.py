@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import mcp_types as types
 import pytest
 import trio
 import trio.testing
-from mcp_world import McpWorld, TestServer, Zygote, mcp_world, test_server, text_of, zygote
+from mcp_world import McpWorld, TestServer, Turn, mcp_world, test_server, text_of
 
 from chatcluster.chat.questions import Replies, Reply, ReplyAction
+from chatcluster.ports import Printed, Progressed, ToolCall
 from chatcluster.ports.toolbox import Asked, InputRequired
-from chatcluster.tools.mcp_questions import LiveQuestions
-from chatcluster.tools.mcp_wire import Asking, questions_of
+from chatcluster.tools.mcp_questions import OF_CALL, UNCLEAR_SECONDS, LiveQuestions
+from chatcluster.tools.mcp_running import WAITS_TEXT
+from chatcluster.tools.mcp_wire import Asking, OneAtATime, questions_of
 
 ACCEPTED = Reply(ReplyAction.ACCEPT, {"name": "Ada"})
 
@@ -24,19 +27,50 @@ def served() -> Iterator[TestServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def forked() -> Iterator[Zygote]:
-    with zygote() as forked:
-        yield forked
-
-
 @pytest.fixture
-async def world(served: TestServer, forked: Zygote, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[McpWorld]:
-    monkeypatch.setattr("chatcluster.tools.mcp_link.started", forked.started)
+async def world(served: TestServer, forked: None) -> AsyncIterator[McpWorld]:
     async with mcp_world() as world:
         await world.add("new", f"{served.url}/mcp")
         await world.add("old", f"{served.url}/sse", transport="sse")
+        await world.add("kept", f"{served.url}/old/mcp")
         yield world
+
+
+class Confirming:
+    """A call whose user accepts, in words of its own, what it asks; ``asked`` is what that was."""
+
+    def __init__(self, turn: Turn, slug: str, what: str, **arguments: Any) -> None:
+        self.asked: list[str] = []
+        self.waited = False
+        self.is_answered = True
+        self.was_asked = trio.Event()
+        self.what = what
+        self._turn = turn
+        self._call = ToolCall(f"call_{what}", f"{slug}__confirm", {"what": what, **arguments})
+
+    async def run(self) -> str:
+        return text_of(await self._turn.tools.run(self._call, self._told))
+
+    async def is_right(self) -> None:
+        assert await self.run() == f"{self.what}: accept {self.what}"
+        assert self.asked == [f"{self.what}?"]
+
+    def _told(self, news: Progressed | Printed | Asked) -> None:
+        if isinstance(news, Asked):
+            (question,) = news.questions
+            self.asked.append(question.message)
+            self.was_asked.set()
+            if self.is_answered:
+                news.reply({question.key: Reply(ReplyAction.ACCEPT, {"name": self.what})})
+        elif isinstance(news, Progressed):
+            self.waited |= news.message == WAITS_TEXT
+
+
+async def both_are_right(turn: Turn, slug: str, first: str, second: str, **arguments: Any) -> None:
+    """Two calls at a time, of which the one that begins second asks first."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Confirming(turn, slug, first, after=second, **arguments).is_right)
+        nursery.start_soon(Confirming(turn, slug, second, **arguments).is_right)
 
 
 def with_reply(reply: Reply) -> object:
@@ -89,59 +123,183 @@ async def test_the_same_tool_works_in_both_eras(world: McpWorld, served: TestSer
         assert text_of(await turn.call("old__introduce")) == "accept Ada"
 
 
-async def test_a_call_that_nobody_answers_sees_that_it_is_cancelled(world: McpWorld, served: TestServer) -> None:
+# --- which call it is about -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("slug", "counted", "aside", "sessions"),
+    [("kept", "old", False, 1), ("kept", "old", True, 2), ("old", "sse", False, 2)],
+    ids=["by the stream of a call", "by the stream of a session", "by SSE"],
+)
+async def test_an_answer_reaches_the_call_that_it_was_given_to(
+    world: McpWorld, served: TestServer, slug: str, counted: str, aside: bool, sessions: int
+) -> None:
+    """The server's request does not say. What is called one after the other shares a session in any case. That a server
+    asks by its session's stream is known once it has done so, in whatever turn."""
+    names = [f"{slug} {aside} {name}" for name in ("alone", "first", "second", "third")]
+    if aside:
+        async with world.turn(slug) as turn:
+            await turn.names()
+            await Confirming(turn, slug, names[0], aside=True).is_right()
+    async with world.turn(slug) as turn:
+        await turn.names()
+        before = await served.count(counted)
+        await both_are_right(turn, slug, names[1], names[2], aside=aside)
+        await Confirming(turn, slug, names[3], aside=aside).is_right()
+        assert await served.count(counted) == before + sessions
+
+
+async def test_calls_at_a_server_that_gives_no_second_session_run_one_after_the_other(
+    world: McpWorld, served: TestServer
+) -> None:
     async with world.turn("old") as turn:
-        with trio.move_on_after(2) as waited:
-            await turn.call("old__ask")
-        assert waited.cancelled_caught
-        assert len(turn.asked) == 1
-        turn.answer = with_reply(ACCEPTED)  # type: ignore[assignment]
-        assert text_of(await turn.call("old__ask")) == "accept", "the session is as good as before"
+        await turn.names()
+        await Confirming(turn, "old", "given").is_right()
+        await served.control(sessions_max=0)
+        calls = [Confirming(turn, "old", f"given {n}") for n in range(3)]
+        try:
+            async with trio.open_nursery() as nursery:
+                for call in calls:
+                    nursery.start_soon(call.is_right)
+        finally:
+            await served.control(sessions_max=1000)
+    assert sorted(call.waited for call in calls) == [False, True, True]
 
 
-async def test_two_calls_of_a_session_ask_at_the_same_time(world: McpWorld, served: TestServer) -> None:
-    said: list[str] = []
+async def test_a_call_that_was_given_up_while_it_asked_is_the_last_of_its_session(
+    world: McpWorld, served: TestServer
+) -> None:
+    """Whether its server still is at it, and will ask again, nobody knows."""
     async with world.turn("old") as turn:
-        turn.answer = with_reply(ACCEPTED)  # type: ignore[assignment]
-
-        async def ask() -> None:
-            said.append(text_of(await turn.call("old__ask")))
-
+        await turn.names()
+        call = Confirming(turn, "old", "given up")
+        call.is_answered = False
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask)
-            nursery.start_soon(ask)
-    assert said == ["accept", "accept"]
+            nursery.start_soon(call.run)
+            await call.was_asked.wait()
+            nursery.cancel_scope.cancel()
+        before = await served.count("sse")
+        await Confirming(turn, "old", "after it").is_right()
+        await Confirming(turn, "old", "after that").is_right()
+    assert await served.count("sse") == before + 1
 
 
-@pytest.mark.parametrize("is_given_up", [False, True], ids=["has its result", "is given up"])
-async def test_a_question_is_anothers_where_the_call_that_it_was_thought_to_be_of(is_given_up: bool) -> None:
-    """A server does not say which call it asks for: one that has its result did not. One that we gave up may have."""
-    told: list[Asking] = []
-    said: list[str] = []
+class Live:
+    """The questions of a session with two calls under way, in its process."""
 
-    async def say(asking: Asking) -> None:
-        told.append(asking)
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.told: list[Asking | OneAtATime] = []
+        self.said: list[str] = []
+        self.questions = LiveQuestions(7, self._say)
+        self._nursery = nursery
+        for call_id in (1, 2):
+            self.questions.began(call_id)
 
-    async def ask() -> None:
+    async def _say(self, news: Asking | OneAtATime) -> None:
+        self.told.append(news)
+
+    async def ask(self, call_id: int | None = None) -> None:
+        """By the stream of this call, or aside."""
+        self._nursery.start_soon(self._ask, call_id)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def _ask(self, call_id: int | None) -> None:
+        OF_CALL.set(call_id)
         schema = {"type": "object", "properties": {"name": {"type": "string"}}}
-        said.append(
-            (await live.ask(types.ElicitRequestFormParams(message="Your name?", requested_schema=schema))).action
-        )
+        params = types.ElicitRequestFormParams(message="Your name?", requested_schema=schema)
+        self.said.append((await self.questions.ask(params)).action)
 
-    live = LiveQuestions(say)
-    live.began(1)
-    live.began(2)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask)
+    async def end(self, call_id: int, *, may_go_on: bool = False) -> bool:
+        is_unclear = self.questions.ended(call_id, may_go_on=may_go_on)
         await trio.testing.wait_all_tasks_blocked()
-        live.ended(1, is_given_up=is_given_up)
+        return is_unclear
+
+    async def answer(self) -> None:
+        """What was asked last."""
+        asking = self.told[-1]
+        assert isinstance(asking, Asking)
+        (question,) = questions_of(asking.questions)
+        self.questions.answer(asking.number, {question.key: ACCEPTED})
         await trio.testing.wait_all_tasks_blocked()
-        if not is_given_up:
-            (question,) = questions_of(told[-1].questions)
-            live.answer(told[-1].number, {question.key: ACCEPTED})
-    assert [asking.id for asking in told] == ([1] if is_given_up else [1, 2])
-    assert said == (["cancel"] if is_given_up else ["accept"])
-    assert len({asking.number for asking in told}) == len(told)
+
+    @property
+    def asked_of(self) -> list[int]:
+        return [news.id for news in self.told if isinstance(news, Asking)]
+
+
+async def test_a_question_that_may_be_of_several_calls_waits_until_one_is_left(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    live = Live(nursery)
+    await live.ask()
+    assert live.told == [OneAtATime(7)]
+    assert not await live.end(1)
+    assert live.asked_of == [2]
+    await live.answer()
+    assert live.said == ["accept"]
+    assert not await live.end(2)
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["several stay", "one was given up"])
+async def test_where_it_stays_unclear_whose_a_question_is_nobody_is_asked_and_the_calls_say_so(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, given_up: bool
+) -> None:
+    live = Live(nursery)
+    if given_up:
+        await live.end(1, may_go_on=True)
+    await live.ask()
+    await trio.sleep(UNCLEAR_SECONDS)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (live.asked_of, live.said) == ([], ["cancel"])
+    assert await live.end(2)
+
+
+async def test_a_call_asks_one_thing_at_a_time_until_it_ends(nursery: trio.Nursery) -> None:
+    live = Live(nursery)
+    for _ in range(3):
+        await live.ask(1)
+    await live.ask(2)
+    assert live.asked_of == [1, 2]
+    await live.answer()
+    assert live.said == ["accept"]
+    assert not await live.end(1)
+    assert live.said == ["accept", "cancel", "cancel", "cancel"]
+    await live.end(2)
+    await live.ask()
+    assert (live.said[-1], live.asked_of) == ("decline", [1, 2]), "a question outside of calls"
+
+
+@pytest.mark.parametrize("slug", ["old", "kept"])
+async def test_a_question_that_its_server_withdraws_makes_room_for_another(
+    world: McpWorld, served: TestServer, slug: str
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    results: list[str] = []
+    was_asked = trio.Event()
+
+    def told(news: Progressed | Printed | Asked) -> None:
+        assert isinstance(news, Asked)
+        asked.append(tuple(question.message for question in news.questions))
+        if asked[-1] == ("Second?",):
+            news.reply({question.key: ACCEPTED for question in news.questions})
+        was_asked.set()
+
+    async def call() -> None:
+        results.append(text_of(await turn.tools.run(ToolCall("c1", f"{slug}__reconsider", {}), told)))
+
+    async with world.turn(slug) as turn:
+        await turn.names()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call)
+                await was_asked.wait()
+                await served.control(held=False)
+        finally:
+            await served.control(held=True)
+    assert (asked, results) == ([("First?",), (), ("Second?",)], ["accept"])
+
+
+# --- pages ------------------------------------------------------------------------------------
 
 
 async def test_a_page_that_the_user_has_to_visit_first(world: McpWorld, served: TestServer) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from local_ports import free_port
-from mcp_world import McpWorld, Zygote, listening, mcp_world, text_of, zygote
+from mcp_world import McpWorld, listening, mcp_world, text_of
 from node_clients import FOLDER, prepared_node
 
 from chatcluster.chat.questions import Replies, Reply, ReplyAction
@@ -55,18 +55,9 @@ def server(node: str, mode: str) -> Iterator[str]:
         process.wait()
 
 
-@pytest.fixture(scope="module")
-def forked() -> Iterator[Zygote]:
-    with zygote() as forked:
-        yield forked
-
-
 @pytest.fixture(params=TRANSPORTS)
-async def world(
-    request: pytest.FixtureRequest, forked: Zygote, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[McpWorld]:
+async def world(request: pytest.FixtureRequest, forked: None) -> AsyncIterator[McpWorld]:
     """With the server as ``every``."""
-    monkeypatch.setattr("chatcluster.tools.mcp_link.started", forked.started)
     mode, path = TRANSPORTS[request.param]
     with server(prepared_node(), mode) as url:
         await listening(url)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from local_ports import free_port
-from mcp_world import McpWorld, Zygote, listening, mcp_world, text_of, zygote
+from mcp_world import McpWorld, listening, mcp_world, text_of
 
 PACKAGES = (
     *("mcp==1.30.0", "mcp-proxy==0.13.0", "mcp-server-time==2026.10.10", "mcp-server-sqlite==2025.4.25"),
@@ -87,17 +87,8 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait()
 
 
-@pytest.fixture(scope="module")
-def forked() -> Iterator[Zygote]:
-    with zygote() as forked:
-        yield forked
-
-
 @pytest.fixture(params=TRANSPORTS)
-async def world(
-    request: pytest.FixtureRequest, bridge: str, forked: Zygote, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[McpWorld]:
-    monkeypatch.setattr("chatcluster.tools.mcp_link.started", forked.started)
+async def world(request: pytest.FixtureRequest, bridge: str, forked: None) -> AsyncIterator[McpWorld]:
     await listening(bridge)
     async with mcp_world() as world:
         for name in ("clock", "notes"):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 import trio
-from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
+from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, mcp_world, test_server, text_of
 
 from chatcluster import telemetry, trace_context
 from chatcluster.chat.questions import Replies, Reply, ReplyAction
@@ -46,15 +46,8 @@ def server() -> Iterator[TestServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Zygote]:
-    with zygote() as processes:
-        yield processes
-
-
 @pytest.fixture
-async def world(processes: Zygote, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[McpWorld]:
-    monkeypatch.setattr(mcp_link, "started", processes.started)
+async def world(forked: None) -> AsyncIterator[McpWorld]:
     async with mcp_world() as world:
         yield world
 
@@ -495,6 +488,29 @@ async def test_the_mcp_process_is_started_anew_when_it_dies(world: McpWorld, ser
     assert "unknown" in text_of(results[0])
     async with world.turn("files") as turn:
         assert not (await turn.call("files__peek")).is_error
+
+
+async def test_an_mcp_process_that_answers_no_more_is_ended_as_if_it_had_died(
+    world: McpWorld, server: TestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P10: else one server that keeps it, or a system that has stopped it, takes the tools of all chats for good."""
+    await world.add("files", server.url + "/mcp")
+    for name, seconds in {
+        "WATCH_SECONDS": 0.01,
+        "SILENCE_SECONDS": 0.2,
+        "END_SECONDS": 0.1,
+        "RESTART_SECONDS": 0.01,
+    }.items():
+        monkeypatch.setattr(mcp_link, name, seconds)
+    async with world.turn("files") as turn:
+        await turn.names()
+        stopped = world.tools.process_id
+        os.kill(stopped, signal.SIGSTOP)
+        assert (await turn.call("files__peek")).is_error
+    os.kill(stopped, signal.SIGKILL)
+    async with world.turn("files") as turn:
+        assert not (await turn.call("files__peek")).is_error
+    assert world.tools.process_id != stopped
 
 
 async def test_whatever_a_server_sends_the_replica_takes_no_long_step(

@@ -64,6 +64,30 @@ def test_a_page_that_is_built_is_not_built_again(build: ModuleType, monkeypatch:
     build.build()
 
 
+def test_what_the_page_is_checked_with_is_installed_when_it_is_checked(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first start waits for the page, and not for its tests' packages."""
+    (build.SITE / "package-lock.json").write_text("{}")
+    (build.SITE / "node_modules").mkdir()
+    monkeypatch.setattr(build, "_wheel", lambda: (["node"], ["npm"]))
+    monkeypatch.setattr(build.shutil, "which", lambda _: None)
+    installed = list[bool]()
+    monkeypatch.setattr(build, "_run", lambda command, **_: installed.append("--omit=dev" not in command))
+    for everything in (False, False, True, False, True):
+        build.prepared_node(everything=everything)
+    assert installed == [False, True]
+
+
+def test_who_has_no_home_has_a_cache_in_the_sites_folder(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert build._npm_cache() == {}
+    monkeypatch.setenv("HOME", str(tmp_path / "nonexistent"))
+    assert build._npm_cache() == {"npm_config_cache": str(build.WORK / "npm")}
+
+
 def test_without_its_index_it_is_not_built(build: ModuleType) -> None:
     build.STAMP.write_text(build.digest())
     assert not build.is_built(build.digest())

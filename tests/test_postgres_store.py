@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, cast
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 import trio
 from chat_states import assistant, text, user
@@ -28,8 +30,9 @@ from chatcluster.config import Settings
 from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreFailed, StoreLocked, StoreUnavailable
 from chatcluster.parts import text_of
 from chatcluster.ports import Burial, Chat, Claimed, Idempotency, NewChat, Outcome, Replica
-from chatcluster.postgres import Database, Session, open_database
+from chatcluster.postgres import Connection, Database, Session, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.creation import create_chat
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
 
@@ -278,6 +281,54 @@ async def test_a_key_is_forgotten_after_a_day_and_old_ones_are_cleared_away(
     assert await fetchval(observer, "SELECT count(*) FROM idempotency_keys") == 1 + 12 - 10
     await store.apply(chat.id, Send(text("more")), owner_id=OWNER, idempotency=Idempotency("new", b""))
     assert await fetchval(observer, "SELECT count(*) FROM idempotency_keys") == 2
+
+
+class Counting:
+    """A connection that counts its statements."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.count = 0
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        self.count += 1
+        return cast(Callable[..., Awaitable[Any]], getattr(self._connection, name))
+
+
+async def test_the_key_of_a_request_that_makes_a_chat_costs_no_statement(database: Database) -> None:
+    async def make(connection: Connection, idempotency: Idempotency | None) -> int:
+        counting, new = Counting(connection), NewChat(uuid4(), OWNER, "", None, (user("hello"),))
+        await create_chat(cast(Connection, counting), new, idempotency, 1 << 20)
+        return counting.count
+
+    plain, keyed = await database.transaction(make, None), await database.transaction(make, key())
+    assert plain == keyed == 2
+
+
+async def test_two_requests_with_one_key_that_make_a_chat_make_one(
+    database: Database, observer: Session, other: Session
+) -> None:
+    """P1: the second one waits for the first one's answer, and all that it did is undone."""
+    store = PostgresStore(database)
+    outcomes: list[Outcome] = []
+    new = NewChat(uuid4(), OWNER, "", None, (user("once"),))
+
+    async def make(chat: NewChat) -> None:
+        outcomes.append(await store.create(chat, key()))
+
+    held = "INSERT INTO idempotency_keys (owner_id, key, request_digest) VALUES ($1, 'key', '')"
+    await execute(other, "BEGIN")
+    await execute(other, held, OWNER)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make, new)
+        await wait_blocked(observer)
+        nursery.start_soon(make, msgspec.structs.replace(new, id=uuid4()))
+        await wait_blocked(observer, 2)
+        await execute(other, "ROLLBACK")
+    first, second = sorted(outcomes, key=lambda outcome: outcome.replayed)
+    assert (first.replayed, second.replayed) == (False, True)
+    assert second.chat == first.chat
+    assert await fetchval(observer, "SELECT count(*) FROM chats") == 1
 
 
 # --- commits without an answer ----------------------------------------------------------------

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,7 +20,8 @@ from chatcluster.ports.push import Answer, PushNotice, Sent, Subscription
 from chatcluster.push_delivery import BATCH, PushDelivery, payload_of
 from chatcluster.push_encryption import PAYLOAD_BYTES_MAX, VapidKey, check_browser_keys, encrypted, new_push_key
 from chatcluster.push_endpoints import checked_endpoint, is_public
-from chatcluster.push_sender import HttpPushSender
+from chatcluster.push_sender import LOOKUPS_MAX, HttpPushSender
+from chatcluster.push_sender import _answer as answered
 
 CHAT = UUID(int=7)
 
@@ -161,6 +165,47 @@ async def test_a_service_that_cannot_be_reached_is_tried_later(endpoint: str) ->
     assert answer.sent is Sent.LATER
 
 
+@pytest.mark.parametrize("endpoint", ["http://[", "http://127.0.0.1:99999/x", "http://127.0.0.1:x/"])
+async def test_an_address_that_is_none_is_that_of_a_browser_that_is_gone(endpoint: str) -> None:
+    """P10: however it came into the table."""
+    answer = await sender().send(subscription_at(endpoint, Browser()), b"{}", topic="t")
+    assert answer.sent is Sent.GONE
+
+
+async def test_keys_that_nothing_can_be_encrypted_for_are_those_of_a_browser_that_is_gone() -> None:
+    broken = msgspec.structs.replace(subscription_at("http://127.0.0.1:9/x", Browser()), p256dh=b"x")
+    assert (await sender().send(broken, b"{}", topic="t")).sent is Sent.GONE
+
+
+@pytest.mark.parametrize("said", ["Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "1e400", "nan", "-1", "soon"])
+def test_whatever_a_service_says_of_when_to_come_again_is_bounded(said: str) -> None:
+    seconds = answered(503, said).after_seconds
+    assert seconds is None or 0 <= seconds <= 600
+
+
+async def test_names_that_nobody_answers_for_take_no_place_from_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P10: a look-up has a thread until the resolver gives up, and the threads of the process are few."""
+    answers, all_ask, asked = threading.Event(), trio.Event(), []
+
+    def silent(*name: object, **_: object) -> list[object]:
+        asked.append(name)
+        if len(asked) == LOOKUPS_MAX:
+            trio.from_thread.run_sync(all_ask.set)
+        answers.wait(10)
+        raise OSError("no answer")
+
+    monkeypatch.setattr("chatcluster.push_sender.socket.getaddrinfo", silent)
+    to, browser = sender(), Browser()
+    async with trio.open_nursery() as nursery:
+        for number in range(60):
+            nursery.start_soon(partial(to.send, subscription_at(f"http://{number}/", browser), b"{}", topic="t"))
+        with trio.fail_after(5):
+            await all_ask.wait()
+            assert await trio.to_thread.run_sync(lambda: "done") == "done"
+        assert len(asked) == LOOKUPS_MAX
+        answers.set()
+
+
 # --- delivery ---------------------------------------------------------------------------------
 
 
@@ -186,6 +231,9 @@ class ScriptedPush:
         self.done.append(("forgotten", subscription_id))
 
 
+BROKEN = b"broken"
+
+
 @dataclass
 class ScriptedSender:
     answer: Answer
@@ -193,6 +241,8 @@ class ScriptedSender:
 
     async def send(self, subscription: Subscription, payload: bytes, *, topic: str) -> Answer:
         self.sent.append(json.loads(payload))
+        if subscription.p256dh == BROKEN:
+            raise ValueError("nobody foresaw this")
         return self.answer
 
 
@@ -216,6 +266,22 @@ async def test_what_became_of_a_message_is_written(answer: Answer, attempts: int
     push = ScriptedPush([notice(attempts=attempts)])
     assert await PushDelivery(push, ScriptedSender(answer)).deliver() == 1  # type: ignore[arg-type]
     assert push.done == [done]
+
+
+@pytest.mark.parametrize("attempts", [-1000, 0, 2**31])
+async def test_a_number_of_attempts_that_cannot_be_is_none_the_worse(attempts: int) -> None:
+    push = ScriptedPush([notice(attempts=attempts)])
+    await PushDelivery(push, ScriptedSender(Answer(Sent.LATER))).deliver()  # type: ignore[arg-type]
+    assert len(push.done) == 1
+
+
+async def test_one_message_that_cannot_be_sent_keeps_none_of_the_others_that_are_due() -> None:
+    """P10"""
+    broken = notice(1)
+    broken = msgspec.structs.replace(broken, subscription=msgspec.structs.replace(broken.subscription, p256dh=BROKEN))
+    push = ScriptedPush([broken, notice(2), notice(3)])
+    assert await PushDelivery(push, ScriptedSender(Answer(Sent.TAKEN))).deliver() == 3  # type: ignore[arg-type]
+    assert sorted(push.done) == [("told", 2), ("told", 3)]
 
 
 async def test_a_browser_that_is_gone_is_forgotten() -> None:

@@ -10,7 +10,7 @@ import pytest
 import trio
 from redis_faults import frozen
 
-from chatcluster.errors import Fenced, StreamsUnavailable
+from chatcluster.errors import Fenced, StreamRefused, StreamsUnavailable
 from chatcluster.local.embedded import RedisServer
 from chatcluster.parts import (
     START,
@@ -51,6 +51,21 @@ def streams(connection: RedisConnection) -> RedisStreams:
 @pytest.fixture
 def chat_id() -> UUID:
     return uuid4()
+
+
+async def test_p10_an_entry_that_somebody_put_there_and_is_very_large_costs_that_stream_alone(
+    connection: RedisConnection, streams: RedisStreams, chat_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be in memory as a whole, twice, and in one step."""
+    monkeypatch.setattr(redis_module, "REPLY_BYTES_MAX", 1 << 20)
+    other = uuid4()
+    await streams.open(other, opening(1), trim=False)
+    await connection.exchange([("XADD", streams.key(chat_id), "1-0", "kind", "x" * (3 << 20))])
+    with pytest.raises(StreamRefused):
+        await everything(streams, chat_id)
+    assert len(await everything(streams, other)) == 1
+    for _ in range(3):
+        assert await streams.append(of(other, part(1, 1))) in ([ADDED], [REFUSED])
 
 
 def opening(epoch: int) -> Frame:

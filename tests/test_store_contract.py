@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 import trio
 from chat_states import assistant, result, text, user
@@ -16,6 +17,7 @@ from chatcluster.chat import (
     QUEUE_MESSAGES_MAX,
     Archive,
     CallState,
+    ClientTool,
     CommitStep,
     DeleteQueued,
     Edit,
@@ -34,15 +36,17 @@ from chatcluster.chat import (
 from chatcluster.errors import (
     CallAnswered,
     ChatNotFound,
+    IdempotencyKeyReused,
     MessageNotFound,
     MessageNotUser,
     Moved,
     NotAllowedInStatus,
     QueuedMessageNotFound,
     QueueFull,
+    StoreFailed,
 )
 from chatcluster.parts import Message, NewMessage, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, Usage
-from chatcluster.ports import Chat, ChatRead, MessagePage, Outcome, Version
+from chatcluster.ports import Chat, ChatRead, Idempotency, MessagePage, NewChat, Outcome, Version
 
 STRANGER = UUID(int=200)
 ANSWER = FinishTurn((assistant("the answer"),))
@@ -93,6 +97,31 @@ async def test_content_comes_back_exactly_as_it_was_sent(world: World) -> None:
     assert (called.parts, called.finish_reason, called.model) == (said, "tool_calls", "large")
     assert (called.usage, called.position) == (Usage(1, 2, 3, 4), "1-7")
     assert done.parts == answered.parts
+
+
+async def test_a_chat_is_made_once_and_its_id_is_its_own(world: World) -> None:
+    new = NewChat(uuid4(), OWNER, "first", None, (user("hello"),))
+    first = await world.store.create(new)
+    with pytest.raises(StoreFailed):
+        await world.store.create(msgspec.structs.replace(new, title="second"))
+    assert (await world.store.read(new.id)).chat == first.chat
+
+
+@pytest.mark.parametrize("words", [(), ("hello",), ("\0 \U0001f600 \\ \u2028", "two")], ids=["none", "one", "two"])
+async def test_what_made_a_chat_is_answered_again_and_makes_no_other(world: World, words: tuple[str, ...]) -> None:
+    """Whether the repeat names the same chat or another one; with tools and a prompt, which the answer has as well."""
+    tool = ClientTool("look", "looks", {"type": "object"})
+    new = NewChat(uuid4(), OWNER, "a chat", "large", tuple(map(user, words)), client_tools=(tool,), system_prompt="Hm.")
+    key = Idempotency("key", b"digest")
+    first = await world.store.create(new, key, claimer=await world.worker())
+    assert (await world.store.read(new.id)).messages == first.messages
+    for chat_id in (new.id, uuid4()):
+        again = await world.store.create(msgspec.structs.replace(new, id=chat_id), key, claimer=await world.worker())
+        assert again == msgspec.structs.replace(first, replayed=True, claimed=None)
+    with pytest.raises(IdempotencyKeyReused):
+        await world.store.create(msgspec.structs.replace(new, id=uuid4()), Idempotency("key", b"other"))
+    assert [chat.id for chat in await world.store.list_chats(OWNER, archived=None, limit=9, after=None)] == [new.id]
+    assert await world.store.answered(OWNER, key) == msgspec.structs.replace(first, replayed=True, claimed=None)
 
 
 # --- transitions of users ---------------------------------------------------------------------

@@ -16,7 +16,7 @@ from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable, TooMany, Unauthenticated
 from chatcluster.ports import TOKENS_CHANNEL, Account, Replica
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 from chatcluster.web import auth
 from chatcluster.web.auth import CACHE_SECONDS, LOOK_UP_WAIT_SECONDS_MAX, LOOK_UPS_MAX, Authenticator
 from chatcluster.web.http import sse

@@ -226,7 +226,7 @@ async def test_addresses_and_methods_that_are_not_there() -> None:
             ("PUT", "/api/v1/chats"),
             ("DELETE", "/api/v1/chats"),
             ("POST", "/livez"),
-            ("BREW", "/livez"),
+            ("PURGE", "/livez"),
         ):
             await refuse(client, world, "method_not_allowed", 405, method, url)
         allowed = (await client.put("/api/v1/chats")).headers["allow"]

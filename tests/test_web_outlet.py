@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import httpx
@@ -14,7 +16,9 @@ from web_world import World, read_until, serving, watching
 
 from chatcluster.parts import Cursor, Position
 from chatcluster.shown import Notice
-from chatcluster.subscribe import BURST_BUFFERS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
+from chatcluster.subscriber import BURST_BUFFERS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
+from chatcluster.web.http import departures
+from chatcluster.web.http.connection import RESET_ON_CLOSE
 from chatcluster.web.http.outlet import OUTLET, Outlet
 from chatcluster.web.http.pump import TURN_STREAMS, Pump
 
@@ -111,7 +115,12 @@ class TestReaders:
                 with trio.fail_after(10):
                     await read_until(stream, event)
 
-    async def test_what_a_client_says_behind_its_stream_is_not_answered_and_its_leaving_is_noticed(self) -> None:
+    @pytest.mark.parametrize("available", [departures.AVAILABLE, False], ids=["told", "read"])
+    async def test_what_a_client_says_behind_its_stream_is_not_answered_and_its_leaving_is_noticed(
+        self, available: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether or not the system tells of it."""
+        monkeypatch.setattr(departures, "AVAILABLE", available)
         world = World()
         async with serving(world), watching(world) as stream:
             reader = await world.watches.next_reader()
@@ -123,6 +132,21 @@ class TestReaders:
             with trio.fail_after(10):
                 await reader.left.wait()
                 assert await read_all(stream) == b""
+
+    @pytest.mark.parametrize("way", ["closed", "reset"])
+    async def test_many_that_leave_at_once_are_all_noticed(self, way: str) -> None:
+        world, count = World(requests_per_user=0), 20
+        async with serving(world), AsyncExitStack() as stack:
+            token = await world.token()
+            streams = [await stack.enter_async_context(watching(world, token=token)) for _ in range(count)]
+            readers = [await world.watches.next_reader() for _ in streams]
+            for stream in streams:
+                if way == "reset":
+                    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                await stream.aclose()
+            with trio.fail_after(10):
+                for reader in readers:
+                    await reader.left.wait()
 
     async def test_heartbeats_come_while_nothing_else_does(self, autojump_clock: trio.testing.MockClock) -> None:
         """Every event puts the next heartbeat off; after the last one they come, one per period."""
@@ -176,7 +200,7 @@ class TestSubscriber:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It came back ahead of this feed, and has seen the first frames already."""
-        monkeypatch.setattr("chatcluster.subscribe.TAKE_BYTES", 9)
+        monkeypatch.setattr("chatcluster.subscriber.TAKE_BYTES", 9)
         subscriber = Subscriber(buffer_bytes_max=1000)
         seen = [Notice(b"data: %d\n\n" % number, Cursor(1, Position(1, number)), is_frame=True) for number in (1, 2)]
         for notice in seen:

@@ -103,11 +103,12 @@ async def test_a_path_leads_to_no_file_outside_and_to_no_page_within_the_api(fol
             assert (await client.get("/livez")).json() == {"status": "alive"}
 
 
-async def test_without_a_built_page_one_line_says_how_to_get_it_and_the_api_serves() -> None:
+async def test_without_a_built_page_words_say_how_to_get_it_a_browser_asks_again_and_the_api_serves() -> None:
     async with serving(World()) as world, world.client(None) as client:
         for answer in (await client.get("/"), await client.get("/chats/1", headers=HTML)):
             assert (answer.status_code, answer.content) == (404, NO_PAGE)
             assert answer.headers["content-type"].startswith("text/plain")
+            assert (answer.headers["cache-control"], answer.headers["refresh"]) == ("no-store", "3")
         assert error_code(await client.get("/api/v1/me")) == "invalid_token"
 
 

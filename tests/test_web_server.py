@@ -26,7 +26,7 @@ from web_world import (
     watching,
 )
 
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 from chatcluster.web.http import boundary
 from chatcluster.web.http.server import Server
 

@@ -9,7 +9,7 @@ from web_world import World, client_of, read_until, serving, until_broken_off, w
 
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import BEGINNING, Cursor, Position
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 
 
 async def chat_id(client: httpx.AsyncClient) -> str:

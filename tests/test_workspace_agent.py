@@ -17,6 +17,11 @@ from msgspec.structs import replace
 from chatcluster.workspace_errors import CallConflict, StaleEpoch, UnknownCall, WorkspaceRefused, WorkspaceUnreachable
 from chatcluster.workspace_wire import CallState, Kind
 from chatcluster.workspaces.agent import ledger as ledgers
+from chatcluster.workspaces.agent.calls import Calls
+from chatcluster.workspaces.agent.ledger import Ledger
+from chatcluster.workspaces.agent.mcp.servers import Servers
+from chatcluster.workspaces.agent.names import Places
+from chatcluster.workspaces.agent.processes import Processes
 from chatcluster.workspaces.agent.refused import Refused
 from chatcluster.workspaces.agent_client import AgentClient
 
@@ -264,6 +269,26 @@ async def test_a_cancel_of_foreground_calls_leaves_what_went_to_the_background(c
     }
     assert {call_id for call_id, answer in answers.items() if answer.state is CallState.RUNNING} == {"asked", "slow"}
     assert (await client.cancel("slow", 1)).state is CallState.KILLED
+
+
+async def test_how_long_a_call_takes_is_not_told_by_a_clock_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes, places = Processes(), Places(b"/", os.fsencode(tmp_path))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(processes.reap)
+        servers = Servers(processes, places, nursery)
+        calls = Calls(Ledger(tmp_path), processes, places, None, servers, nursery, output_bytes_max=100)
+        monkeypatch.setattr("time.time", lambda: 1e9)
+        await calls.put("a", execute("exec sleep 300", foreground_seconds=0.1))
+        monkeypatch.setattr("time.time", lambda: 1.0)
+        with trio.fail_after(60):
+            while not (await calls.call("a", 0, 0)).background:  # noqa: ASYNC110 - the agent tells it when it is asked
+                await trio.sleep(LOOK_SECONDS)
+            answer = await calls.cancel("a", 1, "chat")
+        assert answer.state is CallState.KILLED
+        assert answer.ended_at == pytest.approx(1e9 + answer.wall_ms / 1000, abs=0.01)
+        nursery.cancel_scope.cancel()
 
 
 # --- across the end of an agent -------------------------------------------------------------------

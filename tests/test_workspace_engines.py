@@ -27,7 +27,13 @@ from provider_worlds import (
 from sandbox_world import LIMITS, spec_of
 
 from chatcluster.ports.workspace import SandboxState, WorkspaceLimits, WorkspaceSpec
-from chatcluster.workspace_errors import EngineUnreachable, SandboxFailed, SandboxMissing, WorkspaceUnreachable
+from chatcluster.workspace_errors import (
+    EngineUnreachable,
+    SandboxFailed,
+    SandboxMissing,
+    WorkspaceRefused,
+    WorkspaceUnreachable,
+)
 from chatcluster.workspaces.container_provider import ContainerProvider
 from chatcluster.workspaces.containers import EPOCH_FILE, Mark, next_epoch
 from chatcluster.workspaces.docker_engine import open_docker
@@ -211,6 +217,28 @@ async def test_a_container_is_closed_in_and_bounded(docker: DockerWorld) -> None
         assert all(path.is_relative_to(docker.root.resolve() / "one") for path in outside)
 
 
+async def test_a_container_whose_template_lists_a_network_has_a_proxy_and_nothing_else(docker: DockerWorld) -> None:
+    async with docker.open() as provider:
+        await provider.start(spec_of("one", allowed_hosts=("example.org",)))
+        made = docker.docker.of("chatcluster-one")
+        assert made is not None
+        assert (made.body["NetworkDisabled"], made.body["HostConfig"]["NetworkMode"]) == (True, "none")
+        assert "--gateway=/run/network/proxy.sock" in made.body["Entrypoint"]
+        assert "HTTPS_PROXY=http://127.0.0.1:3128" in made.body["Env"]
+        (network,) = (mount for mount in made.body["HostConfig"]["Mounts"] if mount["Target"] == "/run/network")
+        assert network["ReadOnly"]
+        async with await trio.open_unix_socket(f"{network['Source']}/proxy.sock") as proxy:
+            await proxy.send_all(b"CONNECT example.com:443 HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert bytes(await proxy.receive_some(1000)).startswith(b"HTTP/1.1 403 ")
+        await provider.stop("one")
+        with pytest.raises(OSError, match="refused"):
+            await trio.open_unix_socket(f"{network['Source']}/proxy.sock")
+        await provider.start(spec_of("one"))
+        made = docker.docker.of("chatcluster-one")
+        assert made is not None
+        assert not any("proxy" in word.lower() for word in (*made.body["Entrypoint"], *made.body["Env"]))
+
+
 async def test_of_an_engine_that_cannot_keep_a_limit_that_is_said(docker: DockerWorld) -> None:
     docker.docker.info["PidsLimit"] = False
     async with docker.open() as provider:
@@ -259,6 +287,14 @@ async def test_over_tcp_the_agent_answers_only_who_knows_its_token(kubernetes: K
             assert bytes(await stream.receive_some(1000)).startswith(b"HTTP/1.1 401 ")
         with suppress(WorkspaceUnreachable):
             await provider.connect("one").put("a", execute("env; cat /proc/self/environ"))  # root reads all the others
+        for path in (
+            "/proc/self/environ",
+            "/proc/thread-self/environ",
+            "/proc/self/mem",
+            "/proc/self/task/../maps",
+        ):
+            with pytest.raises(WorkspaceRefused):
+                await provider.connect("one").read_file(path, offset=0, limit=1000)
         answer = await provider.connect("one").call("a", wait_seconds=30)
         assert b"CHATCLUSTER_AGENT_TOKEN" not in answer.output.split(b"\n", 1)[0]
         said = (await provider.connect("one").call("a", wait_seconds=1)).output

@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 from agent_process import a_sleep, ran, request, runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sandbox_world import SECRET, needs_sandboxes, spec_of
 
 from chatcluster.ports.workspace import Workspace
-from chatcluster.workspace_errors import WorkspaceRefused
+from chatcluster.workspace_errors import WorkspaceRefused, WorkspaceUnreachable
 from chatcluster.workspace_wire import CallState, Code, Kind
-from chatcluster.workspaces.agent_client import AgentClient
+from chatcluster.workspaces.agent_client import AgentClient, over_unix
 from chatcluster.workspaces.process_provider import ProcessProvider, open_process_provider
 
 pytest_plugins = ["sandbox_fixtures"]
@@ -246,6 +247,78 @@ async def test_no_secret_of_this_process_is_in_an_environment(outside: Path, mon
     assert SECRET not in found
 
 
+async def test_the_agents_own_directory_is_not_changed_from_within(provider: ProcessProvider) -> None:
+    """Else a command forged what it has done, or filled a disk that is not the workspace's."""
+    await provider.start(spec_of("one"))
+    inside = client_of(provider.connect("one"))
+    before = await said(inside, "ls -R /run/chatcluster")
+    for deed in (
+        "echo x >/run/chatcluster/x",
+        "echo x >>/run/chatcluster/ledger.sqlite",
+        "truncate -s 0 /run/chatcluster/ledger.sqlite",
+        "rm -rf /run/chatcluster/output",
+        "rm /run/chatcluster/agent.sock",
+        "mv /run/chatcluster/ledger.sqlite /run/chatcluster/x",
+        "ln -s /etc/passwd /run/chatcluster/x",
+        "ln /run/chatcluster/ledger.sqlite /run/chatcluster/x",
+        "mkfifo /run/chatcluster/x",
+        "mkdir /run/x",
+        "/usr/bin/python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"/run/chatcluster/x\")'",
+        "env -i sh -c 'echo x >/run/chatcluster/x'",
+    ):
+        assert (await ran(inside, deed)).exit_code != 0, deed
+    after = await said(inside, "ls -R /run/chatcluster")
+    assert {*after.split()} - {*before.split()} <= {str(number) for number in range(1, 20)}, "what calls wrote"
+    moved = "mkdir -p a/b c && echo x >a/b/d && mv a/b/d c/ && ln c/d a/e && echo y >/dev/stdout && cat a/e"
+    assert await said(inside, moved) == "y\nx\n"
+
+
+async def test_who_takes_the_agents_rights_away_takes_none(provider: ProcessProvider) -> None:
+    await provider.start(spec_of("one"))
+    inside = client_of(provider.connect("one"))
+    await said(inside, "chmod -R 000 /run/chatcluster")
+    await provider.stop("one")
+    await provider.start(spec_of("one"))
+    assert await said(inside, "echo again") == "again\n"
+
+
+async def test_what_no_namespace_closes_is_not_there_to_be_called(inside: AgentClient) -> None:
+    """Keys of the kernel, sockets of a hypervisor, and calls that have nothing to do with work."""
+    program = """if True:
+        import ctypes, os, socket
+        for family in (socket.AF_VSOCK, socket.AF_ALG, socket.AF_PACKET, socket.AF_BLUETOOTH):
+            try:
+                socket.socket(family, socket.SOCK_STREAM)
+                print('has', family)
+            except OSError as error:
+                assert error.errno == 97, error
+        call = ctypes.CDLL(None, use_errno=True).syscall
+        x86, arm = (248, 249, 250, 321, 298, 323, 425, 165, 272, 308, 304), (217, 219, 280, 425, 97)
+        for number in x86 if os.uname().machine == 'x86_64' else arm:
+            assert (call(number, 0, 0, 0, 0, 0), ctypes.get_errno()) == (-1, 1), number
+        for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
+            socket.socket(family, socket.SOCK_STREAM if family != socket.AF_NETLINK else socket.SOCK_RAW)
+        os.sync()
+        print('over')
+    """
+    assert await python(inside, program) == "over\n"
+
+
+@pytest.mark.parametrize("make", ["ln -s {0} {1}", "mkfifo {1}", "touch {1}"])
+async def test_what_is_in_the_place_of_the_agents_socket_leads_this_machine_nowhere(tmp_path: Path, make: str) -> None:
+    """A workspace may write where its socket is, if its kernel has no wall for that; who dials is the host."""
+    engine, place = tmp_path / "engine.sock", tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(engine))
+        server.listen()
+        server.setblocking(False)
+        await trio.run_process(make.format(engine, place), shell=True)
+        with pytest.raises(WorkspaceUnreachable):
+            await over_unix(place).status()
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
 # --- the network ----------------------------------------------------------------------------------
 
 
@@ -295,53 +368,6 @@ async def test_it_has_a_loopback_of_its_own(inside: AgentClient) -> None:
         "socket.create_connection(s.getsockname()); print('connected')"
     )
     assert await python(inside, program) == "connected\n"
-
-
-# --- git ------------------------------------------------------------------------------------------
-
-REPOSITORY = (
-    "git init -q . && git config user.email a@b && git config user.name n && echo one >file"
-    " && git add file && git commit -qm one"
-)
-
-
-async def test_what_a_repository_would_have_run_is_not_changed_from_within(provider: ProcessProvider) -> None:
-    await provider.start(spec_of("one"))
-    inside = client_of(provider.connect("one"))
-    assert (await ran(inside, REPOSITORY)).exit_code == 0
-    await provider.stop("one")
-    await provider.start(spec_of("one"))
-    assert (await ran(inside, "echo x >.git/hooks/pre-commit")).exit_code != 0
-    assert (await ran(inside, "git config core.fsmonitor /tmp/x")).exit_code != 0
-    assert (await ran(inside, "mv .git/hooks .git/old")).exit_code != 0
-    assert (await ran(inside, "echo two >>file && git commit -qam two && git log --oneline | wc -l")).output == b"2\n"
-
-
-@pytest.mark.parametrize("link", ["ln -s {0} .git", "mkdir .git; ln -s {0}/secret .git/config; ln -s {0} .git/hooks"])
-async def test_links_in_the_place_of_a_repository_bring_nothing_in(
-    outside: Path, provider: ProcessProvider, link: str
-) -> None:
-    (outside / "config").write_text(SECRET)
-    await provider.start(spec_of("one"))
-    inside = client_of(provider.connect("one"))
-    await said(inside, link.format(outside))
-    await provider.stop("one")
-    await provider.start(spec_of("one"))
-    assert SECRET not in await said(inside, "cat .git/config .git/hooks/* .git/hooks/secret")
-
-
-async def test_a_diff_runs_nothing_that_a_repository_names(inside: AgentClient) -> None:
-    await said(inside, REPOSITORY)
-    await said(
-        inside,
-        "printf '#!/bin/sh\\ntouch /tmp/ran\\n' >/tmp/trap; chmod +x /tmp/trap; git config core.fsmonitor /tmp/trap;"
-        "git config diff.external /tmp/trap; git config core.pager /tmp/trap; git config core.hooksPath /tmp;"
-        "git config diff.x.textconv /tmp/trap; git config diff.x.command /tmp/trap; echo '* diff=x' >.gitattributes;"
-        "rm -f /tmp/ran; echo two >>file",
-    )
-    answer = await inside.diff()
-    assert "+two" in answer.patch
-    assert (await ran(inside, "test -e /tmp/ran")).exit_code == 1
 
 
 # --- the end --------------------------------------------------------------------------------------

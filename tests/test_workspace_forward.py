@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ import trio
 from scripted_workspaces import ScriptedAgent
 from workspace_rows import memory_rows
 
+from chatcluster.ports.workspace import SILENCE_SECONDS
 from chatcluster.ports.workspaces import HostLease, Located, Report, WorkspaceState
 from chatcluster.secrets import Keyring, new_key
 from chatcluster.workspace_errors import WorkspaceGone, WorkspaceRefused, WorkspaceUnreachable
 from chatcluster.workspace_wire import BODY_BYTES_MAX
-from chatcluster.workspaces.agent_client import over_tcp
+from chatcluster.workspaces.agent_client import ANSWER_SECONDS_MAX, VALUES_MAX, AgentClient, over_tcp
 from chatcluster.workspaces.directory import WorkspaceDirectory, host_token_place
 from chatcluster.workspaces.host import forward
 from chatcluster.workspaces.host.forward import Forward
@@ -143,6 +145,65 @@ async def test_an_agent_that_breaks_off_ends_the_answer_where_it_broke(host: Hos
     host.agent.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"
     with pytest.raises(WorkspaceUnreachable):
         await host.client().status()  # type: ignore[attr-defined]
+
+
+def answering(content: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> bytes:
+    return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(content), content)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answering(b'{"version": ' + b"[" * 100_000),
+        answering(b'{"version": ' + b"[" * 1000 + b"]" * 1000 + b"}"),
+        answering(b'{"x": [' + b"0," * VALUES_MAX + b"0]}"),
+        answering(b'{"x": [' + b'"",' * 3 * VALUES_MAX + b'""]}'),
+        answering(b'{"version": "\xff"}'),
+        answering(b'{"version": "\\ud800"}'),
+        answering(b"null"),
+        answering(b"", b"HTTP/1.1 500 No\r\n"),
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9999999999\r\n\r\n",
+        b"\0" * 100,
+    ],
+    ids=[f"answer {number}" for number in range(11)],
+)
+async def test_p10_whatever_an_agent_answers_is_an_answer_or_a_workspace_that_cannot_be_reached(
+    host: Host, answer: bytes
+) -> None:
+    """It lives where its user's commands do."""
+    host.agent.answer = answer
+    with pytest.raises(WorkspaceUnreachable):
+        await host.client().status()  # type: ignore[attr-defined]
+
+
+async def test_a_long_text_is_no_great_number_of_values(host: Host) -> None:
+    text = ',"\\' * VALUES_MAX
+    file = {"path": "p", "content": text, "size_bytes": 1, "is_truncated": False}
+    told = {"os": "o", "home": "h", "directory": "d", "files": [file]}
+    host.agent.answer = answering(json.dumps(told).encode())
+    answer = await host.client().instructions()  # type: ignore[attr-defined]
+    assert answer.files[0].content == text
+
+
+async def test_an_answer_that_comes_drop_by_drop_has_an_end(autojump_clock: trio.testing.MockClock) -> None:
+    async def dial() -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(drip, theirs)
+        return ours
+
+    async def drip(stream: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError):
+            for byte in answering(b" " * 1000):
+                await stream.send_all(bytes([byte]))
+                await trio.sleep(SILENCE_SECONDS - 1)
+
+    async with trio.open_nursery() as nursery:
+        began_at = trio.current_time()
+        with pytest.raises(WorkspaceUnreachable):
+            await AgentClient(dial).status()
+        assert trio.current_time() - began_at <= ANSWER_SECONDS_MAX + 2 * SILENCE_SECONDS
+        nursery.cancel_scope.cancel()
 
 
 async def test_p10_an_agent_that_says_nothing_keeps_no_other_request_waiting(host: Host) -> None:

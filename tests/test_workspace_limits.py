@@ -22,7 +22,6 @@ pytest_plugins = ["sandbox_fixtures"]
 pytestmark = needs_sandboxes
 
 FILES = 100_000
-REPOSITORY = "git init -q . && git config user.email a@b && git config user.name n"
 
 needs_disks = pytest.mark.skipif(not disks.can_mount(), reason=disks.DISK_MISSING)
 needs_memory = pytest.mark.skipif(cgroups.hierarchies().memory is None, reason=cgroups.MEMORY_MISSING)
@@ -78,6 +77,13 @@ async def test_what_takes_too_much_memory_is_ended_and_the_agent_is_not(inside: 
     assert (await ran(inside, "echo again")).output == b"again\n"
 
 
+@needs_memory
+async def test_memory_that_is_filled_with_files_is_not_the_agents(inside: AgentClient) -> None:
+    fill = "for name in /dev/shm/1 /dev/shm/2 /dev/shm/3 /dev/shm/4 /tmp/5; do cat /dev/zero >$name; done"
+    await ran(inside, fill)
+    assert (await ran(inside, "rm -r /dev/shm/* /tmp/*; echo again")).output == b"again\n"
+
+
 @needs_disks
 async def test_a_full_disk_is_told_and_the_ledger_goes_on(inside: AgentClient) -> None:
     answer = await ran(inside, "head -c 1G /dev/zero >full; echo $?; head -c 1G /dev/zero >/tmp/full; echo $?")
@@ -130,47 +136,34 @@ async def test_a_command_that_ignores_signals_ends_with_its_call(inside: AgentCl
     assert not runs(a_sleep())
 
 
-# --- diffs ----------------------------------------------------------------------------------------
+SHAKES = (
+    "nohup {0} >/dev/null 2>&1 &",
+    "setsid -f {0}",
+    "env -i setsid -f {0}",
+    "(setsid sh -c 'setsid -f {0}' &)",
+    "CHATCLUSTER_CALL=0 setsid -f {0}",
+    "CHATCLUSTER_CALL=123456 setsid -f {0}",
+    "CHATCLUSTER_CALL=nothing setsid -f {0}",
+    "A=$(head -c 100000 /dev/zero | tr '\\0' x) setsid -f {0}",
+    "sh -c 'kill -STOP $$; exec {0}' &",
+    "setsid -f sh -c 'trap \"\" TERM HUP INT; kill -STOP $$; {0}'",
+    "setsid -f sh -c 'umask 000; cd /; exec 0<&- 1>&- 2>&-; exec {0}'",
+)
+"""Ways to get rid of whoever began it."""
 
 
-async def test_a_diff_is_what_git_says(inside: AgentClient) -> None:
-    await ran(
-        inside,
-        f"{REPOSITORY} && seq 10 >a && echo x >gone && echo m >old"
-        " && printf 'a\\0' >binary && git add . && git commit -qm one && seq 12 >a && rm gone && git mv old new"
-        " && printf 'b\\0' >binary && echo added >added && git add added && echo u >untracked",
-    )
-    answer = await inside.diff()
-    assert answer.patch.encode() == (await ran(inside, "git diff HEAD")).output
-    assert {file.path: (file.status, file.additions, file.deletions) for file in answer.files} == {
-        "a": ("modified", 2, 0),
-        "gone": ("deleted", 0, 1),
-        "new": ("renamed", 0, 0),
-        "binary": ("modified", None, None),
-        "added": ("added", 1, 0),
-        "untracked": ("untracked", None, None),
-    }
-    assert (answer.additions, answer.deletions) == (3, 1)
-    assert (await inside.diff()).digest == answer.digest
-    await ran(inside, "echo more >>a")
-    assert (await inside.diff()).digest != answer.digest
-
-
-async def test_a_diff_is_against_the_commit_that_is_asked_for(inside: AgentClient) -> None:
-    await ran(
-        inside,
-        f"{REPOSITORY} && echo 1 >a && git add . && git commit -qm 1 && git tag base && echo 2 >a && git commit -qam 2",
-    )
-    assert (await inside.diff()).files == ()
-    assert [file.path for file in (await inside.diff(base="base")).files] == ["a"]
-
-
-async def test_where_there_is_no_repository_or_no_commit_that_is_told(inside: AgentClient) -> None:
-    assert not (await inside.diff()).is_repository
-    await ran(inside, "git init -q . && echo x >a && git add a")
-    answer = await inside.diff()
-    assert answer.is_repository
-    assert [(file.path, file.status) for file in answer.files] == [("a", "added")]
+async def test_whatever_a_command_does_to_be_on_its_own_it_ends_with_its_call(inside: AgentClient) -> None:
+    await inside.put("b", execute(f"echo begun; {a_sleep(99)}", background=True))
+    await inside.call("b", wait_seconds=30)
+    begun = "\n".join(way.format(a_sleep(number)) for number, way in enumerate(SHAKES))
+    await inside.put("a", execute(f"{begun}\necho begun; exec sleep 100000"))
+    await inside.call("a", wait_seconds=30)
+    assert (await inside.cancel("a", 1)).state is CallState.KILLED
+    assert [way for number, way in enumerate(SHAKES) if runs(a_sleep(number))] == []
+    left = (await ran(inside, "cat /proc/[0-9]*/stat | grep -c ' T '")).output
+    assert left == b"0\n"
+    assert runs(a_sleep(99)), "what another call began goes on"
+    await inside.cancel("b", 1)
 
 
 # --- the life of a sandbox --------------------------------------------------------------------------

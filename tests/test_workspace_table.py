@@ -151,6 +151,64 @@ def edits() -> Iterator[Row]:
     yield ok("read_file", {"path": "e"}, content="d c d")
 
 
+def odd_files() -> Iterator[Row]:
+    program = "import os, socket; socket.socket(socket.AF_UNIX).bind('sock');"
+    program += "[os.symlink(f'c{number + 1}', f'c{number}') for number in range(1100)]"
+    make = f"""mkfifo pipe; truncate -s 100M sparse; mkdir ro; echo x >ro/f; ln ro/f hard; chmod 555 ro
+        ln -s nowhere dangling; ln -s loop loop; ln -s /run/chatcluster own; printf '\\033[2J\\r\\n' >escapes
+        /usr/bin/python3 -c "{program}\" """
+    yield run(make, exit_code=0)
+    for path in ("pipe", "sock", "ro", "dangling", "loop", "c0", "/dev/zero", "/dev/full", "/dev/tty", "/proc/kmsg"):
+        yield refused("read_file", {"path": path}, path)
+    for path in ("/proc/self/environ", "/proc/1/mem", "/proc/thread-self/maps", "own/ledger.sqlite", "~root/x", "-rf"):
+        yield refused("read_file", {"path": path}, path)
+    yield ok("read_file", {"path": "sparse", "offset": 10**18 - 1}, content="")
+    yield refused("read_file", {"path": "sparse", "offset": 10**30}, "offset")
+    yield ok("read_file", {"path": "escapes"}, content="\x1b[2J\r\n")
+    for path in ("new\nline", "-rf", "n" * 255, "d/" * 1010 + "f", "\\xff\\xfe", "dangling", "hard", "\u202e", " "):
+        yield ok("write_file", {"path": path, "content": "x"}, ok=True)
+    for path in (
+        "n" * 256,
+        "d/" * 2040 + "f",
+        "ro/new",
+        "ro/f",
+        "loop",
+        "c0",
+        "pipe",
+        "sock",
+        "escapes/x",
+        ".",
+        "..",
+        "/",
+    ):
+        yield refused("write_file", {"path": path, "content": "x"}, "")
+    for path in ("/dev/null", "/proc/self/mem", "/run/chatcluster/ledger.sqlite", "own/sub/x"):
+        yield refused("write_file", {"path": path, "content": "x"}, "")
+    yield run("cat hard ro/f nowhere; test -e own/sub || echo none", lambda told: told["output"] == "xx\nxnone\n")
+    yield refused("edit_files", {"files": [{"path": "pipe", "edits": [{"search": "x", "replace": "y"}]}]}, "not_a_file")
+    yield refused(
+        "edit_files", {"files": [{"path": "sparse", "edits": [{"search": "x", "replace": "y"}]}]}, "too_large"
+    )
+
+
+def odd_commands() -> Iterator[Row]:
+    yield run("printf '\\033]0;title\\007\\033[2J'", output="\x1b]0;title\x07\x1b[2J")
+    yield run("exec >&- 2>&-; exit 4", output="", exit_code=4)
+    yield run("head -c 1000000 /dev/zero | tr '\\0' x >&2", lambda told: told["truncated"]["original_bytes"] == 10**6)
+    yield run("umask 000; touch open; stat -c %a open", output="666\n")
+    yield run("date -s 2001-01-01 >/dev/null 2>&1 || echo no", output="no\n")
+    yield run("kill -RTMAX $$", exit_code=192)
+    yield ok("execute", {"command": "kill -STOP $$", "timeout": "200ms"}, success=False, exit_code=-1)
+    yield refused("execute", {"command": "true", "timeout": "-1s"}, "no duration")
+    yield run("chmod 000 /workspace", exit_code=0)
+    yield Row("execute", {"command": "true"}, says="/workspace: Permission denied", is_error=True)
+    yield refused("write_file", {"path": "f", "content": "x"}, "not_allowed")
+    yield ok("execute", {"command": "chmod 755 /workspace", "workdir": "/"}, exit_code=0)
+    yield refused("process_output", {"process_id": "\n"}, "no process of this ID")
+    endless = "import socket; [socket.socket() for _ in range(10000)]"
+    yield run(f'/usr/bin/python3 -c "{endless}"', lambda told: "Too many open files" in told["output"], exit_code=1)
+
+
 def commands() -> Iterator[Row]:
     yield run("echo out; echo err >&2", success=True, output="out\nerr\n", exit_code=0, error=None)
     yield run("exit 3", success=False, exit_code=3, error="exit status 3")
@@ -207,7 +265,7 @@ def escapes() -> Iterator[Row]:
 
 
 def rows() -> list[Row]:
-    return [*templates(), *files(), *edits(), *commands(), *escapes()]
+    return [*templates(), *files(), *edits(), *commands(), *escapes(), *odd_files(), *odd_commands()]
 
 
 async def told(client: Client, chat_id: str, asked: list[Row]) -> list[Told]:

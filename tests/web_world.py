@@ -41,6 +41,7 @@ from chatcluster.memory import (
 from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.memory.files import MemoryFiles
 from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.link import Link
 from chatcluster.memory.prompts import MemoryPrompts
 from chatcluster.memory.push import MemoryPush
 from chatcluster.memory.responses import MemoryResponses
@@ -258,10 +259,12 @@ class ScriptedMcpClient:
 
 
 class World:
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, link: Link | None = None, database: MemoryDatabase | None = None, /, **settings: Any) -> None:
+        """``link``: the way to the database, for chats and what doors keep of them. ``database``: that of another
+        replica."""
         self.settings = Settings(**settings)
-        self.database = MemoryDatabase()
-        self.store = MemoryStore(self.database)
+        self.database = database or MemoryDatabase()
+        self.store = MemoryStore(self.database, link, self.settings)
         self.accounts = MemoryAccounts(self.database)
         self.sessions = MemorySessions(self.database, settings=self.settings)
         self.files = MemoryFiles(self.database)
@@ -273,7 +276,7 @@ class World:
             store=self.store, streams=streams, pubsub=self.pubsub, settings=self.settings, audience=audience
         )
         """Behind the logs of turns: of what is in the database."""
-        responses = MemoryResponses(self.database)
+        responses = MemoryResponses(self.database, link)
         self.logs = TurnLogs(self.real_feeds, self.store, streams, audience, responses)
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)

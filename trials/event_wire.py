@@ -12,16 +12,19 @@ from typing import Any, NamedTuple
 _BLANK = b"\r\n\r\n"
 
 
-def request(method: str, path: str, token: str, body: Any = None, *, cursor: str = "", host: str = "bench") -> bytes:
+def request(
+    method: str, path: str, token: str, body: Any = None, *, cursor: str = "", host: str = "bench", cookie: str = ""
+) -> bytes:
     """The bytes of a request to the API; ``path`` starts after its version."""
-    return request_anywhere(method, f"/api/v1{path}", token, body, cursor=cursor, host=host)
+    return request_anywhere(method, f"/api/v1{path}", token, body, cursor=cursor, host=host, cookie=cookie)
 
 
 def request_anywhere(
-    method: str, target: str, token: str, body: Any = None, *, cursor: str = "", host: str = "bench"
+    method: str, target: str, token: str, body: Any = None, *, cursor: str = "", host: str = "bench", cookie: str = ""
 ) -> bytes:
-    """The bytes of a request for any address of the server."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {token}"]
+    """The bytes of a request for any address of the server. A ``cookie`` takes the place of the token."""
+    allowed = f"Cookie: {cookie}" if cookie else f"Authorization: Bearer {token}"
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", allowed]
     if cursor:
         lines.append(f"Last-Event-ID: {cursor}")
     content = b""

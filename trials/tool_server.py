@@ -2,9 +2,9 @@
 
 ``KIND`` is one of ``TOOLS``: counting tools answer at once, napping ones always after the same time, slow ones tell how
 far they are, dying ones now and then take their server with them. Asking ones want a word of the user before they
-begin, and end the request with their question; holding ones, behind ``/sse``, hold it meanwhile. Each run of a call is
-a line of the file ``LOG``, written when it takes effect: so what ran is known whoever died. The line has the call's ID,
-as the cluster sent it.
+begin, and end the request with their question; holding ones, of the old era alone, hold it meanwhile, behind ``/mcp``
+and ``/sse``. Each run of a call is a line of the file ``LOG``, written when it takes effect: so what ran is known
+whoever died. The line has the call's ID, as the cluster sent it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from mcp.server.elicitation import ElicitationResult
 from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel
+from starlette.responses import Response
 
 CALL_ID = "chatcluster/call-id"
 STEP_SECONDS = 0.1
@@ -126,8 +127,6 @@ def _told(said: ElicitationResult[Word]) -> str:
     return f"{said.action} {said.data.word}" if said.action == "accept" else said.action
 
 
-HELD = ("holding",)
-"""The kinds behind ``/sse``; all others are behind ``/mcp``."""
 TOOLS: dict[str, tuple[Callable[[Log, str], Callable[..., Awaitable[str]]], dict[str, ToolAnnotations]]] = {
     "counting": (_counting, {"peek": READ, "put": PUT, "buy": ONCE, "ask": ONCE}),
     "napping": (_napping, {"nap": READ}),
@@ -138,6 +137,37 @@ TOOLS: dict[str, tuple[Callable[[Log, str], Callable[..., Awaitable[str]]], dict
 }
 
 
+class OldEra:
+    """A server by both transports, as it was before servers could be asked what they are (``server/discover``)."""
+
+    def __init__(self, server: MCPServer) -> None:
+        self._sse = server.sse_app()
+        self._streamable = server.streamable_http_app()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._streamable(scope, receive, send)
+        elif scope["path"] != "/mcp":
+            await self._sse(scope, receive, send)
+        elif scope["method"] != "POST":
+            await self._streamable(scope, receive, send)
+        else:
+            await self._post(scope, receive, send)
+
+    async def _post(self, scope: Any, receive: Any, send: Any) -> None:
+        messages = [await receive()]
+        while messages[-1].get("more_body"):
+            messages.append(await receive())
+
+        async def again() -> Any:
+            return messages.pop(0) if messages else await receive()
+
+        if b'"server/discover"' in b"".join(message.get("body", b"") for message in messages):
+            await Response(status_code=404)(scope, again, send)
+        else:
+            await self._streamable(scope, again, send)
+
+
 def main() -> None:
     kind, port, path = sys.argv[1:]
     make, tools = TOOLS[kind]
@@ -145,7 +175,7 @@ def main() -> None:
     for name, hints in tools.items():
         server.add_tool(make(log, name), name=name, description=f"{kind} {name}", annotations=hints)
     listener = socket.create_server(("127.0.0.1", int(port)))
-    app = server.sse_app() if kind in HELD else server.streamable_http_app()
+    app = OldEra(server) if kind == "holding" else server.streamable_http_app()
     uvicorn.Server(uvicorn.Config(app, log_level="critical")).run(sockets=[listener])
 
 

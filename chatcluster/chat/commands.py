@@ -35,10 +35,12 @@ class Remember(StrEnum):
 
 
 class Create(msgspec.Struct, frozen=True):
-    """``at_rest``: the messages are a history, and nothing in it is to be answered."""
+    """``at_rest``: the messages are a history, and nothing in it is to be answered. ``copied_version``: that of the
+    newest content in a history that comes before them, if any does."""
 
     messages: tuple[NewMessage, ...]
     at_rest: bool = False
+    copied_version: int | None = None
 
 
 class Asker(msgspec.Struct, frozen=True):

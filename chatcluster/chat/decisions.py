@@ -306,8 +306,11 @@ REFUSED_WHILE_ARCHIVING = (Send, Edit, Promote, Interrupt, Archive, Compact)
 
 def create(command: Create) -> Decision:
     """The first decision of a chat, at version 1: with a message to answer it runs at once, without it rests."""
-    is_asked = not command.at_rest and any(message.role is Role.USER for message in command.messages)
-    content_version = max((content_version_of(message.parts) for message in command.messages), default=1)
+    is_asked = not command.at_rest and (
+        command.copied_version is not None or any(message.role is Role.USER for message in command.messages)
+    )
+    versions = (content_version_of(message.parts) for message in command.messages)
+    content_version = max((command.copied_version or 1, *versions))
     state = ChatState(
         Status.RUNNING if is_asked else Status.WAITING,
         snapshot_version=1,

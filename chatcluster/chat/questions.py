@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from chatcluster.errors import InvalidRequest
 
@@ -76,8 +77,8 @@ def _check_reply(question: Question, reply: Reply) -> None:
     fields = fields if isinstance(fields, dict) else {}
     required = question.schema.get("required")
     for name in required if isinstance(required, list) else []:
-        if name not in content:
-            raise InvalidRequest(f"content has no {str(name)[:80]!r}, which the form requires", key=question.key)
+        if isinstance(name, str) and name in fields and name not in content:
+            raise InvalidRequest(f"content has no {name[:80]!r}, which the form requires", key=question.key)
     for name, value in content.items():
         if name not in fields:
             raise InvalidRequest(f"content has {name[:80]!r}, which the form does not ask for", key=question.key)
@@ -106,18 +107,20 @@ def _problem(field: object, value: object) -> str | None:
         if not all(isinstance(item, str) for item in value):
             return "has to be a list of strings"
         choices = _choices(field.get("items"))
-        return None if choices is None or set(value) <= choices else "has a value that is none of the choices"
+        is_one = choices is None or all(item in choices for item in value)
+        return None if is_one else "has a value that is none of the choices"
     choices = _choices(field)
     return None if choices is None or value in choices else "is none of the choices"
 
 
-def _choices(field: object) -> set[str] | None:
-    """The values that there are to choose from, where there are."""
+def _choices(field: object) -> list[object] | None:
+    """The values that there are to choose from, where there are, and nothing else is taken."""
     if not isinstance(field, dict):
         return None
     if isinstance(field.get("enum"), list):
-        return {choice for choice in field["enum"] if isinstance(choice, str)}
+        return list(field["enum"])
     for key in ("oneOf", "anyOf"):
         if isinstance(field.get(key), list):
-            return {str(choice["const"]) for choice in field[key] if isinstance(choice, dict) and "const" in choice}
+            values = [choice.get("const", UNSET) if isinstance(choice, dict) else UNSET for choice in field[key]]
+            return None if UNSET in values else values
     return None

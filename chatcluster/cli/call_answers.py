@@ -61,11 +61,13 @@ def _fill_in(action: Json, prompt: Callable[[str], str]) -> Json:
     for question in action["questions"]:
         click.echo(f"{action['name']} asks: {question_line(question)}", err=True)
         said = prompt("Answer it? [y]es, anything else: decline > ").strip().lower()
-        content = {
-            name: value for name, field in _fields(question) if (value := _value(name, field, prompt)) is not None
-        }
-        replies[question["key"]] = _reply(question, content) if said in ("y", "yes") else {"action": "decline"}
+        replies[question["key"]] = _accepted(question, prompt) if said in ("y", "yes") else {"action": "decline"}
     return {"answers": replies, "digest": action["digest"]}
+
+
+def _accepted(question: Json, prompt: Callable[[str], str]) -> Json:
+    values = {name: _value(name, field, prompt) for name, field in _fields(question)}
+    return _reply(question, {name: value for name, value in values.items() if value is not None})
 
 
 def _fields(question: Json) -> list[tuple[str, Json]]:

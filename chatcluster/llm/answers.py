@@ -8,6 +8,7 @@ from uuid import uuid4
 import msgspec
 
 from chatcluster.errors import ProviderError
+from chatcluster.json_bounds import bounded
 from chatcluster.llm.chunks import parse_with_effort
 from chatcluster.llm.failures import Provider
 from chatcluster.parts import UNDECODABLE, Usage
@@ -32,7 +33,7 @@ def new_call_id() -> str:
 def read_event(decoder: msgspec.json.Decoder[T], payload: bytes, server: Provider) -> T:
     """The event in ``payload``; raises ``ProviderError`` for what is none."""
     try:
-        return decoder.decode(payload)
+        return decoder.decode(bounded(payload))
     except UNDECODABLE:
         pass
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from chatcluster.json_bounds import bounded
 from chatcluster.parts import Part, ReasoningPart, TextPart, Usage
 
 USAGE_TOKENS_MAX = 2**53 - 1
@@ -92,7 +93,7 @@ def read_chunk(payload: bytes) -> Chunk:
     if len(payload) > LARGE_BYTES and sum(map(payload.count, _STRUCTURE)) > VALUES_MAX:
         raise ValueError("it has more values than an answer needs")
     try:
-        return _chunk_decoder.decode(payload)
+        return _chunk_decoder.decode(bounded(payload, values_max=VALUES_MAX))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _as_chunk(parse_with_effort(payload))
 
@@ -164,7 +165,7 @@ def read_count(value: Any, *keys: str) -> int | None:
 def parse_json(text: str) -> Any:
     """The JSON value of ``text``; None also if it has none."""
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(bounded(text.encode()))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -63,6 +63,11 @@ CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 4 << 20
+PIECE_BYTES = 64 << 10
+"""As much as comes at a time uncompressed: what is taken out of little is handed on in such pieces. After so much
+others have their turn, as all of it may have come at once."""
+CHUNK_BYTES_MIN = 2 << 10
+"""What a chunk counts for, however small it is."""
 FORGOTTEN_STATUSES = (404, 410)
 _ENCODINGS = ("identity", "gzip", "deflate")
 
@@ -252,30 +257,40 @@ class _Body:
         self._chunks = response.aiter_raw()
         # of gzip and of deflate; httpx's own decoding would leave its generators behind where it fails
         self._decompressor = None if _encoding(response) == "identity" else zlib.decompressobj(zlib.MAX_WBITS + 32)
-        self._peeked = b""
-        self._has_ended = False
+        self._pieces: deque[bytes] = deque()
+        self._given_bytes = 0
+        self._has_ended = self._is_closing = False
         self.is_whole = False
         """What matters has come. From then on a lost connection is an end like another."""
 
     async def first_character(self) -> bytes:
         """What the body begins with, a mark and space aside. Nothing is taken of it."""
-        self._peeked = await self.next_chunk()
-        return self._peeked.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        first = await self.next_chunk()
+        if first:
+            self._pieces.appendleft(first)
+        return first.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
     async def next_chunk(self) -> bytes:
-        """Some bytes; ``b""`` at the end."""
-        if self._peeked:
-            chunk, self._peeked = self._peeked, b""
-            return chunk
+        """Some bytes, no more than take a moment; ``b""`` at the end."""
+        if self._given_bytes >= PIECE_BYTES and not self._is_closing:
+            self._given_bytes = 0
+            await trio.lowlevel.checkpoint()
+        while not self._pieces and not self._has_ended:
+            await self._receive()
+        chunk = self._pieces.popleft() if self._pieces else b""
+        self._given_bytes += max(len(chunk), CHUNK_BYTES_MIN)
+        return chunk
+
+    async def _receive(self) -> None:
         try:
             async for raw_chunk in self._chunks:
-                if chunk := self._decompressed(raw_chunk):
-                    return chunk
+                text = self._decompressed(raw_chunk)
+                self._pieces.extend(text[start : start + PIECE_BYTES] for start in range(0, len(text), PIECE_BYTES))
+                return
         except httpx.HTTPError as error:
             if not self.is_whole:
                 raise translate(self._provider, error, in_answer=True) from None
         self._has_ended = True
-        return b""
 
     def _decompressed(self, chunk: bytes) -> bytes:
         if self._decompressor is None:
@@ -315,7 +330,8 @@ class _Body:
         """
         with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
             with trio.move_on_after(DRAIN_SECONDS if self.is_whole else 0):
-                self.is_whole, self._decompressor = True, None  # what is read now is thrown away
+                self.is_whole = self._is_closing = True
+                self._decompressor = None  # what is read now is thrown away
                 while not self._has_ended:
                     await self.next_chunk()
             await self.response.aclose()

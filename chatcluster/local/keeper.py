@@ -30,7 +30,8 @@ from chatcluster.backoff import Backoff
 from chatcluster.errors import ConfigError
 from chatcluster.local.embedded import child
 
-READY_SECONDS_MAX = 30.0
+READY_SECONDS_MAX = 120.0
+"""On a busy machine all of them start at once, and compile what they import the first time."""
 RESTART_SECONDS_MIN = 0.5
 """An interpreter that starts needs a whole core for a while. Replicas that take over its chats shall have it first."""
 RESTART_SECONDS_MAX = 5.0

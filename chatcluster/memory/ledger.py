@@ -3,6 +3,7 @@ kept besides the chats' states."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -20,6 +21,7 @@ from chatcluster.ports import (
     PERMISSION_SECONDS,
     PERMISSIONS_MAX,
     Action,
+    Chat,
     DeletedChat,
     Permission,
     ResultSlice,
@@ -44,6 +46,13 @@ class MemoryLedger(MemoryFamilies):
         async with self._link.crossing("actions"):
             row = self._database.chats.get(chat_id)
             return () if row is None else self._actions(row)
+
+    async def find(self, chat_ids: Sequence[UUID], *, owner_id: UUID) -> Chat | None:
+        async with self._link.crossing("find"):
+            rows = (self._database.chats.get(chat_id) for chat_id in chat_ids)
+            return next(
+                (self._database.view(row) for row in rows if row is not None and row.owner_id == owner_id), None
+            )
 
     async def details(self, chat_id: UUID) -> ChatDetails:
         async with self._link.crossing("details"):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from chatcluster.errors import ChatNotFound
+from chatcluster.memory.forks import turn_ends
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.pages import history_page_of, page_of, turns_of, wanted_of
 from chatcluster.memory.tables import ChatRow
@@ -22,6 +23,7 @@ from chatcluster.ports import (
     NewestMessages,
     Version,
 )
+from chatcluster.ports.forks import TurnEnds
 from chatcluster.ports.histories import HistoryPlace
 
 
@@ -86,6 +88,10 @@ class MemoryReads(MemoryLedger):
     async def get(self, chat_id: UUID) -> Chat:
         async with self._link.crossing("get"):
             return self._database.view(self._database.row(chat_id))
+
+    async def turn_ends(self, chat_id: UUID, message_id: int) -> TurnEnds:
+        async with self._link.crossing("turn_ends"):
+            return turn_ends(self._database.row(chat_id), message_id)
 
     async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
         async with self._link.crossing("versions"):

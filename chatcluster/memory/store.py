@@ -33,9 +33,10 @@ from chatcluster.chat import (
     leapt,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError
+from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError, StoreFailed
 from chatcluster.memory.claims import Claims
 from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.forks import copied_of
 from chatcluster.memory.link import Link
 from chatcluster.memory.reads import MemoryReads
 from chatcluster.memory.room import make_sure_of_room, require_files_of, require_files_of_new
@@ -141,7 +142,10 @@ class MemoryStore(Claims, MemoryReads):
         return outcome
 
     def _create(self, chat: NewChat, idempotency: Idempotency | None, claimer: UUID | None = None) -> Outcome:
-        decision = self._with_claim(None, create(Create(chat.messages, chat.at_rest)), claimer)
+        if chat.id in self._database.chats:
+            raise StoreFailed(f"there is a chat {chat.id} already")
+        copies, copied_version = copied_of(self._database, chat, self._settings.history_bytes_max)
+        decision = self._with_claim(None, create(Create(chat.messages, chat.at_rest, copied_version)), claimer)
         require_files_of_new(self._database, chat)
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
@@ -151,8 +155,10 @@ class MemoryStore(Claims, MemoryReads):
         self._database.chats[chat.id] = row
         if chat.wants_title:
             self._database.kept.titles_wanted[chat.id] = TitleWish(self._database.clock())
-        decision = msgspec.structs.replace(decision, state=self._database.found(row))
-        outcome = self._remember(chat.owner_id, idempotency, self._write(row, decision))
+        messages, state = (*copies, *decision.messages), self._database.found(row)
+        written = self._write(row, msgspec.structs.replace(decision, state=state, messages=messages))
+        own = msgspec.structs.replace(written, messages=written.messages[len(copies) :])
+        outcome = self._remember(chat.owner_id, idempotency, own)
         return outcome if row.state.worker_id is None else self._as_claimed(row, outcome)
 
     def _apply(

@@ -1,7 +1,8 @@
-"""One chat with what belongs to it and is kept elsewhere. A part of ``Store``."""
+"""One chat: with what belongs to it and is kept elsewhere, or by one of several names. A part of ``Store``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
@@ -42,4 +43,8 @@ class Details(Protocol):
 
         Of a chat whose row is damaged it is the row alone, as far as it can be read.
         """
+        ...
+
+    async def find(self, chat_ids: Sequence[UUID], *, owner_id: UUID) -> Chat | None:
+        """The first of these chats that there is, and that is the owner's. None: none of them."""
         ...

@@ -14,6 +14,7 @@ from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 from chatcluster.ports.details import Details
 from chatcluster.ports.families import Families
+from chatcluster.ports.forks import Forks, HistoryCopy
 from chatcluster.ports.ledger import Action, Ledger
 from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
 from chatcluster.ports.versions import Version as Version
@@ -100,7 +101,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 class NewChat(msgspec.Struct, frozen=True):
     """``messages``: the first message to answer, if any; or a whole history, whose end is to be answered, or which is
-    ``at_rest``. ``wants_title``: a model is to find a better title."""
+    ``at_rest``. ``copied`` comes before them. ``wants_title``: a model is to find a better title."""
 
     id: UUID
     owner_id: UUID
@@ -117,6 +118,7 @@ class NewChat(msgspec.Struct, frozen=True):
     depth: int = 0
     wants_title: bool = False
     at_rest: bool = False
+    copied: HistoryCopy | None = None
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -214,7 +216,7 @@ class Changes(msgspec.Struct, frozen=True):
     timeline: int | None = None
 
 
-class Store(Ledger, Families, Details, Protocol):
+class Store(Ledger, Families, Details, Forks, Protocol):
     """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides.
 
     The first write after a failover leaps, see ``chat/timeline.py``.
@@ -223,8 +225,8 @@ class Store(Ledger, Families, Details, Protocol):
     async def create(
         self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
     ) -> Outcome:
-        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``.
-        ``claimer`` as for ``apply``."""
+        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``, and
+        ``StoreFailed`` if there is one of its ID. ``claimer`` as for ``apply``."""
         ...
 
     async def apply(
@@ -367,11 +369,10 @@ class Store(Ledger, Families, Details, Protocol):
         pinned: bool | None = None,
         words: str | None = None,
     ) -> tuple[Chat, ...]:
-        """Those that are nobody's agents, newest first; ``after`` is the last chat of the previous page. An unknown one
-        raises ``ChatNotFound``.
-
+        """Those that are nobody's agents, newest first; ``after`` is the last chat of the previous page.
         ``words``: only chats with these in their title, in whatever case. None leaves a choice away.
-        """
+
+        Raises ``ChatNotFound`` for an unknown ``after``."""
         ...
 
     async def list_changed(

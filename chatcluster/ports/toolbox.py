@@ -117,7 +117,7 @@ class Printed(msgspec.Struct, frozen=True):
 
 class Asked(msgspec.Struct, frozen=True):
     """The server of a running call asks the user something, and holds the call until ``reply`` is called. Which may be
-    too late, and never waits."""
+    too late, and never waits. In the place of what it asked before; without questions, it asks no longer."""
 
     questions: tuple[Question, ...]
     reply: Callable[[Replies], None]

@@ -11,12 +11,14 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster import telemetry
+from chatcluster.json_bounds import bounded
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import Account
 from chatcluster.ports.administration import AuditEntry, ChatFilter, Deed, Takeover, TakeoverFilter, UserRow, UsersChat
 from chatcluster.postgres import Connection, Database, Row
-from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import json_of, shown_chat_of
+from chatcluster.postgres.rows import existing, json_of, shown_chat_of
 from chatcluster.texts import in_any_case
 
 SQL = load_queries("administration.sql")
@@ -70,8 +72,18 @@ async def _audit(connection: Connection, before: int, limit: int) -> tuple[Audit
 
 
 def _entry(row: Row) -> AuditEntry:
-    details = msgspec.json.decode(row["details"])
-    return AuditEntry(row["id"], row["at"], row["user_id"], row["user_name"], row["action"], row["target"], details)
+    return AuditEntry(
+        row["id"], row["at"], row["user_id"], row["user_name"], row["action"], row["target"], _details(row)
+    )
+
+
+def _details(row: Row) -> dict[str, Any]:
+    """None of what cannot be read: the entry itself has its place in the log."""
+    try:
+        return msgspec.json.decode(bounded(row["details"].encode()), type=dict[str, Any])
+    except UNDECODABLE as error:
+        telemetry.event("audit.unreadable", entry=row["id"], error=str(error))
+        return {}
 
 
 async def record(connection: Connection, by: Account, action: str, target: str, details: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ such a chat, and its number is the same, so that pages follow one another.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -20,7 +21,7 @@ from chatcluster.ports import Changes, Chat, DeletedChat
 from chatcluster.ports.details import ChatDetails, ChatWorkspace
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import actions_of, shown_chat_of
+from chatcluster.postgres.rows import actions_of, existing, shown_chat_of
 from chatcluster.postgres.usage import bill_from
 from chatcluster.texts import in_any_case
 
@@ -65,6 +66,18 @@ class ChatReader:
             telemetry.event("chat.damaged", chat_id=str(chat_id), error=str(error))
             return await self._database.autocommit(_get_frame, chat_id, lane=Lane.CHATS)
 
+    async def find(self, chat_ids: Sequence[UUID], owner_id: UUID) -> Chat | None:
+        try:
+            return await self._database.autocommit(_find, chat_ids, owner_id)
+        except StoreFailed:
+            found = [await self._if_there(chat_id) for chat_id in chat_ids]
+            return next((chat for chat in found if chat is not None and chat.owner_id == owner_id), None)
+
+    async def _if_there(self, chat_id: UUID) -> Chat | None:
+        with suppress(ChatNotFound):
+            return await self.get(chat_id)
+        return None
+
     async def details(self, chat_id: UUID) -> ChatDetails:
         try:
             return await self._database.autocommit(_get_details, chat_id, lane=Lane.CHATS)
@@ -95,6 +108,11 @@ class ChatReader:
 
 async def get_chat(connection: Connection, chat_id: UUID) -> Chat:
     return shown_chat_of(existing(await connection.fetchrow(SQL["select_chat"], chat_id), chat_id))
+
+
+async def _find(connection: Connection, chat_ids: Sequence[UUID], owner_id: UUID) -> Chat | None:
+    row = await connection.fetchrow(SQL["find_chat"], chat_ids, owner_id)
+    return None if row is None else shown_chat_of(row)
 
 
 async def _get_details(connection: Connection, chat_id: UUID) -> ChatDetails:
@@ -128,9 +146,3 @@ async def _list_changed(connection: Connection, query: str, asked: _Changed) -> 
     rows = await connection.fetch(SQL[query], *since, *place, asked.limit)
     gone = await connection.fetch(SQL["list_deleted"], *since) if asked.after is None else []
     return _Found(rows, clock, tuple(DeletedChat(row["chat_id"], row["owner_id"]) for row in gone))
-
-
-def existing(row: Row | None, chat_id: UUID) -> Row:
-    if row is None:
-        raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
-    return row

@@ -21,7 +21,7 @@ from msgspec import UNSET
 from chatcluster.chat import DRAINED, ChatSetup, ChatState, Decision, Fence, Interrupt, Send, UserCommand, decide
 from chatcluster.errors import CallerError, Fenced, Unreadable
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
-from chatcluster.ports import Booking, Chat, NewChat, Outcome
+from chatcluster.ports import Booking, Chat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.call_writer import give_orders, permit, write_calls
 from chatcluster.postgres.columns import column_values
@@ -29,7 +29,7 @@ from chatcluster.postgres.file_references import have_files, refer, refer_queued
 from chatcluster.postgres.looked_up import has_known_room
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
-from chatcluster.room import bytes_of, change_bytes
+from chatcluster.room import change_bytes
 from chatcluster.room import kept_bytes as kept_bytes_of
 
 SQL = load_queries("chats.sql")
@@ -67,38 +67,6 @@ class Seen(NamedTuple):
     chat: Chat
     before: ChatState
     decision: Decision
-
-
-async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -> Row | None:
-    """The row of a new chat, and its own prompt."""
-    row = await connection.fetchrow(
-        SQL["insert_chat"],
-        chat.id,
-        chat.owner_id,
-        chat.title,
-        chat.model,
-        str(state.status),
-        state.snapshot_version,
-        state.history_version,
-        bytes_of(chat.messages),
-        state.claimable,
-        state.content_version,
-        json_of(chat.client_tools or None),
-        list(chat.mcp_servers) or None,
-        state.cause,
-        chat.agents,
-        chat.parent_id,
-        chat.root_id,
-        chat.depth,
-        chat.wants_title,
-        state.worker_id,
-        state.epoch,
-        state.attempt,
-        state.takeovers,
-    )
-    if chat.system_prompt:
-        await connection.execute(SQL["insert_own_prompt"], chat.id, chat.system_prompt)
-    return row
 
 
 async def write_decision(
@@ -167,7 +135,7 @@ async def write_known(
         "event": decision.event,
         "ended": decision.ended,
         "spent": json_of(spent),
-        **_message_values(decision.messages),
+        **message_values(decision.messages),
     }
     row = await connection.fetchrow(UPDATE_KNOWN.text, *UPDATE_KNOWN.values(values))
     return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]), ended=turn_of(row["ended"]))
@@ -203,7 +171,7 @@ def seen_values(seen: Seen) -> dict[str, object]:
         **_row_values(seen.chat.id, seen.before, seen.decision, None),
         "version_before": seen.chat.snapshot_version,
         "updated_before": seen.chat.updated_at,
-        **_message_values(seen.decision.messages),
+        **message_values(seen.decision.messages),
     }
 
 
@@ -219,13 +187,6 @@ async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision, s
     return turn_of(await connection.fetchval(SQL["end_turn"], *values))
 
 
-async def insert_first_messages(connection: Connection, chat: NewChat, version: int) -> tuple[Message, ...]:
-    """What a new chat begins with."""
-    messages = await insert_messages(connection, chat.id, version, chat.messages, None)
-    await refer(connection, chat.id, messages, by_user=True)
-    return messages
-
-
 async def insert_messages(
     connection: Connection, chat_id: UUID, version: int, messages: Sequence[NewMessage], origin: Origin | None
 ) -> tuple[Message, ...]:
@@ -237,12 +198,13 @@ async def insert_messages(
         chat_id,
         version,
         *(origin or NO_ORIGIN),
-        *_message_values(messages).values(),
+        *message_values(messages).values(),
     )
     return messages_of(text)
 
 
-def _message_values(messages: Sequence[NewMessage]) -> dict[str, list[str | None]]:
+def message_values(messages: Sequence[NewMessage]) -> dict[str, list[str | None]]:
+    """By the names that statements which insert them have for it, in the order of ``insert_messages``."""
     return {
         "roles": [str(message.role) for message in messages],
         "contents": [json_of(message.parts) for message in messages],

@@ -2,6 +2,10 @@
 
 A key is reserved before the chat is locked, by inserting its row: a request with the same key waits there for
 the outcome of the first, and then returns its answer. Key, effect and answer are committed together or not at all.
+
+Where there is no chat to lock, as it is made with this, the key is written with its answer at the end, together with
+the first messages: no statement more. A repeat finds the chat, or else the key, when it has done all again; that is
+undone (``KeyAnswered``), and it returns the first answer.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.errors import IdempotencyKeyReused, Unreadable
+from chatcluster.errors import IdempotencyKeyReused, StoreUnavailable, Unreadable
 from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import Idempotency, Outcome
 from chatcluster.postgres import Connection
@@ -18,6 +22,10 @@ from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import json_of
 
 SQL = load_queries("chats.sql")
+
+
+class KeyAnswered(StoreUnavailable):
+    """Another request with this key has been answered: to be undone, and to be answered as that one was."""
 
 
 async def reserve(connection: Connection, owner_id: UUID, idempotency: Idempotency | None) -> Outcome | None:
@@ -49,7 +57,6 @@ def _answer_of(text: str | None) -> Outcome:
         raise Unreadable("the answer to this Idempotency-Key was given by another version of chatcluster") from None
 
 
-async def answer(connection: Connection, owner_id: UUID, idempotency: Idempotency | None, outcome: Outcome) -> Outcome:
+async def answer(connection: Connection, owner_id: UUID, idempotency: Idempotency | None, outcome: Outcome) -> None:
     if idempotency is not None:
         await connection.execute(SQL["answer_key"], owner_id, idempotency.key, json_of(outcome))
-    return outcome

@@ -16,14 +16,16 @@ from chatcluster.errors import Fenced, Moved, StoreFailed, Unreadable
 from chatcluster.ports import PERMISSIONS_MAX, Action, Permission, ResultSlice, SignInWait
 from chatcluster.ports.ledger import Waits
 from chatcluster.postgres import Connection, Database, Lane
-from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.families import PostgresFamilies
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import actions_of, json_of, open_calls_of
+from chatcluster.postgres.rows import actions_of, existing, json_of, open_calls_of
 
 UNREADABLE = ErrorInfo("unreadable", "this chat cannot be read by this version of chatcluster; start a new one")
 
 SQL = load_queries("ledger.sql")
+
+_STATES = tuple(map(str, CallState))
+"""Of those that a newer version knows besides, a newer version tells."""
 
 
 class PostgresLedger(PostgresFamilies):
@@ -88,7 +90,7 @@ async def _actions(connection: Connection, chat_id: UUID) -> tuple[Action, ...]:
 
 async def _waits(connection: Connection, chat_id: UUID, message_id: int) -> Waits:
     rows = await connection.fetch(SQL["select_waits"], chat_id, message_id)
-    return {row["call_id"]: tuple(map(CallState, row["waits"])) for row in rows}
+    return {row["call_id"]: tuple(map(CallState, filter(_STATES.__contains__, row["waits"]))) for row in rows}
 
 
 async def _sign_in_waits(connection: Connection, limit: int, owner_id: UUID | None) -> tuple[SignInWait, ...]:

@@ -14,6 +14,7 @@ import msgspec
 
 from chatcluster import telemetry
 from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import MCP_SERVERS_MAX, Grant, Login, McpServer, McpSettings
 from chatcluster.ports.administration import Deed
 from chatcluster.postgres import Connection, Database, Row
@@ -80,7 +81,7 @@ def _readable(row: Row) -> McpServer | None:
     """None for a row that this version cannot read: it costs that server, and no other."""
     try:
         return _server(row)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         telemetry.event("mcp.server_unreadable", server=row["slug"], error=str(error))
         return None
 

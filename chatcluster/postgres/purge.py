@@ -18,7 +18,8 @@ chats of transient responses           ten minutes after they came to rest
 One replica does it, the one that started first of those alive; when it is gone, the next one does. It goes round: all
 chats by their IDs, a page at a time, then a pause. Each statement is a transaction of its own. It deletes
 ``BATCH_ROWS`` at most, leaves alone what somebody has locked, and is followed by a pause, so that vacuum keeps up and
-nobody waits. Nothing depends on it: what fails is told (``purge.failed``) and tried in the next round.
+nobody waits. Nothing depends on it: what fails is told (``purge.failed``) and tried in the next round; a row that can
+be neither read nor deleted keeps its own kind, and no other.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
-from chatcluster.errors import StoreUnavailable
+from chatcluster.errors import StoreFailed, StoreLocked, StoreUnavailable
 from chatcluster.ports.files import UNFINISHED_SECONDS, UNREFERENCED_SECONDS
 from chatcluster.postgres import Connection, Database
 from chatcluster.postgres.queries import load_queries
@@ -101,7 +102,11 @@ class Purge:
         """Delete in batches until one is not full."""
         rows = rows_max
         while rows == rows_max:
-            rows = await self._database.autocommit(_delete_batch, query, (*args, rows_max))
+            try:
+                rows = await self._database.autocommit(_delete_batch, query, (*args, rows_max))
+            except (StoreFailed, StoreLocked) as error:
+                telemetry.event("purge.failed", kind=kind, error=str(error))
+                return
             if rows:
                 telemetry.event("purge.deleted", kind=kind, rows=rows)
                 await trio.sleep(PAUSE_SECONDS)

@@ -2,6 +2,7 @@
 
 A file is a series of sections. ``-- name: lock_chat`` starts a query, ``-- fragment: message`` a text that
 ``{message}`` stands for in the same file; those of ``fragments.sql`` and ``timeline.sql`` are known in every file.
+``{moment chats.created_at}`` is the fragment ``moment`` with ``chats.created_at`` where it says ``{it}``.
 Comments stay in the query: they are seen in ``pg_stat_activity``, too.
 
 The fragments ``short_columns``, ``long_columns`` and ``stored_changes`` are in no file: they are the fields of
@@ -26,7 +27,7 @@ from chatcluster.postgres.columns import CHANGED, LONG, SHORT
 SHARED_FILENAMES = ("fragments.sql", "timeline.sql")
 
 _SECTION = re.compile(r"^-- (name|fragment): (\w+)\n", re.MULTILINE)
-_REFERENCE = re.compile(r"\{(\w+)\}")
+_REFERENCE = re.compile(r"\{(\w+)(?: ([^{}]+))?\}")
 _ARGUMENT = re.compile(r"(?<![:\w]):([a-z]\w*)")
 
 
@@ -62,4 +63,9 @@ def _sections(filename: str) -> list[tuple[str, str, str]]:
 
 def _expand(text: str, fragments: dict[str, str]) -> str:
     """``text`` with its references, and those of what they stand for, replaced; an unknown one is a ``KeyError``."""
-    return _REFERENCE.sub(lambda match: _expand(fragments[match[1]], fragments), text)
+
+    def meant(match: re.Match[str]) -> str:
+        name, it = match.groups()
+        return _expand(fragments[name], fragments if it is None else fragments | {"it": it})
+
+    return _REFERENCE.sub(meant, text)

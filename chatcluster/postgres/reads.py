@@ -24,13 +24,15 @@ from chatcluster.ports import (
     Version,
 )
 from chatcluster.ports.details import ChatDetails
+from chatcluster.ports.forks import TurnEnds
 from chatcluster.ports.histories import HistoryPlace
 from chatcluster.postgres import Connection, Database, Lane
-from chatcluster.postgres.chat_reader import ChatReader, Wanted, existing
+from chatcluster.postgres.chat_reader import ChatReader, Wanted
+from chatcluster.postgres.forks import turn_ends
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.ledger import PostgresLedger
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import actions_of, messages_of, queue_of, shown_chat_of, turns_of
+from chatcluster.postgres.rows import actions_of, existing, messages_of, queue_of, shown_chat_of, turns_of
 
 SQL = load_queries("chats.sql")
 
@@ -92,6 +94,12 @@ class PostgresReads(PostgresLedger):
 
     async def details(self, chat_id: UUID) -> ChatDetails:
         return await self._chats.details(chat_id)
+
+    async def find(self, chat_ids: Sequence[UUID], *, owner_id: UUID) -> Chat | None:
+        return await self._chats.find(chat_ids, owner_id)
+
+    async def turn_ends(self, chat_id: UUID, message_id: int) -> TurnEnds:
+        return await self._database.autocommit(turn_ends, chat_id, message_id)
 
     async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
         return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)

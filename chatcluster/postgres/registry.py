@@ -59,7 +59,8 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.chat import DRAINED, TAKEN_OVER
-from chatcluster.errors import LeaseLost, StoreUnavailable
+from chatcluster.errors import LeaseLost, StoreUnavailable, Unreadable
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import (
     SESSION_LOCKS,
     Burial,
@@ -87,14 +88,13 @@ RETAKE_SECONDS = 1.0
 """Well above the time that a watch takes to see whether another lock follows the first."""
 LOCK_TIMEOUT = "500ms"
 """Longest wait for a lock, except by a renewal: that waits for as long as it may."""
-
 SQL = load_queries("registry.sql")
 
 _owned: msgspec.json.Decoder[tuple[OwnedChat, ...]] = msgspec.json.Decoder(tuple[OwnedChat, ...])
 _rows: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 Stalled = tuple[int, str]
-"""A session that waits for its client in mid-statement: its process, and since when by the server's clock."""
+"""A session that waits for its client in mid-statement: its process, and since when by its clock."""
 
 
 class PostgresRegistry:
@@ -242,14 +242,14 @@ async def _renew(connection: Connection, worker_id: UUID, draining: bool) -> Ren
 def _owned_of(text: str) -> tuple[OwnedChat, ...]:
     try:
         return _owned.decode(text)
-    except msgspec.ValidationError:
+    except UNDECODABLE:
         return tuple(chat for raw in _rows.decode(text) if (chat := _readable_owned(raw)) is not None)
 
 
 def _readable_owned(raw: msgspec.Raw) -> OwnedChat | None:
     try:
         return msgspec.json.decode(raw, type=OwnedChat)
-    except msgspec.ValidationError as error:
+    except UNDECODABLE as error:
         telemetry.event("registry.row_unreadable", row=bytes(raw).decode(), error=str(error))
         return None
 
@@ -268,7 +268,7 @@ async def _disown(connection: Connection, worker_id: UUID, cause: str, name: str
 def _readable_chat(row: Row) -> Chat | None:
     try:
         return chat_of(row)
-    except (ValueError, msgspec.MsgspecError) as error:
+    except Unreadable as error:
         telemetry.event("registry.row_unreadable", chat_id=str(row["id"]), error=str(error))
         return None
 

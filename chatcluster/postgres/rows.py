@@ -21,12 +21,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from chatcluster import telemetry
 from chatcluster.chat import ChatState, ClientTool, ErrorInfo, OpenCall, Queued, Retry, Status, state_with
-from chatcluster.errors import Unreadable
+from chatcluster.errors import ChatNotFound, Unreadable
 from chatcluster.parts import (
     UNDECODABLE,
     EndedTurn,
@@ -45,6 +46,8 @@ from chatcluster.postgres.connecting import Row
 T = TypeVar("T")
 
 HISTORY_CHARS_MAX = 64 << 10
+VERSION_END = 9_000_000_000_000_000_000
+"""As in ``timeline.sql``: there is no next one that can be written."""
 UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
 
 
@@ -90,7 +93,16 @@ def json_of(value: Any) -> str | None:
 
 def chat_of(row: Row) -> Chat:
     """The chat of a row that has the columns of the fragment ``chat``. Raises ``Unreadable``."""
+    if row["snapshot_version"] >= VERSION_END:
+        raise Unreadable("this chat has a version that no chat can have")
     return _chat(row, _status_of(row), _error_of(row))
+
+
+def existing(row: Row | None, chat_id: UUID) -> Row:
+    """Raises ``ChatNotFound`` where there is no row."""
+    if row is None:
+        raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
+    return row
 
 
 def shown_chat_of(row: Row) -> Chat:

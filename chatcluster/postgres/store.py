@@ -20,7 +20,7 @@ A user's message to a chat at rest likewise takes two statements without a trans
 one that does all of it if the row still is what was seen. What is refused, queued or raced for goes the long way: only
 a row that is locked refuses. Where a worker has a place for the chat, that one statement may claim it as well.
 
-An idempotency key is reserved before the lock, see ``idempotency.py``.
+An idempotency key is reserved before the lock, and written with what makes a chat, see ``idempotency.py``.
 
 What happens on failure: a ``StoreUnavailable`` from a transition leaves its outcome unknown. A caller repeats it
 with its idempotency key; an owner repeats its commit, and is given the outcome of the first if that did happen
@@ -41,7 +41,6 @@ import msgspec
 from chatcluster.chat import (
     NO_FACTS,
     Command,
-    Create,
     Decision,
     ExpireCalls,
     Facts,
@@ -50,29 +49,26 @@ from chatcluster.chat import (
     Rename,
     UserCommand,
     continued,
-    create,
     decide,
     is_repeat,
 )
 from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, StoreUnavailable, Unreadable
 from chatcluster.ports import Booking, Chat, Claimed, Idempotency, NewChat, Outcome, require_rest
 from chatcluster.postgres import Connection, Database, Lane, Row
-from chatcluster.postgres.chat_reader import existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, Place, claim, claim_seen, may_claim, with_claim
+from chatcluster.postgres.creation import create_chat
 from chatcluster.postgres.decision_writer import (
     SEEN_COMMANDS,
     Applied,
     Seen,
     decide_seen,
-    insert_chat,
-    insert_first_messages,
     is_plain,
     is_plain_of_user,
     write_decision,
     write_known,
     write_seen,
 )
-from chatcluster.postgres.idempotency import answer, answered, reserve
+from chatcluster.postgres.idempotency import KeyAnswered, answer, answered, reserve
 from chatcluster.postgres.looked_up import (
     facts_of,
     lock_overdue,
@@ -84,6 +80,7 @@ from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.reads import PostgresReads
 from chatcluster.postgres.rows import (
     chat_of,
+    existing,
     open_calls_of,
     queue_of,
     state_of,
@@ -106,11 +103,17 @@ class PostgresStore(PostgresReads):
     async def create(
         self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
     ) -> Outcome:
-        generation = self._database.generation
-        outcome = await _or_without(
-            self._place(claimer), partial(self._database.transaction, _create, chat, idempotency)
-        )
-        if not outcome.replayed:
+        generation, bytes_max = self._database.generation, self._settings.history_bytes_max
+        try:
+            outcome = await _or_without(
+                self._place(claimer), partial(self._database.transaction, create_chat, chat, idempotency, bytes_max)
+            )
+        except (KeyAnswered, StoreFailed):  # a repeat meets its key, or the chat that it made
+            earlier = None if idempotency is None else await self.answered(chat.owner_id, idempotency)
+            if earlier is None:
+                raise
+            return earlier
+        if chat.copied is None:
             self._histories.known.made(outcome, generation)
         self._confirm(outcome.claimed, generation)
         return outcome
@@ -211,7 +214,7 @@ class PostgresStore(PostgresReads):
         return claimed
 
     async def _made(self, connection: Connection, agent: NewChat) -> Outcome:
-        return await _create(connection, agent, None)
+        return await create_chat(connection, agent, None, self._settings.history_bytes_max)
 
     async def _carried_out(self, connection: Connection, row: Row, command: Command) -> Outcome:
         return await _transition(connection, row, command, None)
@@ -248,24 +251,6 @@ async def _or_without(place: Place | None, transact: Callable[[Place | None], Aw
         if place is None:
             raise
     return await transact(None)
-
-
-async def _create(
-    connection: Connection, chat: NewChat, idempotency: Idempotency | None, place: Place | None = None
-) -> Outcome:
-    earlier = await reserve(connection, chat.owner_id, idempotency)
-    if earlier is not None:
-        return earlier
-    decision = create(Create(chat.messages, chat.at_rest))
-    taken = None if place is None else await may_claim(connection, chat.id, chat.owner_id, None, decision, place)
-    state = (decision if taken is None else taken[0]).state
-    row = await insert_chat(connection, chat, state)
-    messages = await insert_first_messages(connection, chat, state.snapshot_version)
-    outcome = Outcome(chat_of(existing(row, chat.id)), messages)
-    await answer(connection, chat.owner_id, idempotency, outcome)
-    if taken is None:
-        return outcome
-    return with_claim(outcome, msgspec.structs.replace(taken[1], own=chat.system_prompt or None))
 
 
 async def _apply_seen(
@@ -366,7 +351,9 @@ async def _transition(
 
 async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
     row = await connection.fetchrow(SQL["raise_epoch"], chat_id, worker_id, epoch, above)
-    chat = await get_chat(connection, chat_id) if row is None else chat_of(row)
+    if row is None:
+        row = existing(await connection.fetchrow(SQL["select_chat"], chat_id), chat_id)
+    chat = chat_of(row)
     if (chat.worker_id, chat.epoch) != (worker_id, above):  # otherwise a repeat finds what it did
         raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {chat.epoch}")
     return chat

@@ -1,4 +1,4 @@
-"""``WorkspaceDiffs`` on Postgres."""
+"""``WorkspaceDiffs`` on Postgres. A row that this version cannot read is one that nobody has written yet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster import telemetry
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports.workspace_diffs import DiffStatus, FoundDiff, status_of
 from chatcluster.ports.workspaces import WorkspaceRow
 from chatcluster.postgres import Connection, Database, Row
@@ -49,18 +51,23 @@ async def _find(connection: Connection, chat_id: UUID) -> FoundDiff | None:
     row = await connection.fetchrow(SQL["select_diff"], chat_id)
     if row is None:
         return None
-    diff = _diff.decode(row["diff"])
+    try:
+        diff = _diff.decode(row["diff"])
+    except UNDECODABLE as error:
+        _tell_unreadable(chat_id, error)
+        return None
     return FoundDiff(status=status_of(diff, row["version"], row["updated_at"]), diff=diff)
 
 
 async def _status(connection: Connection, chat_id: UUID) -> DiffStatus | None:
     row = await connection.fetchrow(SQL["select_status"], chat_id)
-    return None if row is None else _status_of(row)
+    return None if row is None else _status_of(chat_id, row)
 
 
 async def _statuses(connection: Connection, owner_id: UUID, limit: int) -> dict[UUID, DiffStatus]:
     rows = await connection.fetch(SQL["list_statuses"], owner_id, limit)
-    return {row["chat_id"]: _status_of(row) for row in rows}
+    found = {row["chat_id"]: _status_of(row["chat_id"], row) for row in rows}
+    return {chat_id: status for chat_id, status in found.items() if status is not None}
 
 
 def short(diff: DiffAnswer) -> dict[str, object]:
@@ -76,6 +83,14 @@ def short(diff: DiffAnswer) -> dict[str, object]:
     }
 
 
-def _status_of(row: Row) -> DiffStatus:
-    told = msgspec.json.decode(row["status"])
-    return DiffStatus(**told, version=row["version"], updated_at=row["updated_at"])
+def _status_of(chat_id: UUID, row: Row) -> DiffStatus | None:
+    try:
+        told = msgspec.json.decode(row["status"], type=dict[str, object])
+        return msgspec.convert(told | {name: row[name] for name in ("version", "updated_at")}, DiffStatus)
+    except UNDECODABLE as error:
+        _tell_unreadable(chat_id, error)
+        return None
+
+
+def _tell_unreadable(chat_id: UUID, error: Exception) -> None:
+    telemetry.event("workspace.row_unreadable", chat_id=str(chat_id), error=str(error))

@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 import msgspec
 
 from chatcluster import telemetry
-from chatcluster.errors import ChatArchived, ChatNotFound
+from chatcluster.errors import ChatArchived, ChatNotFound, Unreadable
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports.administration import Deed
 from chatcluster.ports.workspaces import (
     STARTABLE,
@@ -118,7 +119,7 @@ def _readable(row: Row) -> Template | None:
     """None for a row that this version cannot read: it costs that template, and no other."""
     try:
         return _template_of(row)
-    except msgspec.MsgspecError as error:
+    except Unreadable as error:
         telemetry.event("workspace.template_unreadable", template=row["name"], error=str(error))
         return None
 
@@ -274,11 +275,14 @@ async def _log(connection: Connection, workspace_id: UUID, after: int, limit: in
 
 
 def row_of(row: Row) -> WorkspaceRow:
-    """Raises ``MsgspecError`` or ``ValueError`` for what this version cannot read."""
+    """Raises ``Unreadable``."""
     values = {name: row[name] for name in WorkspaceRow.__struct_fields__}
-    values["settings"] = _settings.decode(row["settings"])
-    values["parameters"] = _parameters.decode(row["parameters"])
-    return msgspec.convert(values, WorkspaceRow)
+    try:
+        values["settings"] = _settings.decode(row["settings"])
+        values["parameters"] = _parameters.decode(row["parameters"])
+        return msgspec.convert(values, WorkspaceRow)
+    except (ValueError, *UNDECODABLE) as error:
+        raise Unreadable(f"a workspace that this version of chatcluster cannot read: {error}") from None
 
 
 def rows_of(rows: Sequence[Row]) -> tuple[WorkspaceRow, ...]:
@@ -289,14 +293,18 @@ def rows_of(rows: Sequence[Row]) -> tuple[WorkspaceRow, ...]:
 def _readable_row(row: Row) -> WorkspaceRow | None:
     try:
         return row_of(row)
-    except (ValueError, msgspec.MsgspecError) as error:
+    except Unreadable as error:
         telemetry.event("workspace.row_unreadable", workspace_id=str(row["id"]), error=str(error))
         return None
 
 
 def _template_of(row: Row) -> Template:
+    """Raises ``Unreadable``."""
     values = {name: row[name] for name in Template.__struct_fields__}
-    values["settings"] = _settings.decode(row["settings"])
+    try:
+        values["settings"] = _settings.decode(row["settings"])
+    except UNDECODABLE as error:
+        raise Unreadable(f"a template that this version of chatcluster cannot read: {error}") from None
     return Template(**values)
 
 

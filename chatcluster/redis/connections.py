@@ -25,6 +25,8 @@ What happens on failure:
   twice, and a hint may come twice).
 * A batch or a listener without an answer takes the idle connections with it: where one died without a word the others
   are likely to have died with it, and each of them would cost the next batch its whole deadline.
+* A reply that is larger than any of ours, as where somebody has put that much under a key, is ``StreamRefused`` before
+  it is there as a whole.
 * An idle connection on which the server has said anything, or which it has closed, is dropped before anything is
   sent on it: a restart between two batches fails neither.
 * The next batch connects anew by itself. How soon it comes, and so the back-off, is the caller's matter.
@@ -47,7 +49,7 @@ from typing import Any, NoReturn
 import hiredis
 import trio
 
-from chatcluster.errors import StreamsUnavailable
+from chatcluster.errors import StreamRefused, StreamsUnavailable
 from chatcluster.redis.errors import ErrorReply, ProtocolBroken, refusal
 from chatcluster.redis.transport import TRANSPORT_ERRORS, RedisAddress, Transport, open_transport, parse_address
 
@@ -56,6 +58,8 @@ CONNECT_SECONDS = 1.0
 COMMANDS_SECONDS = 1.7
 PING_SECONDS = 0.4
 UNANSWERED_PINGS_MAX = 3
+REPLY_BYTES_MAX = 64 << 20
+"""More than the most frames that are read at a time can have."""
 REPLIES_PER_TURN_MAX = 64
 """A listener lets other tasks run after this many replies, however much the server has sent."""
 CLIENT_NAME = "chatcluster"
@@ -258,6 +262,7 @@ class _Conversation:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._incomplete_bytes = 0
         self._reader = hiredis.Reader(
             protocolError=ProtocolBroken,
             replyError=ErrorReply,
@@ -302,11 +307,19 @@ class _Conversation:
             return await self._received(None)
 
     async def _received(self, count_max: int | None) -> list[Any]:
-        self._reader.feed(await self._transport.receive())
+        data = await self._transport.receive()
+        self._incomplete_bytes += len(data)
+        if self._incomplete_bytes > REPLY_BYTES_MAX:
+            raise StreamRefused(
+                f"Redis: a reply has more than {REPLY_BYTES_MAX} bytes: what it is about is none of ours"
+            )
+        self._reader.feed(data)
         replies: list[Any] = []
         gets = self._reader.gets
         while len(replies) != count_max and (reply := gets()) is not _INCOMPLETE:
             replies.append(reply)
+        if replies:
+            self._incomplete_bytes = 0
         return replies
 
     def __enter__(self) -> None:

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from chatcluster import telemetry
 from chatcluster.errors import SecretUnreadable
 from chatcluster.mcp_errors import LoginNotFound, SignInFailed
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import (
     ApiKeyAuth,
     BearerAuth,
@@ -151,12 +152,14 @@ class Credentials:
                 return _Presented({})
 
     def secrets_of(self, server: McpServer) -> dict[str, str]:
-        """Raises ``McpFailed`` for what no key opens."""
+        """Raises ``McpFailed`` for what no key opens, and for what another version keeps there."""
         if server.sealed is None:
             return {}
-        return msgspec.json.decode(
-            self._unseal(server.sealed, place_of("mcp_servers", "sealed", server.id)), type=dict[str, str]
-        )
+        sealed = self._unseal(server.sealed, place_of("mcp_servers", "sealed", server.id))
+        try:
+            return msgspec.json.decode(sealed, type=dict[str, str])
+        except UNDECODABLE:
+            raise McpFailed(Trouble.UNAUTHORIZED, "its stored secret is of another version; set it anew") from None
 
     def _unseal(self, sealed: bytes, place: str) -> bytes:
         try:
@@ -229,7 +232,7 @@ class Credentials:
     def _tokens(self, grant: Grant) -> Tokens:
         try:
             return msgspec.json.decode(self._unseal(grant.sealed, _grant_place(grant)), type=Tokens)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             raise SignInNeeded from None  # of another version, perhaps: a new login is one that we can read
 
     def _sealed_grant(self, grant: Grant, tokens: Tokens, answer: TokenAnswer) -> Grant:
@@ -294,6 +297,8 @@ class Credentials:
             answer = await mcp_oauth.exchange(self._link_fetch, sign_in, code)
         except McpFailed as failure:
             raise SignInFailed(f"signing in failed: {failure.message}") from None
+        except UNDECODABLE:
+            raise SignInFailed("this sign-in was begun by another version of chatcluster: begin it again") from None
         tokens = Tokens(
             access_token=answer.access_token,
             refresh_token=answer.refresh_token or "",
@@ -331,7 +336,7 @@ class Credentials:
         try:
             sealed = bytes.fromhex(text)
             ticket = msgspec.json.decode(self._keyring.open(sealed, TICKET_PLACE), type=Ticket)
-        except (ValueError, SecretUnreadable):
+        except (ValueError, SecretUnreadable, *UNDECODABLE):
             raise LoginNotFound("this is no link to a sign-in") from None
         if ticket.expires_at < time.time():
             raise LoginNotFound("this link to a sign-in is too old: ask for another one")

@@ -3,8 +3,8 @@
 * **Where to:** the address that is connected to is judged after the name was looked up (``mcp_addresses.py``). Where
   the environment names a proxy for a URL, it is the proxy that connects, and has to judge.
 * **How much:** a response body that is no event stream has ``BODY_BYTES_MAX`` bytes, an event as many, and neither has
-  more than ``VALUES_MAX`` JSON values: each costs many times its length once it is decoded. What all have sent that is
-  not whole yet is ``HELD_BYTES_MAX`` at most, and a quarter of that from one server.
+  more than ``VALUES_MAX`` JSON values, which cost many times their length. What all have sent that is not whole yet is
+  ``HELD_BYTES_MAX`` at most, a quarter of that from one server. What comes compressed counts by what is in it.
 * **What was refused:** the SDK does not tell, so it is noted here: for the session, what any of its requests met
   (``Refusals``), and for each call what its own met (``Sent``). A call that shares its session with others, with pings
   and with questions must not be taken for one that was not run because something else was refused. Its requests are
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,6 +39,8 @@ from chatcluster.tools.mcp_wire import CALL_ID_META, TRACEPARENT_META
 BODY_BYTES_MAX = 16 << 20
 VALUES_MAX = 2_000_000
 HELD_BYTES_MAX = 512 << 20
+PIECE_BYTES = 256 << 10
+ENCODINGS = ("gzip", "deflate")
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 CONNECTIONS_MAX = 1000
@@ -260,9 +263,7 @@ class SharedTransport(httpx2.AsyncBaseTransport):
                 request.headers[TRACEPARENT_META] = sent.traceparent
         met = (self._refusals, *sents)
         response = await _answer(request, met)
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        is_events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
-        response.stream = _Bounded(response.stream, met, request.url.netloc.decode(), is_events=is_events)
+        response.stream = _Bounded(response, met, request.url.netloc.decode())
         return response
 
 
@@ -308,23 +309,39 @@ _held = Held()
 class _Bounded(httpx2.AsyncByteStream):
     """A body that breaks off where it becomes too much. In an event stream the count begins anew with each event."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, met: Sequence[Met], server: str, *, is_events: bool) -> None:
-        self._stream = stream
+    def __init__(self, response: httpx2.Response, met: Sequence[Met], server: str) -> None:
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        self._stream = response.stream
         self._met = met
         self._server = server
-        self._is_events = is_events
+        self._is_events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        self._encoding = response.headers.pop("content-encoding", "identity").strip().lower()  # it is taken out here
+        self._inflater = zlib.decompressobj(zlib.MAX_WBITS + 32) if self._encoding in ENCODINGS else None
         self._size = self._values = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._stream:
-                self._count(chunk)
-                yield chunk
+            async for received in self._stream:
+                for chunk in self._inflated(received):
+                    self._count(chunk)
+                    yield chunk
         except (httpx2.TransportError, BodyTooLarge) as error:
             _note_error(self._met, error)
             raise
         finally:
             self._begin_anew()
+
+    def _inflated(self, received: bytes) -> Iterator[bytes]:
+        if self._inflater is None:
+            if self._encoding != "identity":
+                raise httpx2.RemoteProtocolError(f"the body is compressed by {self._encoding[:80]}, unasked")
+            yield received
+        while self._inflater is not None and received:
+            try:
+                yield self._inflater.decompress(received, PIECE_BYTES)
+            except zlib.error as error:
+                raise httpx2.RemoteProtocolError(f"the body cannot be decompressed: {error}") from None
+            received = self._inflater.unconsumed_tail
 
     def _count(self, chunk: bytes) -> None:
         if self._is_events and (b"\n\n" in chunk or b"\r\n\r\n" in chunk):
@@ -345,6 +362,7 @@ class _Bounded(httpx2.AsyncByteStream):
 
 def client(headers: dict[str, str], refusals: Refusals) -> httpx2.AsyncClient:
     """A client with these headers on the shared pool. It need not be closed."""
+    headers = {"accept-encoding": ", ".join(ENCODINGS), **headers}
     return httpx2.AsyncClient(
         transport=SharedTransport(refusals), headers=headers, timeout=TIMEOUT, trust_env=False, follow_redirects=False
     )

@@ -5,7 +5,8 @@ call in it, a plain HTTP request.
 
 What happens on failure: what a server does wrong is an ``McpFailed``. If the process dies, everything that was under
 way fails as broken, which costs the calls of this replica and nothing else; the next request starts another process, at
-most one in ``RESTART_SECONDS``. A caller that is cancelled says so to the process, which tells the server, and does not
+most one in ``RESTART_SECONDS``. One that answers nothing for ``SILENCE_SECONDS``, whatever it does, is ended, as if it
+had died. A caller that is cancelled says so to the process, which tells the server, and does not
 wait for that.
 """
 
@@ -31,6 +32,7 @@ from chatcluster.config import ENV_PREFIX
 from chatcluster.errors import first_error
 from chatcluster.tools.mcp_wire import (
     HELLO_ID,
+    MAY_GO_ON,
     Answer,
     Asking,
     Call,
@@ -43,6 +45,7 @@ from chatcluster.tools.mcp_wire import (
     Frames,
     Listed,
     ListTools,
+    OneAtATime,
     Open,
     Opened,
     Progress,
@@ -59,6 +62,13 @@ OUTBOX_BYTES_MAX = 32 << 20
 RESTART_SECONDS = 1.0
 START_SECONDS = 30.0
 """It imports a lot, and the machine may be busy."""
+WATCH_SECONDS = 10.0
+"""Between two questions whether it still answers."""
+SILENCE_SECONDS = 30.0
+"""What a server sends may keep it for seconds, on a busy machine for more."""
+FETCH_SECONDS_MAX = 20.0
+"""The process has a bound of its own, and says more when that is reached."""
+NO_SESSION = 0
 END_SECONDS = 5.0
 """The process ends by itself when its socket does."""
 
@@ -93,19 +103,24 @@ class _Waiter:
 
 
 class LinkSession:
-    """A session with a server. ``is_over`` when the server, or the process, has ended it."""
+    """A session with a server. ``is_over`` when the server, or the process, has ended it. ``one_at_a_time``: it is to
+    have one call at a time. ``has_left``: the server may still be at a call that was given up."""
 
     def __init__(self, link: McpLink, opened: Opened, changed: Callable[[], None] | None) -> None:
         self._link = link
         self._changed = changed
         self._calls = 0
-        self._is_retired = False
         self.opened = opened
+        self.one_at_a_time = opened.one_at_a_time
+        self.has_left = False
+        self.is_retired = False
         self.is_over = False
 
     def take(self, reply: Reply) -> None:
         if isinstance(reply, Changed) and self._changed is not None:
             self._changed()
+        elif isinstance(reply, OneAtATime):
+            self.one_at_a_time = True
         elif isinstance(reply, Failed):
             self.is_over = True
 
@@ -134,6 +149,12 @@ class LinkSession:
                 Called,
                 told,
             )
+        except trio.Cancelled:
+            self.has_left = True
+            raise
+        except McpFailed as failure:
+            self.has_left |= failure.trouble in MAY_GO_ON
+            raise
         finally:
             self._calls -= 1
             self._close_retired()
@@ -144,11 +165,11 @@ class LinkSession:
 
     def retire(self) -> None:
         """No further call is to come: close it as soon as none is under way."""
-        self._is_retired = True
+        self.is_retired = True
         self._close_retired()
 
     def _close_retired(self) -> None:
-        if self._is_retired and not self._calls:
+        if self.is_retired and not self._calls:
             self.close()
 
     def close(self) -> None:
@@ -176,6 +197,7 @@ class McpLink:
             try:
                 async with started() as (stream, self.process_id), trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, stream)
+                    nursery.start_soon(self._watch)
                     await self._read(stream)
                     nursery.cancel_scope.cancel()
             except* (OSError, msgspec.MsgspecError, trio.BrokenResourceError) as group:
@@ -216,7 +238,9 @@ class McpLink:
 
     async def fetch(self, method: str, url: str, headers: dict[str, str], body: bytes = b"") -> Fetched:
         """A plain HTTP request, guarded and bounded like all others. Raises ``McpFailed``."""
-        return await self.ask(lambda number: Fetch(number, method, url, headers, body), Fetched)
+        with trio.move_on_after(FETCH_SECONDS_MAX):
+            return await self.ask(lambda number: Fetch(number, method, url, headers, body), Fetched)
+        raise McpFailed(Trouble.TIMEOUT, f"no answer within {FETCH_SECONDS_MAX:g} s")
 
     async def ask(
         self, request: Callable[[int], Request], kind: type[R], told: Callable[[Progress | Asking], None] | None = None
@@ -271,6 +295,24 @@ class McpLink:
         while data := await stream.receive_some(CHUNK_BYTES):
             for reply in frames.feed(data):
                 self._take(reply)
+
+    async def _watch(self) -> None:
+        """Raises ``OSError`` when it answers no more."""
+        await self._there.wait()
+        answered_at = trio.current_time()
+        while trio.current_time() - answered_at < SILENCE_SECONDS:
+            await trio.sleep(WATCH_SECONDS)
+            with trio.move_on_after(SILENCE_SECONDS):
+                if await self._is_answering():
+                    answered_at = trio.current_time()
+        raise OSError(f"the MCP process did not answer for {SILENCE_SECONDS:g} s")
+
+    async def _is_answering(self) -> bool:
+        try:
+            await self.ask(lambda number: ListTools(number, NO_SESSION), Listed)
+        except McpFailed as failure:
+            return failure.trouble is Trouble.SESSION_LOST
+        return True
 
     def _take(self, reply: Reply) -> None:
         if reply.id == HELLO_ID:

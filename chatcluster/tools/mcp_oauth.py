@@ -13,6 +13,7 @@ reached by it. Where they lead to is guarded besides (``mcp_http.py``). Whatever
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,7 @@ from chatcluster.tools.mcp_wire import Fetched, Trouble
 
 Fetch = Callable[[str, str, dict[str, str], bytes], Awaitable[Fetched]]
 """Method, URL, headers, body."""
+LIFETIME_SECONDS_MAX = 10 * 365 * 86_400.0
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
 _METADATA = re.compile(r'resource_metadata\s*=\s*"?([^",\s]+)')
@@ -293,7 +295,14 @@ async def _ask_for_token(fetch: Fetch, url: str, client: OAuthClient, form: dict
         raise McpFailed(Trouble.GARBAGE, "the authorization server's answer is no token") from None
     if not (token.access_token.isascii() and token.access_token.isprintable() and token.access_token):
         raise McpFailed(Trouble.GARBAGE, "the authorization server's token cannot be sent")
-    return token
+    return msgspec.structs.replace(token, expires_in=_lifetime(token.expires_in))
+
+
+def _lifetime(seconds: float | None) -> float | None:
+    """None for what is no number of seconds: such a token is used until it is refused."""
+    if seconds is None or math.isnan(seconds):
+        return None
+    return min(max(seconds, 0.0), LIFETIME_SECONDS_MAX)
 
 
 def _json_object(answer: Fetched) -> Mapping[str, Any]:

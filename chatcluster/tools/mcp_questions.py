@@ -1,16 +1,26 @@
 """What an MCP server asks the user of a call (elicitation), in the MCP process: as what chatcluster asks, and back.
 
-A server of the old era asks in a request of its own, while it holds a call. Which call that is it does not say, so the
-first of those under way in the session counts that asks nothing yet; there is one, as a rule, and in any case they are
-all of one chat. Where that one has its result while the question waits, the question was another's: it is asked anew,
-for the next. A question outside of calls is declined. A server of the new era ends a call with what it asks.
+A server of the new era ends a call with what it asks. One of the old era asks in a request of its own, while it holds a
+call. Which call that is the request does not say, but the way that it comes may:
 
-Questions are bounded in number and bytes; what is beyond is declined.
+* It comes with the answer to a call's own request, as streamable HTTP has it: then it is of that call (``OF_CALL``).
+* It comes aside, by the one stream of SSE or by the session's own: then it is of the only call of its session. That is
+  seen to by the replica, which is told of such servers and gives them one call at a time (``mcp_sessions.py``).
+* It comes aside where several calls are under way, as happens before the replica is told, or one was given up that the
+  server may still be at: then nobody knows. Whatever the user said might be about another deed than the one it is
+  taken for. So it waits until only one is left, for ``UNCLEAR_SECONDS``; else the server hears that the user cancelled,
+  and those calls say so in their results.
+
+A call asks one thing at a time; further questions wait. A question outside of calls is declined, and what a call still
+asks when it ends is cancelled. Where the server withdraws its question, the replica is told. Questions are bounded: so
+many bytes, so many that wait at a time, so many of a call. What is beyond is declined.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
@@ -20,26 +30,43 @@ import trio
 
 from chatcluster.chat.questions import Question, Replies, Reply, encoded
 from chatcluster.content import storable
-from chatcluster.tools.mcp_wire import Asking
+from chatcluster.json_bounds import bounded
+from chatcluster.tools.mcp_wire import Asking, OneAtATime
 
 QUESTIONS_MAX = 16
 QUESTIONS_BYTES_MAX = 64 << 10
+QUESTIONS_OF_CALL_MAX = 100
+"""Of a server that holds the request: each is written into the ledger."""
 RESUME_BYTES_MAX = 64 << 10
 MESSAGE_CHARS_MAX = 4000
 URL_CHARS_MAX = 2000
 KEY_CHARS_MAX = 200
+UNCLEAR_SECONDS = 5.0
+SAY_SECONDS = 1.0
+"""For a word to the replica."""
 
+OF_CALL: ContextVar[int | None] = ContextVar("of_call", default=None)
+"""The call whose request this task is about: the SDK has what comes with an answer handled in the context of whoever
+sent the request."""
 DECLINED, CANCELLED = (types.ElicitResult(action=action) for action in ("decline", "cancel"))
 
 
 class LiveQuestions:
     """Those of the calls of one session. ``say`` tells the replica."""
 
-    def __init__(self, say: Callable[[Asking], Awaitable[None]]) -> None:
+    def __init__(self, open_id: int, say: Callable[[Asking | OneAtATime], Awaitable[None]]) -> None:
+        self._open_id = open_id
         self._say = say
         self._numbers = count(1)
         self._calls: dict[int, int | None] = {}
         """The calls under way, with the number of what each asks."""
+        self._has_left = False
+        """The server may still be at a call that is under way no longer."""
+        self._unclear: set[int] = set()
+        """Calls of which one has asked what nobody was asked."""
+        self._changed = trio.Event()
+        self._waiting = 0
+        self._asked: Counter[int] = Counter()
         self._answers: dict[int, Replies] = {}
         self._over: dict[int, trio.Event] = {}
         """When a question is answered, or its call has ended."""
@@ -47,42 +74,75 @@ class LiveQuestions:
     def began(self, call_id: int) -> None:
         self._calls[call_id] = None
 
-    def ended(self, call_id: int, *, is_given_up: bool) -> None:
-        """``is_given_up``: by us, and what it asked with it."""
-        number = self._calls.pop(call_id, None)
-        if number is None:
-            return
-        if is_given_up:
-            self._answers[number] = {}
-        self._over[number].set()
+    def ended(self, call_id: int, *, may_go_on: bool) -> bool:
+        """``may_go_on``: at the server. Whether the call may have asked what nobody was asked."""
+        number = self._calls.pop(call_id)
+        del self._asked[call_id]
+        self._has_left |= may_go_on
+        if number is not None:
+            self._over[number].set()
+        self._tell_changed()
+        is_unclear = call_id in self._unclear
+        self._unclear.discard(call_id)
+        return is_unclear
 
     async def ask(self, params: types.ElicitRequestParams) -> types.ElicitResult:
         """What the user says, however long that takes."""
         question = question_of(f"question-{next(self._numbers)}", params)
-        otherwise = DECLINED
-        while question is not None and (call_id := self._silent_call()) is not None:
-            replies = await self._ask_for(call_id, question)
-            if replies is not None:
-                reply = replies.get(question.key)
-                return CANCELLED if reply is None else elicited(reply)
-            otherwise = CANCELLED
-        return otherwise
+        if question is None or not self._calls or self._waiting == QUESTIONS_MAX:
+            return DECLINED
+        self._waiting += 1
+        try:
+            return await self._ask(question)
+        finally:
+            self._waiting -= 1
 
-    def _silent_call(self) -> int | None:
-        return next((call_id for call_id, asks in self._calls.items() if asks is None), None)
+    async def _ask(self, question: Question) -> types.ElicitResult:
+        call_id = OF_CALL.get()
+        if call_id is None:
+            call_id = await self._only_call()
+        if call_id is None or not await self._is_silent(call_id):
+            return CANCELLED
+        self._asked[call_id] += 1
+        if self._asked[call_id] > QUESTIONS_OF_CALL_MAX:
+            return DECLINED
+        reply = (await self._ask_for(call_id, question)).get(question.key)
+        return CANCELLED if reply is None else elicited(reply)
 
-    async def _ask_for(self, call_id: int, question: Question) -> Replies | None:
-        """The answer; None if the call has its result without one."""
+    async def _only_call(self) -> int | None:
+        """The one that is under way. None if there are others, and stay."""
+        await self._say(OneAtATime(self._open_id))
+        with trio.move_on_after(UNCLEAR_SECONDS):
+            while len(self._calls) > 1 and not self._has_left:
+                await self._changed.wait()
+        if len(self._calls) == 1 and not self._has_left:
+            return next(iter(self._calls))
+        self._unclear.update(self._calls)
+        return None
+
+    async def _is_silent(self, call_id: int) -> bool:
+        """Return once the call asks nothing else. False if it has ended."""
+        while self._calls.get(call_id) is not None:
+            await self._changed.wait()
+        return call_id in self._calls
+
+    async def _ask_for(self, call_id: int, question: Question) -> Replies:
+        """The answer; none if the call ends without one."""
         number = self._calls[call_id] = next(self._numbers)
         over = self._over[number] = trio.Event()
         try:
             await self._say(Asking(call_id, number, encoded([question]).encode()))
             await over.wait()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + SAY_SECONDS):
+                await self._say(Asking(call_id, number, encoded(()).encode()))
+            raise
         finally:
             del self._over[number]
-            replies = self._answers.pop(number, None)
+            replies = self._answers.pop(number, {})
             if call_id in self._calls:
                 self._calls[call_id] = None
+                self._tell_changed()
         return replies
 
     def answer(self, number: int, replies: Replies) -> None:
@@ -90,6 +150,10 @@ class LiveQuestions:
         if number in self._over:
             self._answers[number] = replies
             self._over[number].set()
+
+    def _tell_changed(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
 
 def question_of(key: str, params: types.ElicitRequestParams) -> Question | None:
@@ -108,7 +172,8 @@ def _storable_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
         text = msgspec.json.encode(dict(schema)).decode()
         if len(text) > QUESTIONS_BYTES_MAX:
             return None
-        decoded: dict[str, Any] = msgspec.json.decode(text.replace("\\u0000", "\\ufffd"), type=dict[str, Any])
+        storable_text = text.replace("\\u0000", "\\ufffd").encode()
+        decoded: dict[str, Any] = msgspec.json.decode(bounded(storable_text), type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, ValueError, TypeError):
         return None
     return decoded

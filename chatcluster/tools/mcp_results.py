@@ -11,6 +11,8 @@ import mcp_types as types
 import msgspec
 
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart, storable, strings_of
+from chatcluster.frames import UNDECODABLE
+from chatcluster.json_bounds import bounded
 from chatcluster.tools.mcp_wire import Called, ListedTool
 
 PIECES_MAX = 1000
@@ -18,6 +20,8 @@ TOOLS_MAX = 500
 TOOL_NAME_CHARS_MAX = 128
 DESCRIPTION_CHARS_MAX = 8192
 SCHEMA_BYTES_MAX = 64 << 10
+EXTREMES_MAX = 20
+"""Of the numbers in one schema: the replica reads all of them at once."""
 LIST_BYTES_MAX = 256 << 10
 """Names, descriptions and schemas of one server: the model reads all of it in every step."""
 INSTRUCTIONS_CHARS_MAX = 16_384
@@ -68,8 +72,8 @@ def _schema_of(tool: types.Tool) -> str | None:
         return None
     text = json.dumps({"type": "object", **tool.input_schema}).replace("\\u0000", "\\ufffd")
     try:
-        msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.MsgspecError:
+        msgspec.json.decode(bounded(text.encode(), extremes_max=EXTREMES_MAX), type=dict[str, Any])
+    except UNDECODABLE:
         return None
     return text if len(text) <= SCHEMA_BYTES_MAX else None
 

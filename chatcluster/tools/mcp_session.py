@@ -31,7 +31,8 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ToolsListChanged
 from mcp.shared._httpx_utils import sse_within_origin
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
+from msgspec.structs import replace
 from pydantic import TypeAdapter
 
 from chatcluster import __version__
@@ -42,6 +43,7 @@ from chatcluster.tools.mcp_failures import MESSAGE_CHARS_MAX, SessionFailed, fai
 from chatcluster.tools.mcp_results import called, instructions_of, listed_tools
 from chatcluster.tools.mcp_wire import (
     CALL_ID_META,
+    MAY_GO_ON,
     TRACEPARENT_META,
     Call,
     Called,
@@ -60,6 +62,12 @@ QUESTIONS_MAX = 10
 """Requests for one call without an answer of the user in between."""
 PROGRESS_SECONDS_MIN = 0.05
 """A tool that tells of more progress than that is not listened to each time."""
+ASKING_SINCE = "2025-06-18"
+"""The first version in which servers may ask the user."""
+UNCLEAR_TEXT = (
+    "Its server asked the user something without saying for which of several calls. So nobody was asked, and the "
+    "server was told that the user cancelled. If that matters, call it again."
+)
 CLIENT_INFO = types.Implementation(name="chatcluster", version=__version__)
 
 Say = Callable[[Reply], Awaitable[None]]
@@ -96,6 +104,7 @@ class Session:
             version=self._client.protocol_version,
             name="" if info is None else info.name[:200],
             instructions=instructions_of(self._client.instructions),
+            one_at_a_time=self._is_sse and is_version_at_least(self._client.protocol_version, ASKING_SINCE),
         )
 
     async def list_tools(self, request_id: int) -> Listed:
@@ -111,13 +120,17 @@ class Session:
         return Listed(request_id, taken, left_out)
 
     async def call(self, request: Call, say: Say) -> Called | Failed:
+        mcp_questions.OF_CALL.set(request.id)  # its task is its own
         self.questions.began(request.id)
-        answer = None
+        answer, is_unclear = None, False
         try:
             answer = await self._answer_of(request, say)
-            return answer
         finally:
-            self.questions.ended(request.id, is_given_up=answer is None)
+            is_given_up = answer is None or (isinstance(answer, Failed) and answer.trouble in MAY_GO_ON)
+            is_unclear = self.questions.ended(request.id, may_go_on=is_given_up)
+        if is_unclear and isinstance(answer, Called):
+            return replace(answer, content=(*answer.content, TextPart(UNCLEAR_TEXT)))
+        return answer
 
     async def _answer_of(self, request: Call, say: Say) -> Called | Failed:
         call_id, traceparent = (request.meta.get(key, "") for key in (CALL_ID_META, TRACEPARENT_META))
@@ -271,10 +284,10 @@ async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
             await say(Changed(request.id))
 
     async def asked(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
-        del context  # it does not say which call it is about
+        del context  # it does not say which call it is about, but this task's own does
         return await questions.ask(params)
 
-    questions = mcp_questions.LiveQuestions(say)
+    questions = mcp_questions.LiveQuestions(request.id, say)
     is_sse = request.transport == "sse"
     try:
         async with Client(

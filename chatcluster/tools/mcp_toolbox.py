@@ -3,7 +3,8 @@
 In a turn: the tools of all servers of the chat are listed, from memory as a rule (``mcp_lists.py``). A server is
 connected to at the first call of one of its tools, or at once where a turn is taken up that has calls without result;
 there a list that is not remembered comes through the same session. It is closed at the turn's end. All of a turn's
-calls at one server go through one session; if that is lost, the next call makes another one.
+calls at one server go through one session, as far as it is clear then which of them the server asks the user for
+(``mcp_sessions.py``); if it is lost, the next call makes another one.
 
 The name of a tool is ``slug__name``. One that providers do not take (other characters, more than 64) is changed, with a
 digest of the whole at its end.
@@ -25,25 +26,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from math import inf
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 import trio
 
 from chatcluster import telemetry, trace_context
-from chatcluster.chat.questions import Replies
 from chatcluster.content import NoticePart, ResultContent, TextPart
 from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.ports import (
     Approval,
     Chat,
     Effect,
+    InputRequired,
     McpServer,
-    Progressed,
     SignInRequired,
     Tell,
     Tool,
@@ -51,12 +51,13 @@ from chatcluster.ports import (
     ToolPolicy,
     ToolResult,
 )
-from chatcluster.ports.toolbox import Asked, InputRequired
 from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
 from chatcluster.tools.mcp_directory import McpDirectory
 from chatcluster.tools.mcp_link import LinkSession, McpFailed
 from chatcluster.tools.mcp_lists import ToolList, ToolLists
-from chatcluster.tools.mcp_wire import CALL_ID_META, Asking, ListedTool, Progress, Trouble, questions_of
+from chatcluster.tools.mcp_running import RunningCall
+from chatcluster.tools.mcp_sessions import ServerSessions
+from chatcluster.tools.mcp_wire import CALL_ID_META, ListedTool, Trouble, questions_of
 
 NAME_CHARS_MAX = 64
 DIGEST_CHARS = 8
@@ -73,15 +74,13 @@ class _Found(NamedTuple):
     tool: Tool
 
 
-Told = Callable[[LinkSession, Progress | Asking], None]
-"""What a call of a session tells."""
-
-
 class McpToolbox:
     def __init__(self, directory: McpDirectory, lists: ToolLists, credentials: Credentials) -> None:
         self.directory = directory
         self.lists = lists
         self.credentials = credentials
+        self.one_at_a_time: dict[UUID, int] = {}
+        """The servers whose sessions are to have one call at a time, and at which revision of the row that was seen."""
 
     def offers(self, chat: Chat) -> bool:
         return self.directory.may_have(chat.mcp_servers)
@@ -107,8 +106,7 @@ class McpTurn:
         self._toolbox = toolbox
         self._chat = chat
         self._found: dict[str, _Found] = {}
-        self._sessions: dict[str, LinkSession] = {}
-        self._opening: dict[str, trio.Lock] = {}
+        self._sessions: dict[str, ServerSessions] = {}
         self.notices: Sequence[NoticePart] = ()
         self.instructions: Sequence[tuple[str, str]] = ()
         self.surroundings: Sequence[str] = ()
@@ -134,7 +132,7 @@ class McpTurn:
         return [found.tool for found in self._found.values()]
 
     async def _list(self, server: McpServer, lists: dict[str, ToolList], notices: dict[str, NoticePart]) -> None:
-        session = partial(self._session, server) if self.is_taken_up else None
+        session = self._with(server).first if self.is_taken_up else None
         try:
             lists[server.slug] = found = await self._toolbox.lists.get(server, self._chat.owner_id, session)
         except McpFailed as failure:
@@ -175,38 +173,25 @@ class McpTurn:
             return _error(f"{call.name} was not run: its arguments are nested too deeply.")
 
     async def _run_in_time(self, found: _Found, call: ToolCall, progressed: Tell) -> ToolResult:
-        tool = found.tool
-        with trio.move_on_after(tool.total_seconds) as total, trio.move_on_after(tool.idle_seconds) as idle:
-
-            def told(session: LinkSession, news: Progress | Asking) -> None:
-                if isinstance(news, Asking):
-                    left, total.deadline, idle.deadline = total.deadline - trio.current_time(), inf, inf
-                    progressed(Asked(questions_of(news.questions), partial(go_on, session, news, left)))
-                else:
-                    idle.deadline = trio.current_time() + tool.idle_seconds
-                    progressed(Progressed(news.progress, news.total, news.message))
-
-            def go_on(session: LinkSession, asking: Asking, left: float, replies: Replies) -> None:
-                total.deadline = trio.current_time() + left
-                idle.deadline = trio.current_time() + tool.idle_seconds
-                session.answer(asking, replies)
-
-            return await self._run(found, call, told)
-        seconds = f"{tool.total_seconds:g} s" if total.cancelled_caught else f"{tool.idle_seconds:g} s without progress"
+        tool, running = found.tool, RunningCall(found.tool, progressed)
+        with running.time.scope:
+            return await self._run(found, call, running)
+        in_all = running.time.is_over_in_all
+        seconds = f"{tool.total_seconds:g} s" if in_all else f"{tool.idle_seconds:g} s without progress"
         telemetry.event("mcp.call_failed", server=found.server.slug, tool=found.listed.name, trouble=Trouble.TIMEOUT)
         return _error(
             f"{tool.name} took too long ({seconds}) and was told to stop. Whether it took effect is unknown: find that "
             "out before you call it again, or ask for less at a time."
         )
 
-    async def _run(self, found: _Found, call: ToolCall, told: Told) -> ToolResult:
+    async def _run(self, found: _Found, call: ToolCall, running: RunningCall) -> ToolResult:
         try:
-            return await self._run_once(found, call, told)
+            return await self._run_once(found, call, running)
         except McpFailed as failure:
             if not await self._can_run_again(found.server, failure):
                 raise
         try:
-            return await self._run_once(found, call, told)
+            return await self._run_once(found, call, running)
         except McpFailed as failure:
             if failure.trouble is Trouble.UNAUTHORIZED and found.server.per_user:
                 await self._toolbox.credentials.refuse(found.server, self._chat.owner_id)
@@ -216,46 +201,48 @@ class McpTurn:
     async def _can_run_again(self, server: McpServer, failure: McpFailed) -> bool:
         """Whether nothing was done, and another session may do better.
 
-        The session that is dropped may be another one than the call had: what others do in it is not cut off.
+        The sessions that are dropped may be others than the call had: what others do in them is not cut off.
         """
         if failure.trouble is Trouble.SESSION_LOST:
-            self._drop(server)
+            self._with(server).drop()
             return True
         if failure.trouble is Trouble.UNAUTHORIZED and not isinstance(failure, SignInNeeded):
-            self._drop(server)
+            self._with(server).drop()
             return await self._toolbox.credentials.renew(server, self._chat.owner_id, 0)
         return False
 
-    async def _run_once(self, found: _Found, call: ToolCall, told: Told) -> ToolResult:
+    async def _run_once(self, found: _Found, call: ToolCall, running: RunningCall) -> ToolResult:
         if self._toolbox.directory.current(found.server.id) is None:
             raise McpFailed(Trouble.REFUSED, "the server was removed or disabled")
-        session = await self._session(found.server)
-        called = await session.call(
-            found.listed.name,
-            call.arguments,
-            meta={CALL_ID_META: call.call_id} | trace_context.headers(),
-            content_bytes_max=found.tool.result_bytes_max,
-            told=partial(told, session),
-            answers=call.answers,
-            resume=call.resume,
-        )
+        async with self._with(found.server).lent(running.waits) as session:
+            called = await session.call(
+                found.listed.name,
+                call.arguments,
+                meta={CALL_ID_META: call.call_id} | trace_context.headers(),
+                content_bytes_max=found.tool.result_bytes_max,
+                told=partial(running.told, session),
+                answers=call.answers,
+                resume=call.resume,
+            )
         if called.questions:
             raise InputRequired(questions_of(called.questions), called.resume)
         if called.is_error and _says_unknown(called.content):
             self._toolbox.lists.forget(found.server, self._chat.owner_id)
         return ToolResult(called.content, called.is_error)
 
-    async def _session(self, server: McpServer) -> LinkSession:
-        async with self._opening.setdefault(server.slug, trio.Lock()):
-            session = self._sessions.get(server.slug)
-            if session is None or session.is_over:
-                with telemetry.span("stage.ended", stage="mcp_connect"):
-                    session = self._sessions[server.slug] = await self._toolbox.credentials.session(
-                        server,
-                        self._chat.owner_id,
-                        changed=lambda: self._toolbox.lists.forget(server, self._chat.owner_id),
-                    )
-            return session
+    def _with(self, server: McpServer) -> ServerSessions:
+        if server.slug not in self._sessions:
+            known = self._toolbox.one_at_a_time
+            self._sessions[server.slug] = ServerSessions(server, partial(self._open, server), known)
+        return self._sessions[server.slug]
+
+    async def _open(self, server: McpServer) -> LinkSession:
+        with telemetry.span("stage.ended", stage="mcp_connect"):
+            return await self._toolbox.credentials.session(
+                server,
+                self._chat.owner_id,
+                changed=lambda: self._toolbox.lists.forget(server, self._chat.owner_id),
+            )
 
     async def connect_ahead(self) -> None:
         """Connect to all servers of the chat. If this fails, the call that needs one tries again."""
@@ -266,16 +253,12 @@ class McpTurn:
 
     async def _connect_ahead(self, server: McpServer) -> None:
         with suppress(McpFailed, StoreUnavailable):
-            await self._session(server)
-
-    def _drop(self, server: McpServer) -> None:
-        if (session := self._sessions.pop(server.slug, None)) is not None:
-            session.retire()
+            await self._with(server).first()
 
     def close(self) -> None:
         """The turn is over."""
-        for session in self._sessions.values():
-            session.close()
+        for sessions in self._sessions.values():
+            sessions.close()
         self._sessions.clear()
 
     def _failure(self, found: _Found, failure: McpFailed) -> ToolResult:

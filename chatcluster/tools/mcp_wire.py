@@ -2,7 +2,7 @@
 
 Each request has a number, and gets one last reply: ``Opened``, ``Listed``, ``Called``, ``Fetched`` or ``Failed``.
 Before it a call may say ``Progress``, and ``Asking``, which wants an ``Answer``; an opened session may say ``Changed``
-later, and ``Failed`` when it breaks.
+and ``OneAtATime`` later, and ``Failed`` when it breaks.
 ``Cancel`` ends a request that is under way, and closes a session that was opened; nothing answers it.
 """
 
@@ -46,6 +46,10 @@ class Trouble(StrEnum):
     TIMEOUT = "timeout"
     FORBIDDEN_ADDRESS = "forbidden_address"
     """The URL leads to an address that nobody may be sent to."""
+
+
+MAY_GO_ON = (Trouble.BROKEN, Trouble.GARBAGE, Trouble.TIMEOUT)
+"""Of a call: the server may still be at it."""
 
 
 class Open(msgspec.Struct, tag="open", frozen=True):
@@ -118,6 +122,8 @@ class Opened(msgspec.Struct, tag="opened", frozen=True):
     """Of the protocol."""
     name: str = ""
     instructions: str = ""
+    one_at_a_time: bool = False
+    """What the server asks the user does not say for which call: the session is to have one at a time."""
 
 
 class Listed(msgspec.Struct, tag="listed", frozen=True):
@@ -135,7 +141,8 @@ class Progress(msgspec.Struct, tag="progress", frozen=True):
 
 
 class Asking(msgspec.Struct, tag="asking", frozen=True):
-    """The server of a call asks the user something, and holds the call meanwhile. ``questions`` is JSON."""
+    """The server of a call asks the user something, and holds the call meanwhile; or, without questions, no longer.
+    ``questions`` is JSON."""
 
     id: int
     number: int
@@ -160,6 +167,12 @@ class Changed(msgspec.Struct, tag="changed", frozen=True):
     id: int
 
 
+class OneAtATime(msgspec.Struct, tag="one_at_a_time", frozen=True):
+    """The server of this session has asked the user something that does not say for which call."""
+
+    id: int
+
+
 class Fetched(msgspec.Struct, tag="fetched", frozen=True):
     id: int
     status: int
@@ -176,7 +189,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     challenge: str = ""
 
 
-Reply = Opened | Listed | Progress | Asking | Called | Changed | Fetched | Failed
+Reply = Opened | Listed | Progress | Asking | Called | Changed | OneAtATime | Fetched | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _questions = msgspec.json.Decoder(tuple[Question, ...])

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from chatcluster.errors import StoreUnavailable
-from chatcluster.parts import NoticePart, TextPart
+from chatcluster.parts import NoticePart, TextPart, storable
 from chatcluster.ports import Chat, Effect, Store, Tell, Tool, Toolbox, ToolCall, ToolResult, TurnTools
-from chatcluster.tool_results import READ_RESULT, SHOWN_BYTES_MAX, piece_of
+from chatcluster.tool_results import KEPT_BYTES_MAX, READ_RESULT, SHOWN_BYTES_MAX, piece_of
 
+CALL_ID_CHARS_MAX = 200
 PIECE_BYTES_MAX = SHOWN_BYTES_MAX - 512
 TOOL = Tool(
     name=READ_RESULT,
@@ -88,11 +89,18 @@ class _WithReadResult:
             text, is_error = "The result cannot be read right now. Try again.", True
         else:
             is_error = text is None
-        none = f"Nothing is kept of a call {call.arguments['call_id']!r}: its result was shown as a whole, or is gone."
+        asked = str(call.arguments.get("call_id"))[:CALL_ID_CHARS_MAX]
+        none = f"Nothing is kept of a call {asked!r}: its result was shown as a whole, or is gone."
         return ToolResult((TextPart(none if text is None else text),), is_error)
 
     async def _read(self, arguments: dict[str, Any]) -> str | None:
-        offset = int(arguments.get("offset", 0))
-        limit = int(arguments.get("limit", PIECE_BYTES_MAX))
-        piece = await self._store.read_result(self._chat.id, arguments["call_id"], offset=offset, limit=limit)
+        """Arguments of which there are many come as they are (``arguments.py``)."""
+        call_id = storable(str(arguments.get("call_id")))
+        offset = _within(arguments.get("offset"), 0, KEPT_BYTES_MAX, otherwise=0)
+        limit = _within(arguments.get("limit"), 1, PIECE_BYTES_MAX, otherwise=PIECE_BYTES_MAX)
+        piece = await self._store.read_result(self._chat.id, call_id, offset=offset, limit=limit)
         return None if piece is None else piece_of(piece.data, offset, piece.total_bytes)
+
+
+def _within(value: object, least: int, most: int, *, otherwise: int) -> int:
+    return int(max(least, min(value, most))) if isinstance(value, int | float) else otherwise

@@ -18,10 +18,12 @@ import trio
 from chatcluster.ports.workspaces import WorkspaceState
 from chatcluster.prompts import element
 from chatcluster.tools.workspace_link import Link, Refused
-from chatcluster.workspace_wire import InstructionFile, InstructionsAnswer
+from chatcluster.workspace_wire import INSTRUCTION_BYTES_MAX, InstructionFile, InstructionsAnswer
 
 READ_SECONDS_MAX = 5.0
 KEPT_SECONDS = 300.0
+TOLD_CHARACTERS_MAX = 4 * INSTRUCTION_BYTES_MAX
+"""The agent keeps within that, if it is ours."""
 KEPT_BYTES_MAX = 16 << 20
 """Of all workspaces on this replica; what was read longest ago is forgotten."""
 
@@ -78,7 +80,7 @@ class Surroundings:
         with trio.move_on_after(READ_SECONDS_MAX) as reading:
             try:
                 answer = await link.look(lambda place: place.instructions())
-                text = rendered(answer, has_screen=row.settings.desktop)
+                text = rendered(answer, has_screen=row.settings.desktop)[:TOLD_CHARACTERS_MAX]
             except Refused:
                 pass
             else:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.errors import CallerError, StoreUnavailable
+from chatcluster.errors import CallerError, StoreUnavailable, Unreadable
 from chatcluster.ports import Chat
 from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import WorkspaceRow, Workspaces, WorkspaceState
@@ -168,6 +168,7 @@ class Link:
         if self._row is None or trio.current_time() - self._bumped_at < BUMP_SECONDS:
             return
         self._bumped_at = trio.current_time()
+        self.touch()  # what runs in the background may have changed something
         with suppress(StoreUnavailable, CallerError):  # the next one will do
             await self.rows.bump(self._row.id)
 
@@ -190,7 +191,7 @@ class _reading_rows:
             return
         if isinstance(error, StoreUnavailable):
             raise Refused(NO_LOOKUP) from None
-        if isinstance(error, CallerError):
+        if isinstance(error, (CallerError, Unreadable)):
             raise Refused(str(error)) from None
 
 

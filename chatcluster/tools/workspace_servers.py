@@ -23,12 +23,23 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.content import ImagePart, NoticePart, ResourcePart, ResultContent, TextPart, storable
+from chatcluster.json_bounds import bounded
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import Approval, Effect, Tell, Tool, ToolCall, ToolResult
 from chatcluster.ports.workspaces import WorkspaceState
 from chatcluster.tools.mcp_toolbox import provider_name
 from chatcluster.tools.workspace_calls import WorkspaceCalls
 from chatcluster.tools.workspace_link import Link, Refused
-from chatcluster.workspace_mcp import LIST_BYTES_MAX, McpAnswer, McpContent, McpResult, McpServer, McpState, McpTool
+from chatcluster.workspace_mcp import (
+    LIST_BYTES_MAX,
+    SERVERS_MAX,
+    McpAnswer,
+    McpContent,
+    McpResult,
+    McpServer,
+    McpState,
+    McpTool,
+)
 from chatcluster.workspace_wire import CallState, Kind
 
 START_SECONDS_MAX = 10.0
@@ -40,6 +51,10 @@ TOOLS_MAX = 100
 """Of all servers of a workspace: the model reads all of them in every step, and each is made ready."""
 CALL_SECONDS_MAX = 600.0
 SLACK_SECONDS = 60.0
+EXTREMES_MAX = 20
+"""Of the numbers in one schema: there are many schemas."""
+SAID_CHARACTERS_MAX = 16_384
+"""By a server of itself. The agent keeps within all of these bounds, if it is ours."""
 NOT_KEPT = "It was done, but its result is not kept any more."
 
 
@@ -92,7 +107,7 @@ class ServerTools:
             self._silent.add(row.id)
             return ()
         self._note(row.id, answer)
-        listed = [(server, tool) for server in answer.servers for tool in server.tools]
+        listed = [(server, tool) for server in answer.servers[:SERVERS_MAX] for tool in server.tools]
         taken = listed[: _within_bounds([tool for _, tool in listed])]
         if len(taken) < len(listed):
             text = f"The last {len(listed) - len(taken)} tools of the workspace's servers are left out: too many."
@@ -126,18 +141,19 @@ class ServerTools:
     def _note(self, workspace_id: UUID, answer: McpAnswer) -> None:
         """What the turn goes on without, and what servers say of themselves."""
         notices = [NoticePart("workspace_mcp_file", storable(answer.error))] if answer.error else []
-        notices += [notice for server in answer.servers if (notice := _notice(server)) is not None]
+        servers = answer.servers[:SERVERS_MAX]
+        notices += [notice for server in servers if (notice := _notice(server)) is not None]
         for notice in notices:
             telemetry.event(
                 "workspace.mcp_failed",
                 workspace_id=str(workspace_id),
                 server=notice.source or "",
-                error=notice.message,
+                error=notice.message[:SAID_CHARACTERS_MAX],
             )
         self.notices = tuple(notices)
         self.instructions = tuple(
-            (storable(server.name), storable(server.instructions))
-            for server in answer.servers
+            (storable(server.name[:SAID_CHARACTERS_MAX]), storable(server.instructions[:SAID_CHARACTERS_MAX]))
+            for server in servers
             if server.state is McpState.READY
         )
 
@@ -159,7 +175,7 @@ def _within_bounds(tools: Sequence[McpTool]) -> int:
     """How many of them, from the first on, a turn has room for."""
     size = 0
     for number, tool in enumerate(tools):
-        size += len(tool.description) + len(tool.schema)
+        size += len(tool.name) + len(tool.description) + len(tool.schema)
         if number == TOOLS_MAX or size > LIST_BYTES_MAX:
             return number
     return len(tools)
@@ -168,8 +184,8 @@ def _within_bounds(tools: Sequence[McpTool]) -> int:
 def _schema(text: str) -> dict[str, Any]:
     """An object with anything in it, where it is no schema of one."""
     try:
-        return msgspec.json.decode(storable(text), type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError):
+        return msgspec.json.decode(bounded(storable(text).encode(), extremes_max=EXTREMES_MAX), type=dict[str, Any])
+    except UNDECODABLE:
         return {"type": "object"}
 
 

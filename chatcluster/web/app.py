@@ -32,7 +32,7 @@ from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.pages import FOLDER, Pages
 from chatcluster.web.request import ApiRequest, require_known_query
-from chatcluster.web.routes import API, BESIDE, DOORS, SCOPES
+from chatcluster.web.routes import API, BESIDE, DOORS, SCOPES, Answered
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
 
@@ -108,6 +108,7 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
     return _Litestar(
         route_handlers=[api, *doors, *BESIDE],
         request_class=ApiRequest,
+        response_class=Answered,
         exception_handlers={Exception: respond},
         state=State(
             {"services": services, "authenticator": authenticator, "pump": pump, "shares": shares}, deep_copy=False

@@ -11,7 +11,8 @@ segment. Everything else goes on to the API, which says that there is nothing.
 * Names under ``assets/`` change with their content, so those are kept for good by browsers. All others are asked for
   anew, and answered with 304 if they are the same.
 * A folder that cannot be read, or is too large, leaves what was read before, and the log says so.
-* Without a page, the addresses of pages are answered with one line that says how to get it.
+* Without a page, the addresses of pages are answered with a few words that say how to get it, and a browser asks again
+  by itself: `scripts/run` prints its link before the page is built.
 """
 
 from __future__ import annotations
@@ -37,8 +38,15 @@ LOOK_SECONDS = 1.0
 NOT_PAGES = frozenset({"api", "v1", "schema", "openapi", "oauth", "metrics", "livez", "readyz"})
 """First segments of addresses that are no page's, whether there is something or not."""
 NO_PAGE = (
-    b"The page is not built here: run site/build.py, or install chatcluster from a wheel. The API is at /api/v1.\n"
+    b"The page is not here yet.\n\n"
+    b"scripts/run builds it beside the cluster, and says so if it cannot; this looks again every few seconds.\n"
+    b"Otherwise: run site/build.py, or install chatcluster from a wheel. The API is at /api/v1.\n"
 )
+NO_PAGE_HEADERS = [
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"refresh", b"3"),
+]
 COMPRESSIBLE = ("text/", "application/javascript", "application/json", "application/manifest+json", "image/svg+xml")
 GZIP_LEVEL = 9
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".webmanifest": "application/manifest+json"}
@@ -100,7 +108,7 @@ class Pages:
         if file is None and _is_for_a_page(scope):
             file = self._files.get(INDEX)
             if file is None:
-                await _answer(scope, send, 404, [(b"content-type", b"text/plain; charset=utf-8")], NO_PAGE)
+                await _answer(scope, send, 404, NO_PAGE_HEADERS, NO_PAGE)
                 return
         if file is None:
             await self._app(scope, receive, send)

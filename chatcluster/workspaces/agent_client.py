@@ -4,12 +4,17 @@ Each request has a connection of its own: they are few, a Unix socket costs noth
 be found dead. Nothing is tried twice here: who calls knows whether to look the agent up anew.
 
 What happens on failure: a dial, an answer that does not begin, or one that stops coming is ``WorkspaceUnreachable``
-after ``SILENCE_SECONDS``; so is one that is none of the protocol. What the agent refuses is raised with its code.
+after ``SILENCE_SECONDS``, and one that comes drop by drop after ``ANSWER_SECONDS_MAX``; so is one that is none of the
+protocol, or that takes long to be read. What the agent refuses is raised with its code.
+
+An agent lives where its user's commands do, so what answers may be anything.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,6 +26,8 @@ import h11
 import msgspec
 import trio
 
+from chatcluster.json_bounds import bounded
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports.workspace import SILENCE_SECONDS
 from chatcluster.workspace_errors import (
     CallConflict,
@@ -49,7 +56,11 @@ from chatcluster.workspace_wire import (
     UnderWay,
 )
 
-RECEIVE_BYTES = 64 << 10
+RECEIVE_BYTES = 8 << 10
+"""Of one step: so few bytes have few chunks."""
+ANSWER_SECONDS_MAX = 30.0
+"""From its first byte to its last."""
+VALUES_MAX = 250_000
 NO_BODY = ("content-length", "0")
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -65,12 +76,15 @@ def over_unix(path: Path) -> AgentClient:
 
 
 async def dial_unix(path: Path) -> trio.abc.Stream:
-    """Raises ``OSError``."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    """Raises ``OSError``. Its directory may be written in the workspace: what is a link there would lead to a socket of
+    this machine's, and is not followed."""
+    found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        return await trio.open_unix_socket(f"/proc/self/fd/{directory}/{path.name}")
+        if not stat.S_ISSOCK(os.fstat(found).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        return await trio.open_unix_socket(f"/proc/self/fd/{found}")
     finally:
-        os.close(directory)
+        os.close(found)
 
 
 def over_tcp(host: str, port: int, *, path: str, token: str) -> AgentClient:
@@ -168,7 +182,7 @@ class AgentClient:
             raise WorkspaceUnreachable("the workspace does not answer") from None
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise WorkspaceUnreachable(f"the workspace cannot be reached: {error}") from None
-        except (h11.RemoteProtocolError, msgspec.MsgspecError) as error:
+        except (h11.RemoteProtocolError, *UNDECODABLE) as error:
             raise WorkspaceUnreachable(f"the workspace's agent answers what is no answer: {error}") from None
 
     async def _exchange(
@@ -185,7 +199,8 @@ class AgentClient:
         async with stream:
             with trio.fail_after(silence_seconds):
                 await stream.send_all(data)
-            return await _answered(connection, stream, silence_seconds)
+            with trio.fail_after(silence_seconds + ANSWER_SECONDS_MAX):
+                return await _answered(connection, stream, silence_seconds)
 
 
 async def _answered(connection: h11.Connection, stream: trio.abc.Stream, silence_seconds: float) -> tuple[int, bytes]:
@@ -204,7 +219,7 @@ async def _answered(connection: h11.Connection, stream: trio.abc.Stream, silence
                 if len(content) > BODY_BYTES_MAX:
                     raise WorkspaceUnreachable("the workspace's agent answers more than it may")
             case h11.EndOfMessage():
-                return status, bytes(content)
+                return status, bounded(bytes(content), values_max=VALUES_MAX)
             case _:
                 raise WorkspaceUnreachable("the workspace's agent closed the connection before it had answered")
 

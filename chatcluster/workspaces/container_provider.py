@@ -17,7 +17,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -26,7 +27,9 @@ from chatcluster.errors import ChatclusterError
 from chatcluster.ports.workspace import SandboxState, SandboxStatus, Workspace, WorkspaceSpec
 from chatcluster.workspace_errors import SandboxFailed, WorkspaceUnreachable
 from chatcluster.workspaces.agent_client import AgentClient, Dial
+from chatcluster.workspaces.network_proxy import NetworkProxies
 from chatcluster.workspaces.places import checked_id
+from chatcluster.workspaces.reach import Network
 
 LOOK_SECONDS = 0.05
 LOOKS_PER_QUESTION = 20
@@ -48,6 +51,13 @@ class Agent:
         self.client = AgentClient(dial, headers=self.headers)
 
 
+class WayOut(NamedTuple):
+    """Where the proxy of a container listens that has a network, and whose its socket is."""
+
+    socket: Path
+    user: int | None
+
+
 class Engine(Protocol):
     """What makes containers. Each deed is the same as often as it is done; each raises ``SandboxFailed``, of which
     ``EngineRefused`` and ``EngineUnreachable`` are kinds."""
@@ -61,6 +71,10 @@ class Engine(Protocol):
         ...
 
     async def has_place(self, workspace_id: str) -> bool: ...
+
+    def way_out(self, spec: WorkspaceSpec) -> WayOut | None:
+        """Of a container that is to have a network; None where this engine opens none."""
+        ...
 
     async def launch(self, spec: WorkspaceSpec) -> Agent:
         """Its container, in the place of any that was there before; it runs, or is about to."""
@@ -91,8 +105,9 @@ class _Container:
 class ContainerProvider:
     """``WorkspaceProvider``."""
 
-    def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
+    def __init__(self, engine: Engine, nursery: trio.Nursery, proxies: NetworkProxies) -> None:
         self._engine = engine
+        self._proxies = proxies
         self._nursery = nursery
         self._containers: dict[str, _Container] = {}
         self._ends: dict[str, str] = {}
@@ -175,12 +190,15 @@ class ContainerProvider:
         self._ends.pop(workspace_id, None)
         self._containers.pop(workspace_id, None)
         try:
+            if spec.allowed_hosts and (way := self._engine.way_out(spec)) is not None:
+                self._proxies.open(workspace_id, way.socket, spec.allowed_hosts, way.user)
             agent = await self._engine.launch(spec)
             with trio.fail_after(self._engine.start_seconds):
                 await self._wait_for_agent(workspace_id, agent)
                 await self._take_leash(workspace_id, agent)
         except trio.TooSlowError:
             said = await self._end_of(workspace_id)
+            self._proxies.close(workspace_id)
             await self._engine.remove(workspace_id)
             raise SandboxFailed(
                 f"the agent did not answer within {self._engine.start_seconds:g} seconds: {said}"
@@ -226,6 +244,7 @@ class ContainerProvider:
 
     async def _note_end(self, workspace_id: str) -> None:
         """Of one whose agent has let go of its leash: it ended, or is of no use any more."""
+        self._proxies.close(workspace_id)
         self._ends[workspace_id] = await self._end_of(workspace_id)
         self._containers.pop(workspace_id, None)
 
@@ -242,6 +261,7 @@ class ContainerProvider:
         if container is not None and container.is_held:
             with trio.move_on_after(STOP_SECONDS), suppress(WorkspaceUnreachable):
                 await container.agent.client.stop()
+        self._proxies.close(workspace_id)
         await self._engine.remove(workspace_id)
         if container is not None:
             container.leash.cancel()
@@ -249,6 +269,7 @@ class ContainerProvider:
 
     async def _remove_quietly(self, workspace_id: str) -> None:
         """After something else has failed, which is what is to be told."""
+        self._proxies.close(workspace_id)
         try:
             await self._engine.remove(workspace_id)
         except SandboxFailed as error:
@@ -256,14 +277,15 @@ class ContainerProvider:
 
 
 @asynccontextmanager
-async def open_containers(engine: Engine) -> AsyncIterator[ContainerProvider]:
+async def open_containers(engine: Engine, *, private: tuple[Network, ...] = ()) -> AsyncIterator[ContainerProvider]:
     """A provider for the engine, from which what earlier processes left is removed first. On leaving, all is stopped.
+    ``private``: networks of one's own that its containers may reach.
 
     Raises ``SandboxFailed``.
     """
     await engine.remove_orphans()
     async with trio.open_nursery() as nursery:
-        provider = ContainerProvider(engine, nursery)
+        provider = ContainerProvider(engine, nursery, NetworkProxies(nursery, private))
         try:
             yield provider
         finally:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from chatcluster.ports.workspace import WorkspaceSpec
 from chatcluster.workspace_errors import SandboxFailed
-from chatcluster.workspaces.sandbox import DISPLAY, HOME, STATE, WORK
+from chatcluster.workspaces.sandbox import DISPLAY, HOME, PROXY, STATE, WORK
 
 EPOCH_FILE = "provider-epoch"
 PATH = f"{HOME}/.local/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -61,7 +61,8 @@ def command_of(spec: WorkspaceSpec, *more: str) -> list[str]:
     ]
 
 
-def environment_of(spec: WorkspaceSpec) -> dict[str, str]:
+def environment_of(spec: WorkspaceSpec, *, by_proxy: bool = False) -> dict[str, str]:
+    """``by_proxy``: it has a network, by the agent's gateway."""
     values = {"PATH": PATH, "HOME": HOME, "USER": "user", "LOGNAME": "user", "LANG": "C.UTF-8", "TERM": "dumb"}
     desktop = {"DISPLAY": DISPLAY} if spec.desktop else {}
-    return {**values, "TMPDIR": "/tmp", **desktop, **spec.environment}
+    return {**values, "TMPDIR": "/tmp", **desktop, **(PROXY if by_proxy else {}), **spec.environment}

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.errors import SecretUnreadable, StoreUnavailable
+from chatcluster.errors import SecretUnreadable, StoreUnavailable, Unreadable
 from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import Located, Workspaces, WorkspaceState
 from chatcluster.secrets import Keyring, place_of
@@ -83,7 +83,7 @@ class WorkspaceDirectory:
             return await self._workspaces.locate(workspace_id)
         except WorkspaceNotFound:
             raise WorkspaceGone("the workspace was deleted") from None
-        except StoreUnavailable as error:
+        except (StoreUnavailable, Unreadable) as error:
             raise WorkspaceUnreachable(f"the workspace cannot be looked up: {error}") from None
 
     def _connected(self, located: Located) -> Workspace:
@@ -95,9 +95,12 @@ class WorkspaceDirectory:
             raise WorkspaceGone("the workspace's host does not answer; start it when the host is back")
         try:
             token = self._keyring.open(located.sealed, host_token_place(row.host_id)).decode()
-        except SecretUnreadable as error:
+        except (SecretUnreadable, UnicodeError) as error:
             raise WorkspaceUnreachable(f"the token of the workspace's host cannot be read: {error}") from None
-        return self._connect(located, token)
+        try:
+            return self._connect(located, token)
+        except ValueError:
+            raise WorkspaceUnreachable("the address of the workspace's host is none") from None
 
 
 class _Followed:

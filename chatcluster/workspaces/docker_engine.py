@@ -1,7 +1,8 @@
 """Containers of a Docker engine on this machine, by its HTTP API on a Unix socket.
 
 A workspace's files and its agent's ledger are directories of this host, bound into the container; its agent listens on
-a socket in one of them, so the container needs no network and has none. It is bounded in memory, processors and
+a socket in one of them, so the container needs no network and has none; where its template lists what it may reach, the
+socket of a proxy is bound into it (``network_proxy.py``). It is bounded in memory, processors and
 processes, has no capability, can gain no rights, and can write its own directories and ``/tmp`` alone. Where this
 process is root each owner's container runs under a user ID of its own.
 
@@ -24,14 +25,15 @@ from uuid import UUID
 import msgspec
 import trio
 
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports.workspace import WorkspaceSpec
 from chatcluster.workspace_errors import EngineRefused, SandboxFailed, SandboxMissing
 from chatcluster.workspaces.agent_client import dial_unix
-from chatcluster.workspaces.container_provider import Agent
+from chatcluster.workspaces.container_provider import Agent, WayOut
 from chatcluster.workspaces.containers import Mark, command_of, environment_of, next_epoch
 from chatcluster.workspaces.engine_http import EngineHttp, Json, open_engine
 from chatcluster.workspaces.places import Place, place_of, prepared, remove, user_id_of
-from chatcluster.workspaces.sandbox import HOME, SHARED_MEMORY_BYTES, STATE, WORK
+from chatcluster.workspaces.sandbox import HOME, NETWORK, PROXY_NAME, STATE, WORK, shared_memory_bytes, tmp_bytes
 
 API = "/v1.41"
 """Of Docker 20.10, and of whatever is newer."""
@@ -85,6 +87,10 @@ class DockerEngine:
 
     async def has_place(self, workspace_id: str) -> bool:
         return place_of(self._root, workspace_id).state.is_dir()
+
+    def way_out(self, spec: WorkspaceSpec) -> WayOut | None:
+        socket = place_of(self._root, spec.workspace_id).network / PROXY_NAME
+        return WayOut(socket, self._user_id(spec) if self._has_users else None)
 
     async def launch(self, spec: WorkspaceSpec) -> Agent:
         place = place_of(self._root, spec.workspace_id)
@@ -171,14 +177,15 @@ class DockerEngine:
 
     def _body(self, spec: WorkspaceSpec) -> Json:
         user = self._user_id(spec)
+        environment = environment_of(spec, by_proxy=bool(spec.allowed_hosts))
         labels = {WORKSPACE_LABEL: spec.workspace_id, HOST_LABEL: str(self._mark.host_id)}
         return {
             "Image": spec.base or self._image,
-            "Entrypoint": command_of(spec),
+            "Entrypoint": command_of(spec, *([f"--gateway={NETWORK}/{PROXY_NAME}"] if spec.allowed_hosts else [])),
             "Cmd": [],
             "User": f"{user}:{user if self._has_users else os.getegid()}",
             "WorkingDir": WORK,
-            "Env": [f"{name}={value}" for name, value in environment_of(spec).items()],
+            "Env": [f"{name}={value}" for name, value in environment.items()],
             "Hostname": "workspace",
             "NetworkDisabled": True,
             "Labels": {**labels, EPOCH_LABEL: str(self._mark.epoch)},
@@ -188,8 +195,10 @@ class DockerEngine:
     def _host_config(self, spec: WorkspaceSpec) -> Json:
         place, limits = place_of(self._root, spec.workspace_id), spec.limits
         bound = {HOME: place.home, WORK: place.work, STATE: place.state}
+        mounts = [{"Type": "bind", "Source": str(path), "Target": target} for target, path in bound.items()]
+        network = {"Type": "bind", "Source": str(place.network), "Target": NETWORK, "ReadOnly": True}
         config: dict[str, Any] = {
-            "Mounts": [{"Type": "bind", "Source": str(path), "Target": target} for target, path in bound.items()],
+            "Mounts": [*mounts, network] if spec.allowed_hosts else mounts,
             "NetworkMode": "none",
             "Memory": limits.memory_bytes,
             "MemorySwap": limits.memory_bytes,
@@ -197,8 +206,8 @@ class DockerEngine:
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "ReadonlyRootfs": True,
-            "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}"},
-            "ShmSize": SHARED_MEMORY_BYTES,
+            "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={tmp_bytes(limits)}"},
+            "ShmSize": shared_memory_bytes(limits),
             "RestartPolicy": {"Name": "no"},
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}},
         }
@@ -213,7 +222,7 @@ class DockerEngine:
         except EngineRefused as refused:
             raise SandboxFailed(f"the image {image} is not there, and cannot be pulled: {refused}") from None
         for line in told.splitlines():
-            with suppress(msgspec.DecodeError, AttributeError):
+            with suppress(AttributeError, *UNDECODABLE):
                 if error := msgspec.json.decode(line).get("error"):
                     raise SandboxFailed(f"the image {image} cannot be pulled: {str(error)[:SAID_CHARACTERS_MAX]}")
 
@@ -240,6 +249,7 @@ class DockerEngine:
             directory.chmod(mode)
         for directory in (place.state, place.home, place.work):
             directory.mkdir(mode=0o700, exist_ok=True)
+            directory.chmod(directory.stat().st_mode | 0o700)
             if self._has_users:
                 os.chown(directory, self._user_id(spec), self._user_id(spec), follow_symlinks=False)
 

@@ -1,7 +1,8 @@
 """How a container engine is spoken to: JSON over HTTP, bounded, and its errors translated in one place.
 
-What happens on failure: no answer in time, or none at all, is ``EngineUnreachable``; an answer of 4xx or 5xx is
-``EngineRefused`` with what the engine said, so are more than ``ANSWER_BYTES_MAX`` of it. Nothing is tried again here.
+What happens on failure: no answer in time, one that comes drop by drop, or none at all, is ``EngineUnreachable``; an
+answer of 4xx or 5xx is ``EngineRefused`` with what the engine said, so are more than ``ANSWER_BYTES_MAX`` of it.
+Nothing is tried again here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 
 import httpx
 import msgspec
+import trio
 
+from chatcluster.parts import UNDECODABLE
 from chatcluster.workspace_errors import EngineRefused, EngineUnreachable
 
 ANSWER_BYTES_MAX = 8 << 20
@@ -51,7 +54,7 @@ class EngineHttp:
         content = await self.read(method, path, query=query, body=body, seconds_max=seconds_max)
         try:
             found = msgspec.json.decode(content or b"{}")
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             raise EngineRefused(200, f"{self._name} answers what is no JSON to {method} {path}") from None
         return found if isinstance(found, dict) else {"items": found}
 
@@ -71,11 +74,14 @@ class EngineHttp:
             request = self._client.build_request(
                 method, path, params=query, content=content, headers={**headers, **self._headers()}, timeout=seconds_max
             )
-            response = await self._client.send(request, stream=True)
-            try:
-                found = await self._body(response)
-            finally:
-                await response.aclose()
+            with trio.fail_after(2 * seconds_max):
+                response = await self._client.send(request, stream=True)
+                try:
+                    found = await self._body(response)
+                finally:
+                    await response.aclose()
+        except trio.TooSlowError:
+            raise EngineUnreachable(f"{self._name} does not answer within {2 * seconds_max:g} s") from None
         except (httpx.HTTPError, OSError) as error:  # of the file that has the token, too
             said = str(error) or type(error).__name__
             raise EngineUnreachable(f"{self._name} does not answer: {said}") from None
@@ -111,6 +117,6 @@ async def open_engine(
 def _message(content: bytes) -> str:
     try:
         said = msgspec.json.decode(content)["message"]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (KeyError, TypeError, *UNDECODABLE):
         said = content.decode("utf-8", "replace")
     return " ".join(str(said).split())[:SAID_CHARACTERS_MAX]

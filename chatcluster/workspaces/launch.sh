@@ -5,7 +5,8 @@
 # launch.sh DIRECTORY USER IMAGE [GROUP ...] -- COMMAND ...
 #
 # DIRECTORY is the workspace's. USER is the ID that the sandbox has outside; empty: the one that this has. IMAGE is the
-# file of its disk; empty: a plain directory. COMMAND finds on descriptor 9 what else bubblewrap is to do.
+# file of its disk; empty: a plain directory. COMMAND finds on descriptor 9 what else bubblewrap is to do, and on 8 the
+# filter of system calls, if there is one.
 set -eu
 directory=$1 user=$2 image=$3
 shift 3
@@ -20,6 +21,7 @@ disk=$directory/disk
 for place in home work; do
     [ -d "$disk/$place" ] || mkdir -m 700 "$disk/$place"
     [ -z "$user" ] || chown -h "$user:$user" "$disk/$place"
+    chmod u+rwx "$disk/$place" # whoever closed it there could not begin again
 done
 
 # What a repository has programs run by is not to be changed from within. Links are not followed: they were made there.
@@ -33,5 +35,6 @@ if [ -d "$repository" ] && [ ! -L "$repository" ]; then
     done
 fi
 exec 9<"$directory/arguments"
+[ ! -e "$directory/seccomp" ] || exec 8<"$directory/seccomp"
 [ -z "$user" ] || exec setpriv --reuid "$user" --regid "$user" --clear-groups -- "$@"
 exec "$@"

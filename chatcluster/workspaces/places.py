@@ -50,6 +50,11 @@ class Place:
         return self.directory / "etc"
 
     @property
+    def filter(self) -> Path:
+        """Of its system calls."""
+        return self.directory / "seccomp"
+
+    @property
     def network(self) -> Path:
         """Of the socket of its way out, where it has one."""
         return self.directory / "network"

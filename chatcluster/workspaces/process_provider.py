@@ -25,6 +25,7 @@ import trio
 from chatcluster.ports.workspace import SandboxState, SandboxStatus, Workspace, WorkspaceSpec
 from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, WorkspaceUnreachable
 from chatcluster.workspaces import cgroups, disks
+from chatcluster.workspaces.agent.landlock import ABI_MIN, LANDLOCK_MISSING, landlock_abi
 from chatcluster.workspaces.agent_client import over_unix
 from chatcluster.workspaces.interpreter import Interpreter, compile_agent, find_interpreter, is_open_to_all, library
 from chatcluster.workspaces.network_proxy import NetworkProxies
@@ -39,6 +40,7 @@ from chatcluster.workspaces.places import (
 )
 from chatcluster.workspaces.reach import Network
 from chatcluster.workspaces.sandbox import PROXY_NAME, bubblewrap, can_sandbox, write_etc
+from chatcluster.workspaces.seccomp import SECCOMP_MISSING, seccomp_filter
 
 START_SECONDS = 15.0
 STOP_SECONDS = 4.0
@@ -77,6 +79,10 @@ class ProcessProvider:
             found.append(disks.DISK_MISSING)
         if not self._has_users:
             found.append(UIDS_MISSING)
+        if landlock_abi() < ABI_MIN:
+            found.append(LANDLOCK_MISSING)
+        if seccomp_filter() is None:
+            found.append(SECCOMP_MISSING)
         return tuple(found)
 
     async def create(self, spec: WorkspaceSpec) -> None:

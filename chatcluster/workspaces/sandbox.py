@@ -1,10 +1,11 @@
 """A sandbox: what bubblewrap is told, so that what runs in it can do no harm outside.
 
 It has namespaces of its own for users, processes, mounts, network, names and control groups, no capability, and can
-make no further user namespace. It sees the system read-only, ``/etc`` in part, and may write its home, its work, and
-temporary file systems of a bounded size. It has no network but its own loopback; where its template lists what it may
-reach, the socket of a proxy is bound into it (``network_proxy.py``). Its environment is made here: nothing
-of this process's is in it. Process 1 is the agent, and when that or this process ends, so does all that runs there.
+make no further user namespace; some system calls are not there for it (``seccomp.py``). It sees the system read-only,
+``/etc`` in part, and may write its home, its work, and temporary file systems of a bounded size, but not the agent's
+directory (``agent/landlock.py``). It has no network but its own loopback; where its template lists what it may reach,
+the socket of a proxy is bound into it (``network_proxy.py``). Its environment is made here: nothing of this process's
+is in it. Process 1 is the agent, and when that or this process ends, so does all that runs there.
 
 Where this process is root, the sandbox of each owner has a user of its own outside as well, and its own file system of
 a bounded size, if the machine has what that takes; what cannot be kept is said (``unbounded``), not passed over.
@@ -21,10 +22,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from chatcluster.ports.workspace import WorkspaceSpec
+from chatcluster.ports.workspace import WorkspaceLimits, WorkspaceSpec
 from chatcluster.workspaces.agent.gateway import PORT
 from chatcluster.workspaces.interpreter import Interpreter, library
 from chatcluster.workspaces.places import Place
+from chatcluster.workspaces.seccomp import seccomp_filter
 
 HOME = "/home/user"
 WORK = "/workspace"
@@ -33,7 +35,7 @@ NETWORK = "/run/network"
 PROXY_NAME = "proxy.sock"
 USER_ID = 1000
 """Inside."""
-SHARED_MEMORY_BYTES = 256 << 20
+SHARED_MEMORY_BYTES_MAX = 256 << 20
 RUN_BYTES = 16 << 20
 DISPLAY = ":1"
 BROWSER_FLAGS = "--no-sandbox --no-first-run --disable-gpu --disable-dev-shm-usage --test-type"
@@ -60,7 +62,7 @@ _ETC = (
 """Of the system's: what programs want, and nothing that tells of its people or its secrets."""
 _GATEWAY = f"http://127.0.0.1:{PORT}"
 _NO_PROXY = "localhost,127.0.0.1,::1"
-_PROXY = {
+PROXY = {
     **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _GATEWAY),
     **dict.fromkeys(("no_proxy", "NO_PROXY"), _NO_PROXY),
 }
@@ -84,6 +86,16 @@ def can_sandbox() -> str | None:
     return f"{INSTALL}; bwrap: {said}" if "nknown option" in said else f"{ALLOW}; bwrap: {said}"
 
 
+def tmp_bytes(limits: WorkspaceLimits) -> int:
+    """What is in there is memory of the workspace. With all of it there the agent would have none."""
+    return min(limits.tmp_bytes, limits.memory_bytes // 2)
+
+
+def shared_memory_bytes(limits: WorkspaceLimits) -> int:
+    """As above."""
+    return min(SHARED_MEMORY_BYTES_MAX, limits.memory_bytes // 4)
+
+
 def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> list[str]:
     """The command that makes the sandbox and runs the agent in it."""
     return [
@@ -94,6 +106,7 @@ def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> l
             *_agent(interpreter),
             *_own(spec, place),
             *_environment(spec),
+            *(("--seccomp", "8") if place.filter.exists() else ()),  # opened by launch.sh
             "--",
         ),
         *interpreter.command(),
@@ -108,7 +121,8 @@ def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> l
 
 
 def write_etc(place: Place) -> None:
-    """The files of ``/etc`` that name people and machines: there is one of each. Raises ``OSError``."""
+    """The files of ``/etc`` that name people and machines: there is one of each; and the filter of its system calls.
+    Raises ``OSError``."""
     (place.etc / "chromium.d").mkdir(parents=True, exist_ok=True)
     files = {
         "passwd": f"user:x:{USER_ID}:{USER_ID}:user:{HOME}:/bin/bash\n",
@@ -120,6 +134,9 @@ def write_etc(place: Place) -> None:
     }
     for name, content in files.items():
         (place.etc / name).write_text(content)
+    place.filter.unlink(missing_ok=True)
+    if (program := seccomp_filter()) is not None:
+        place.filter.write_bytes(program)
 
 
 def _system(root: Path | None) -> Iterator[str]:
@@ -145,7 +162,7 @@ def _agent(interpreter: Interpreter) -> Iterator[str]:
 def _own(spec: WorkspaceSpec, place: Place) -> Iterator[str]:
     """What belongs to this sandbox alone."""
     yield from ("--proc", "/proc", "--dev", "/dev")
-    sizes = {"/tmp": spec.limits.tmp_bytes, "/dev/shm": SHARED_MEMORY_BYTES, "/run": RUN_BYTES}
+    sizes = {"/tmp": tmp_bytes(spec.limits), "/dev/shm": shared_memory_bytes(spec.limits), "/run": RUN_BYTES}
     for directory, size in sizes.items():
         yield from ("--size", str(size), "--tmpfs", directory)
     yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--ro-bind-try", "/var/cache/fontconfig")
@@ -162,6 +179,6 @@ def _own(spec: WorkspaceSpec, place: Place) -> Iterator[str]:
 def _environment(spec: WorkspaceSpec) -> Iterator[str]:
     values = {"PATH": _PATH, "HOME": HOME, "USER": "user", "LOGNAME": "user", "SHELL": "/bin/bash", "LANG": "C.UTF-8"}
     desktop = {"DISPLAY": DISPLAY} if spec.desktop else {}
-    network = _PROXY if spec.allowed_hosts else {}
+    network = PROXY if spec.allowed_hosts else {}
     for name, value in {**values, "TERM": "dumb", "TMPDIR": "/tmp", **desktop, **network, **spec.environment}.items():
         yield from ("--setenv", name, value)

@@ -59,7 +59,12 @@ describe.each(VIEWS)("%s", (_, view) => {
     await page.getByText("1 of 2 files cannot be attached.").waitFor({ state: "attached" });
     await expectAccessible(page, "options, and attached files");
     if (view.width) {
-      await page.getByRole("button", { name: "Open the list of chats" }).click();
+      const opener = page.getByRole("button", { name: "Open the list of chats" });
+      await opener.click();
+      await page.locator("nav :focus").waitFor();
+      await page.keyboard.press("Escape");
+      await until("the focus is back", () => opener.evaluate((button) => button === document.activeElement));
+      await opener.click();
       await page.getByRole("navigation").waitFor();
       await expectAccessible(page, "the list over the page");
     }

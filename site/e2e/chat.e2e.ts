@@ -175,6 +175,11 @@ describe("the list", () => {
       list.getByRole("list", { name: "Pinned chats" }).getByText(`${name} renamed`).waitFor(),
     );
     await menu("Unpin");
+    for (const pinned of [true, false]) {
+      await call("PATCH", `/chats/${id}`, { pinned });
+      const there = { name: pinned ? "Pinned chats" : "Chats", exact: true };
+      await inList(page, (list) => list.getByRole("list", there).getByText(`${name} renamed`).waitFor());
+    }
     await menu("Archive");
     await page.getByText("This chat is archived").waitFor();
     await inList(page, async (list) => {

@@ -19,6 +19,9 @@ describe("signing in", () => {
     await page.getByRole("button", { name: "Sign out" }).click();
     await page.getByRole("heading", { name: signInHeading }).waitFor();
     await other.getByRole("heading", { name: signInHeading }).waitFor();
+    await page.getByLabel("Token").fill(cluster.token);
+    await page.keyboard.press("Enter");
+    await composer(other).waitFor();
     expect(await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]))).not.toContain(
       "ccl_",
     );

@@ -1,8 +1,9 @@
-import { Redirect, Route, Switch } from "wouter";
+import { Redirect, Route, Switch, useLocation } from "wouter";
 import { NewChat } from "./chat/NewChat.tsx";
 import { Layout } from "./Layout.tsx";
 import { SignIn } from "./SignIn.tsx";
 import { useSession } from "./session.ts";
+import { Boundary } from "./ui/Boundary.tsx";
 import { Button } from "./ui/Button.tsx";
 import { later } from "./ui/later.tsx";
 import { Empty, Loading, Notice } from "./ui/Notice.tsx";
@@ -17,25 +18,28 @@ Conversation.load();
 
 export function App() {
   const session = useSession();
+  const [location] = useLocation();
   if (session.isPending) return <Loading what="chatcluster" />;
   if (session.isError) return <Unreachable message={session.error.message} onRetry={() => void session.refetch()} />;
   if (!session.data) return <SignIn />;
   return (
     <Layout session={session.data}>
-      <Switch>
-        <Route path="/">{() => <NewChat />}</Route>
-        <Route path="/chats/:id">{({ id }) => <Conversation key={id} id={id} meanwhile={LOADING} />}</Route>
-        <Route path="/usage">
-          <Usage meanwhile={LOADING} />
-        </Route>
-        <Route path="/cluster">
-          <Redirect to="/cluster/replicas" replace />
-        </Route>
-        <Route path="/cluster/:page">{({ page }) => <Cluster page={page} meanwhile={LOADING} />}</Route>
-        <Route>
-          <NotFound />
-        </Route>
-      </Switch>
+      <Boundary of={location}>
+        <Switch>
+          <Route path="/">{() => <NewChat />}</Route>
+          <Route path="/chats/:id">{({ id }) => <Conversation key={id} id={id} meanwhile={LOADING} />}</Route>
+          <Route path="/usage">
+            <Usage meanwhile={LOADING} />
+          </Route>
+          <Route path="/cluster">
+            <Redirect to="/cluster/replicas" replace />
+          </Route>
+          <Route path="/cluster/:page">{({ page }) => <Cluster page={page} meanwhile={LOADING} />}</Route>
+          <Route>
+            <NotFound />
+          </Route>
+        </Switch>
+      </Boundary>
     </Layout>
   );
 }

@@ -1,5 +1,5 @@
 import { Menu as MenuIcon, PanelLeftClose, Server, Settings, SquarePen } from "lucide-react";
-import { type ReactNode, useEffect, useState, useSyncExternalStore } from "react";
+import { type ReactNode, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Link, useLocation } from "wouter";
 import { ChatList } from "./chat/ChatList.tsx";
 import type { Session } from "./session.ts";
@@ -12,7 +12,10 @@ const Preferences = later(async () => (await import("./Preferences.tsx")).defaul
 
 type LayoutProps = { session: Session; children: ReactNode };
 
-/** The list at the side and the page beside it. On a narrow screen the list lies over the page. */
+/**
+ * The list at the side and the page beside it. On a narrow screen the list lies over the page, which is out of reach as
+ * long; the focus goes there, and comes back.
+ */
 export function Layout({ session, children }: LayoutProps) {
   const [location, navigate] = useLocation();
   const isNarrow = useMedia("(max-width: 47.99rem)");
@@ -20,6 +23,16 @@ export function Layout({ session, children }: LayoutProps) {
   const [layer, setLayer] = useState<"help" | "preferences" | null>(null);
   // biome-ignore lint/correctness/useExhaustiveDependencies: another page closes the list that lies over it
   useEffect(() => setOpen(false), [location]);
+  const lies = isNarrow && isOpen;
+  const opener = useRef<HTMLButtonElement>(null);
+  const closer = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    if (lies) closer.current?.focus();
+  }, [lies]);
+  const close = () => {
+    setOpen(false);
+    requestAnimationFrame(() => opener.current?.focus());
+  };
   const search = () => {
     setOpen(true);
     requestAnimationFrame(() => document.getElementById("search")?.focus());
@@ -31,8 +44,8 @@ export function Layout({ session, children }: LayoutProps) {
     { keys: "?", what: "This help", run: () => setLayer("help") },
     { keys: "g c", what: "Go to chats", run: () => navigate("/") },
     ...(session.admin ? [{ keys: "g w", what: "Go to the cluster", run: () => navigate("/cluster/replicas") }] : []),
-    { keys: "Escape", what: "Close the list", run: () => setOpen(false) },
-  ].filter(({ keys }) => keys !== "Escape" || (isNarrow && isOpen));
+    { keys: "Escape", what: "Close the list", run: close },
+  ].filter(({ keys }) => keys !== "Escape" || lies);
   useShortcuts(shortcuts);
   const isListShown = !isNarrow || isOpen;
   return (
@@ -40,17 +53,19 @@ export function Layout({ session, children }: LayoutProps) {
       <a href="#main" className={buttonClass("main", "absolute left-2 top-2 z-50 -translate-y-16 focus:translate-y-0")}>
         Skip to the page
       </a>
-      {isNarrow && isOpen && <div className="fixed inset-0 z-20 bg-shade" onClick={() => setOpen(false)} aria-hidden />}
+      {lies && <div className="fixed inset-0 z-20 bg-shade" onClick={close} aria-hidden />}
       {isListShown && (
+        // biome-ignore lint/a11y: the links are what is pressed; one that leads to this very page closes the list as well
         <nav
           aria-label="Chats and pages"
+          onClick={({ target }) => (target as Element).closest("a") && setOpen(false)}
           className="z-20 flex h-full w-[min(18rem,88vw)] shrink-0 flex-col border-r border-line bg-side max-md:fixed max-md:inset-y-0 max-md:left-0 max-md:shadow-2xl"
         >
           <div className="flex items-center gap-2 p-3 pb-2">
             <img src="/icon.svg" alt="" width={24} height={24} />
             <span className="flex-1 font-semibold">chatcluster</span>
             {isNarrow && (
-              <IconButton label="Close the list" onClick={() => setOpen(false)}>
+              <IconButton ref={closer} label="Close the list" onClick={close}>
                 <PanelLeftClose size={18} aria-hidden />
               </IconButton>
             )}
@@ -76,10 +91,15 @@ export function Layout({ session, children }: LayoutProps) {
           </div>
         </nav>
       )}
-      <div className="flex min-w-0 flex-1 flex-col">
+      <div className="flex min-w-0 flex-1 flex-col" inert={lies}>
         {isNarrow && (
           <header className="flex items-center border-b border-line px-2 py-1">
-            <IconButton label="Open the list of chats" aria-expanded={isOpen} onClick={() => setOpen(true)}>
+            <IconButton
+              ref={opener}
+              label="Open the list of chats"
+              aria-expanded={isOpen}
+              onClick={() => setOpen(true)}
+            >
               <MenuIcon size={18} aria-hidden />
             </IconButton>
             <span className="flex-1" />

@@ -6,8 +6,9 @@ import { App } from "./App.tsx";
 import { readAhead } from "./ahead.ts";
 import { pauseWhileHidden } from "./client/index.ts";
 import { queries, tab } from "./server.ts";
-import { endSessionWhenRefused, readSessionAhead } from "./session.ts";
+import { endSessionWhenRefused, followOtherTabs, readSessionAhead } from "./session.ts";
 import "./styles.css";
+import { Boundary } from "./ui/Boundary.tsx";
 import { Toasts } from "./ui/Toast.tsx";
 import { showTheme } from "./ui/theme.ts";
 
@@ -15,6 +16,7 @@ readAhead(location);
 readSessionAhead();
 showTheme();
 endSessionWhenRefused();
+followOtherTabs();
 pauseWhileHidden(tab, document);
 reloadOnceAfterDeploy();
 
@@ -22,19 +24,27 @@ createRoot(document.getElementById("root") as HTMLElement).render(
   <StrictMode>
     <CSPProvider disableStyleElements>
       <QueryClientProvider client={queries}>
-        <App />
+        <Boundary>
+          <App />
+        </Boundary>
         <Toasts />
       </QueryClientProvider>
     </CSPProvider>
   </StrictMode>,
 );
 
-/** During a deploy this page may ask for a file that the next version does not have. Its index has the new names. */
+/**
+ * During a deploy this page may ask for a file that the next version does not have. Its index has the new names. Where no
+ * server answers, the page that is there is worth more than none.
+ */
 function reloadOnceAfterDeploy(): void {
-  window.addEventListener("vite:preloadError", (event) => {
-    if (sessionStorage.getItem("chatcluster.reloaded") === location.pathname) return;
-    sessionStorage.setItem("chatcluster.reloaded", location.pathname);
-    event.preventDefault();
-    location.reload();
-  });
+  window.addEventListener("vite:preloadError", () => void reloadOnce().catch(() => {}));
+}
+
+async function reloadOnce(): Promise<void> {
+  if (sessionStorage.getItem("chatcluster.reloaded") === location.pathname) return;
+  const index = await fetch("/", { method: "HEAD", cache: "no-store" });
+  if (!index.ok) return;
+  sessionStorage.setItem("chatcluster.reloaded", location.pathname);
+  location.reload();
 }

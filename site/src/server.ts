@@ -22,9 +22,31 @@ export const queries = new QueryClient({
   },
 });
 
-export const tab = new Tab({ api, onList: takeChange, onListReset: () => void readListsAgain() });
+export const tab = new Tab({ api, onList: takeChange, onListReset: readListsAgain });
 
-export const readListsAgain = () => queries.invalidateQueries({ queryKey: ["chats"] });
+const LISTS = ["chats"] as const;
+const LISTS_PAUSE_MS = 500;
+let isWanted = false;
+let isReading = false;
+
+/**
+ * Read all lists again. Who asks meanwhile is answered by the next reading: where chats come by the hundred, one follows
+ * the other, and none is broken off.
+ */
+export function readListsAgain(): void {
+  isWanted = true;
+  if (!isReading) void readWhileWanted();
+}
+
+async function readWhileWanted(): Promise<void> {
+  isReading = true;
+  while (isWanted) {
+    isWanted = false;
+    await queries.invalidateQueries({ queryKey: LISTS });
+    await new Promise((resolve) => setTimeout(resolve, LISTS_PAUSE_MS));
+  }
+  isReading = false;
+}
 
 export type ChatPage = { chats: Chat[]; has_more: boolean };
 export type ChatPages = { pages: ChatPage[]; pageParams: unknown[] };
@@ -37,9 +59,32 @@ export function takeChange({ change, chatId, chat, diff }: ListChange): void {
   if (diff) takeDiff(chatId, diff);
   if (change === "deleted") forgetChat(chatId);
   if (!chat) return;
-  const isKnown = takeChat(chat);
-  if (!isKnown || change === "archived" || change === "unarchived" || change === "created") void readListsAgain();
+  const before = listed(chat.id);
+  takeChat(chat);
+  if (MOVES.has(change) || (before ? before.pinned !== chat.pinned : chat.pinned || isListWhole())) readListsAgain();
 }
+
+/** By these a chat comes into a list, or leaves it. */
+const MOVES: ReadonlySet<string> = new Set(["created", "archived", "unarchived"]);
+
+const allLists = () => queries.getQueriesData<ChatPages>({ queryKey: LISTS });
+
+/** The chat as a list has it. */
+const listed = (id: string): Chat | undefined => allLists().flatMap(([, lists]) => found(lists, id) ?? [])[0];
+
+function found(lists: ChatPages | undefined, id: string): Chat | undefined {
+  for (const { chats } of lists?.pages ?? []) {
+    const chat = chats.find((one) => one.id === id);
+    if (chat) return chat;
+  }
+}
+
+/** Whether a chat that is in no list is missing there, and is not only older than what was read. */
+function isListWhole(): boolean {
+  return allLists().some(([[, filter], lists]) => isPlain(filter) && lists?.pages.at(-1)?.has_more === false);
+}
+
+const isPlain = (filter: unknown): boolean => !(filter as { pinned?: boolean } | undefined)?.pinned;
 
 /** That there are changes tells of a workspace, too, if none was known. */
 function takeDiff(chatId: string, diff: DiffStatus): void {
@@ -51,21 +96,16 @@ function takeDiff(chatId: string, diff: DiffStatus): void {
   }
 }
 
-/** A chat as the server answered it last: older answers are passed over. Returns whether a list has it. */
-export function takeChat(chat: Chat): boolean {
+/** A chat as the server answered it last: older answers are passed over. */
+export function takeChat(chat: Chat): void {
   // What lists say of a chat is not all that is known of it.
   queries.setQueryData<Chat>(["chat", chat.id], (known) => ({ ...known, ...newer(known, chat) }));
-  let isKnown = false;
-  queries.setQueriesData<ChatPages>({ queryKey: ["chats"] }, (lists) => {
-    if (!lists) return lists;
-    const replaced = (known: Chat): Chat => {
-      if (known.id !== chat.id) return known;
-      isKnown = true;
-      return newer(known, chat);
-    };
-    return { ...lists, pages: lists.pages.map((page) => ({ ...page, chats: page.chats.map(replaced) })) };
-  });
-  return isKnown;
+  const replaced = (known: Chat): Chat => (known.id === chat.id ? newer(known, chat) : known);
+  queries.setQueriesData<ChatPages>({ queryKey: LISTS }, (lists) =>
+    lists && found(lists, chat.id)
+      ? { ...lists, pages: lists.pages.map((page) => ({ ...page, chats: page.chats.map(replaced) })) }
+      : lists,
+  );
 }
 
 function newer(known: Chat | undefined, chat: Chat): Chat {
@@ -77,7 +117,7 @@ export function forgetChat(id: string): void {
   queries.removeQueries({ queryKey: ["chat", id], exact: true });
   queries.removeQueries({ queryKey: ["messages", id] });
   queries.setQueriesData<ChatPages>(
-    { queryKey: ["chats"] },
+    { queryKey: LISTS },
     (lists) =>
       lists && {
         ...lists,

@@ -1,11 +1,12 @@
 /** The one who is signed in, by a cookie that scripts cannot read; nothing of it is kept in the browser's storage. */
 
 import { useQuery } from "@tanstack/react-query";
-import { forgetAttachments } from "./chat/attachments.ts";
+import { forgetAttachments, putAttachmentsAway } from "./chat/attachments.ts";
 import { forgetDrafts } from "./chat/drafts.ts";
 import { forgetSeen } from "./chat/seen.ts";
 import { ApiError } from "./client/index.ts";
 import { api, queries, tab } from "./server.ts";
+import { keep, kept, onKeptElsewhere } from "./ui/kept.ts";
 import { say } from "./ui/Toast.tsx";
 
 export type Session = { user_id: string; name: string; admin: boolean; expires_at?: string | null };
@@ -32,7 +33,24 @@ export async function readSession(): Promise<Session | null> {
   if (session && code) say(`You are signed in as ${session.name}. To follow a sign-in link, sign out first.`);
   const opened = session ?? (code ? await unlessRefused(api.post<Session>("/session", { code })) : null);
   code = null;
+  if (opened) keepFor(opened);
   return opened;
+}
+
+/** Whose it is what this browser keeps. The tabs of a browser have one cookie, so they tell each other by it. */
+const USER = "user";
+
+/** What is kept is one user's: of the one before, whose session may have ended by itself, nobody else finds anything. */
+function keepFor({ user_id: user }: Session): void {
+  if (kept(USER) && kept(USER) !== user) forgetWhatIsKept();
+  keep(USER, user);
+}
+
+function forgetWhatIsKept(): void {
+  forgetAttachments();
+  forgetDrafts();
+  forgetSeen();
+  keep(USER, "");
 }
 
 /** `null` in the place of a 401. */
@@ -53,24 +71,34 @@ function takeCode(): string | null {
 }
 
 export async function signIn(token: string): Promise<void> {
-  queries.setQueryData(KEY, await api.post<Session>("/session", { token }));
+  const opened = await api.post<Session>("/session", { token });
+  keepFor(opened);
+  queries.setQueryData(KEY, opened);
 }
 
 /** End the session here and on every replica, and keep nothing of what was written and seen in it. */
 export async function signOut(): Promise<void> {
   await api.delete("/session");
   endSession();
-  forgetAttachments();
-  forgetDrafts();
-  forgetSeen();
+  forgetWhatIsKept();
 }
 
 /** There is no session any more: show the sign-in, and nothing of the one before. */
 export function endSession(): void {
   if (!queries.getQueryData(KEY)) return;
   tab.close();
+  putAttachmentsAway();
   queries.removeQueries({ predicate: (query) => query.queryKey[0] !== KEY[0] });
   queries.setQueryData(KEY, null);
+}
+
+/** Another tab has signed somebody in or out: so it has here. Returns how to stop looking. */
+export function followOtherTabs(): () => void {
+  return onKeptElsewhere(USER, ({ to }) => {
+    if (to === (queries.getQueryData<Session | null>(KEY)?.user_id ?? "")) return;
+    endSession();
+    void queries.invalidateQueries({ queryKey: KEY });
+  });
 }
 
 export function isUnauthenticated(error: unknown): boolean {

@@ -64,6 +64,14 @@ describe("a link", () => {
     expect(shown("https://good.example/a").querySelector("a")?.textContent).toBe("https://good.example/a");
   });
 
+  test.each([
+    ["https://good.example@evil.example/", "evil.example"],
+    ["https://xn--pple-43d.example@evil.example/a", "evil.example"],
+    ["https://\u0430pple.example/", "xn--pple-43d.example"],
+  ])("whose address looks like another one says its host: %s", (address, host) => {
+    expect(shown(`[${address}](${address})`).textContent).toContain(`(${host})`);
+  });
+
   test("whose words are another host is shown with its own", () => {
     expect(shown("[good.example](https://evil.example)").textContent).toContain("(evil.example)");
     expect(shown("[evil.example.good.example](https://evil.example)").textContent).toContain("(evil.example)");

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { attemptKey } from "../src/chat/drafts.ts";
 import { api, queries } from "../src/server.ts";
-import { endSessionWhenRefused, readSession, signOut } from "../src/session.ts";
+import { endSessionWhenRefused, followOtherTabs, readSession, signIn, signOut } from "../src/session.ts";
 import { refused } from "./server.ts";
 
 const ANN = { user_id: "1", name: "ann", admin: false };
@@ -69,6 +69,47 @@ test("a write that is answered 401 ends the session", async () => {
   stop();
   expect(queries.getQueryData(["session"])).toBeNull();
   expect(queries.getQueryData(["chats"])).toBeUndefined();
+});
+
+describe("what is kept in a browser", () => {
+  const sessionOf = (user: object) => answered(user);
+
+  test("is there for the user whose session ended by itself, and for nobody else", async () => {
+    answers["GET /session"] = sessionOf(ANN);
+    await readSession();
+    localStorage.setItem("chatcluster.draft.a", "secret");
+    localStorage.setItem("chatcluster.seen", '{"a":1}');
+    answers = { "POST /session": sessionOf(ANN) };
+    await signIn("ccl_ann");
+    expect(localStorage.getItem("chatcluster.draft.a")).toBe("secret");
+    answers = { "POST /session": sessionOf(EVE) };
+    await signIn("ccl_eve");
+    expect({ ...localStorage }).toEqual({ "chatcluster.user": "2" });
+  });
+
+  test.each([
+    ["out", null, null],
+    ["in as somebody else", EVE, "2"],
+  ])("tells all tabs that one of them has signed %s", async (_, user, newValue) => {
+    queries.setQueryData(["session"], ANN);
+    queries.setQueryData(["chats"], "hers");
+    if (user) answers["GET /session"] = sessionOf(user);
+    const stop = followOtherTabs();
+    const unused = queries.getQueryCache().find({ queryKey: ["session"] });
+    window.dispatchEvent(new StorageEvent("storage", { key: "chatcluster.user", oldValue: "1", newValue }));
+    stop();
+    expect(queries.getQueryData(["chats"])).toBeUndefined();
+    expect(queries.getQueryData(["session"])).toBeNull();
+    expect(unused?.isStale()).toBe(true);
+  });
+
+  test("says nothing new where the same user signs in again", () => {
+    queries.setQueryData(["session"], ANN);
+    const stop = followOtherTabs();
+    window.dispatchEvent(new StorageEvent("storage", { key: "chatcluster.user", newValue: "1" }));
+    stop();
+    expect(queries.getQueryData(["session"])).toEqual(ANN);
+  });
 });
 
 test("signing out leaves nothing of what was written and seen", async () => {

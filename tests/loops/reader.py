@@ -22,7 +22,7 @@ import msgspec
 import trio
 
 from chatcluster.parts import BEGINNING, START, Cursor, parse_cursor
-from chatcluster.subscribe import Cut, Subscriber
+from chatcluster.subscriber import Cut, Subscriber
 
 READ_SECONDS_MAX = 100.0
 

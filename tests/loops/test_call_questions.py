@@ -16,12 +16,12 @@ from chatcluster.errors import (
     NotAllowedInStatus,
     ToolCallNotFound,
 )
-from chatcluster.ports import Approval, Effect
+from chatcluster.ports import Approval, Effect, Progressed
 from chatcluster.ports.toolbox import Asked, InputRequired
 from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.reader import Reader
 from loops.scripted_tools import Run, tool
-from loops.tool_scenes import calling, finish
+from loops.tool_scenes import calling, finish, two_runs
 
 NAME = Question(
     "name", "Your name?", {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
@@ -209,6 +209,7 @@ async def test_time_stands_still_for_a_call_that_asks(world: World) -> None:
     one = await live(world, a, idle_seconds=5.0, total_seconds=10.0)
     one.ask()
     await one.asked()
+    one.run.progressed(Progressed(1.0))
     await trio.sleep(200)
     await a.apply(one.chat, AnswerQuestions("c1", ADA))
     await world.until(lambda: one.replies == [ADA])
@@ -228,6 +229,54 @@ async def test_nobody_answers_in_time_so_the_server_is_told_that_the_user_cancel
         await a.apply(one.chat, AnswerQuestions("c1", ADA))
     one.run.give("without a name")
     await finish(world, one.chat)
+
+
+async def test_a_question_that_its_server_withdraws_is_asked_no_longer(world: World) -> None:
+    a = await world.replica()
+    one = await live(world, a, idle_seconds=5.0)
+    one.ask()
+    await one.asked()
+    one.run.progressed(Asked((), one.replies.append))
+    await one.chat.until(lambda chat: not chat.state.open_calls[0].asks_now)
+    with pytest.raises(CallAnswered):
+        await a.apply(one.chat, AnswerQuestions("c1", ADA))
+    await world.until(lambda: one.run.cancelled)
+    await finish(world, one.chat)
+    assert "without a sign of progress" in one.chat.results["c1"], "time goes on"
+    assert one.replies == []
+
+
+async def test_a_question_in_the_place_of_another_has_a_time_of_its_own(world: World) -> None:
+    a = await world.replica(live_answer_seconds=60.0)
+    one = await live(world, a)
+    one.ask(NAME)
+    await one.asked()
+    await trio.sleep(40)
+    one.ask(Question("other", "And yours?"))
+    await one.reader.until(lambda reader: "And yours?" in str(asked_of(reader)[-1]))
+    await trio.sleep(40)
+    await a.apply(one.chat, AnswerQuestions("c1", {"other": Reply(ReplyAction.ACCEPT)}))
+    await world.until(lambda: bool(one.replies))
+    assert one.replies == [{"other": Reply(ReplyAction.ACCEPT)}]
+    one.run.give()
+    await finish(world, one.chat)
+
+
+async def test_a_call_that_ends_while_its_question_is_written_leaves_nothing_behind(world: World) -> None:
+    a = await world.replica(live_answer_seconds=60.0)
+    chat = await calling(world, a, "c1", "c2", tools=(tool("tool", idle_seconds=900.0),))
+    one, two = await two_runs(world)
+    reader = await a.read(chat)
+    held = a.database_wire.hold("commit")
+    Live(chat, reader, one).ask()
+    await held.reached.wait()
+    one.give("asked in vain")
+    await world.settle()
+    held.release()
+    await trio.sleep(100)
+    two.give("took its time")
+    await finish(world, chat)
+    assert chat.results == {"c1": "asked in vain", "c2": "took its time"}
 
 
 async def test_p5_a_stop_reaches_a_call_that_asks(world: World) -> None:

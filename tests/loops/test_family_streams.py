@@ -16,7 +16,7 @@ import trio
 from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable
 from chatcluster.family_stream import FamilySubscriber, parse_family_cursor
 from chatcluster.feed import Feed
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
 from loops.test_families import REPORTS, agents_of, provider, spawned
 

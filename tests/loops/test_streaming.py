@@ -12,7 +12,7 @@ from chatcluster import events, parts
 from chatcluster.catch_up import LARGE_BYTES
 from chatcluster.errors import ChatNotFound, TooMany
 from chatcluster.parts import BEGINNING, parse_cursor
-from chatcluster.subscribe import BEHIND_SECONDS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
+from chatcluster.subscriber import BEHIND_SECONDS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
 from loops.cluster_world import OWNER, SWEEPS, Chat, SimulatedReplica, World
 from loops.reader import Reader, View, parse_events, story_of
 from loops.scripted_model import Call

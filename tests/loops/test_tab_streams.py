@@ -16,7 +16,7 @@ from chatcluster import tab_stream
 from chatcluster.errors import ChatNotFound, InvalidCursor, TooMany
 from chatcluster.parts import BEGINNING
 from chatcluster.ports import NewChat
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 from chatcluster.tab_stream import TabSubscriber, parse_tab_cursor
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
 
@@ -120,6 +120,27 @@ async def test_another_chat_takes_the_place_in_the_list_along(world: World) -> N
         await reader.until("ready")
         await reader.until("list: status third")
     assert third
+
+
+async def test_tabs_that_come_one_after_the_other_do_not_search_the_list_each(world: World) -> None:
+    """To look for changes is to look at all of a user's chats. A place from a little before will do to come back to."""
+    a = await world.replica()
+    chat = await world.one_turn(a)
+    async with tab(a, chat) as reader:
+        await reader.until("ready")
+        begun = reader.cursors[-1].partition("~")[0]
+    await trio.sleep(1.0)
+    async with tab(a, chat) as reader:
+        await reader.until("ready")
+        assert reader.cursors[-1].partition("~")[0] == begun
+    await trio.sleep(tab_stream.LATELY_SECONDS)
+    other = await new_chat(a, "other")
+    async with tab(a, chat) as reader:
+        await reader.until("ready")
+        assert reader.cursors[-1].partition("~")[0] > begun
+    async with tab(a, chat, f"{begun}~") as reader:
+        await reader.until("list: status other")
+    assert other
 
 
 async def test_who_comes_back_to_very_many_changes_is_told_to_read_the_list_again(

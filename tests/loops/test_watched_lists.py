@@ -17,7 +17,7 @@ from chatcluster.errors import ChatNotFound, TooMany
 from chatcluster.notices import Lifecycle
 from chatcluster.parts import BEGINNING, encode
 from chatcluster.ports import NewChat, owner_channel
-from chatcluster.subscribe import Cut, Subscriber
+from chatcluster.subscriber import Cut, Subscriber
 from chatcluster.watch import NEWEST_CHATS, POLL_SECONDS
 from loops.cluster_world import OWNER, SimulatedReplica, World
 

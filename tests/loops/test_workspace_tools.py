@@ -283,7 +283,7 @@ async def test_a_file_is_written_edited_and_read() -> None:
         assert (await turn.run("edit_files", files=[{"path": "a.py", "edits": edits}]))["ok"]
         told = await turn.run("read_file", path="a.py")
     assert told.value == {"content": "x = 2\n", "mime_type": "text/plain", "size_bytes": 6}
-    assert place.touched == ["python-1", "python-1"], "who shows what changed looks"
+    assert place.touched == ["python-1"] * 3, "who shows what changed looks: when work begins, and at each change"
 
 
 async def test_an_edit_without_files_says_what_is_required() -> None:

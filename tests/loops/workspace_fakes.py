@@ -278,7 +278,7 @@ class FakeAgent(Workspace):
         await self._reached()
         self.bases.append(base)
         if base in self.forgets:
-            raise WorkspaceRefused("diff_failed", "no such commit")
+            raise WorkspaceRefused("no_commit", "no such commit")
         await trio.sleep(self.git_takes)
         return self.git_says
 

@@ -31,6 +31,7 @@ KINDS = {
     "whole_ms": Kind("whole answer, p50", "ms", 0),
     "whole_times": Kind("whole answer beside our own stream", "times", 2),
     "cpu_times": Kind("CPU of the replicas beside it", "times", 2),
+    "reader_times": Kind("CPU beside a reader of the API", "times", 2),
     "throughput": Kind("throughput", "{unit}s/s", 0, higher_is_better=True),
     "chats": Kind("chats", "", 0, higher_is_better=True),
     "caught_up_ms": Kind("last one caught up", "ms", 0),

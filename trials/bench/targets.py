@@ -87,6 +87,8 @@ TARGETS: dict[tuple[str, str], dict[str, Target]] = {
     ("long-history", "a reader's first event, 20000 messages"): {"times_short": Target(2)},
     **{("doors", door): _door() for door in ("responses", "completions", "ai-sdk", "ag-ui")},
     ("doors", "mcp"): _door("whole_times"),
+    ("page", "words to a tab"): {"reader_times": Target(1.1), **ALL_SERVED},
+    ("page", "a tab that comes"): {"reader_times": Target(1.1)},
     ("resume", "by cursor"): {"p50_ms": Target(15), "failed": Target(0), **NOTHING_LOST},
 }
 

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import trio
 from checker import Fault, Kind, Violation
 from local_ports import free_port, is_listened_to
-from tool_server import HELD
 
 from chaos.api import Answer, Api, Json
 from chaos.families import Families
@@ -30,7 +29,14 @@ from chatcluster.agents import NAMES as AGENT_TOOLS
 from chatcluster.config import env_name
 
 KINDS = ("counting", "slow", "dying", "asking", "holding")
-ASKING = ("asking__sign", "holding__swear")
+SERVERS = {
+    **{kind: (kind, "streamable-http", "/mcp") for kind in KINDS},
+    "holding": ("holding", "sse", "/sse"),
+    "keeping": ("holding", "streamable-http", "/mcp"),
+}
+"""As the cluster has them: the kind, the transport, the path."""
+SWEARING = ("holding__swear", "keeping__swear")
+ASKING = ("asking__sign", *SWEARING)
 """Their servers ask the user for a word."""
 ONCE = ("counting__buy", "counting__ask", "slow__ship", "dying__risk", *ASKING)
 CALLABLE = (
@@ -45,6 +51,8 @@ CLIENT_TOOLS = [{"name": "mine", "description": "Run by the client", "parameters
 CALLS_MAX = 3
 CALLING = 0.7
 """How often a message has the model call tools."""
+SWEARING_TWICE = 0.1
+"""How often it calls the same tool twice then, whose server does not say which call it asks for."""
 START_SECONDS_MAX = 90.0
 RESTART_SECONDS = 0.2
 RUN_AGAIN = "it was run again"
@@ -89,7 +97,8 @@ class Tools:
             for kind in KINDS:
                 if not await is_listened_to(self._ports[kind], seconds_max=START_SECONDS_MAX):
                     raise RuntimeError(f"the server {kind} does not start")
-                await self._add(kind, api)
+            for slug in SERVERS:
+                await self._add(slug, api)
             yield
             nursery.cancel_scope.cancel()
 
@@ -100,15 +109,15 @@ class Tools:
             await trio.run_process(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             await trio.sleep(RESTART_SECONDS)
 
-    async def _add(self, kind: str, api: Api) -> None:
-        url = f"http://127.0.0.1:{self._ports[kind]}"
-        held = {"url": f"{url}/sse", "transport": "sse"} if kind in HELD else {"url": f"{url}/mcp"}
-        body: Json = {"slug": kind, "trusted": True, **held}
-        if kind == "counting":
+    async def _add(self, slug: str, api: Api) -> None:
+        kind, transport, path = SERVERS[slug]
+        url = f"http://127.0.0.1:{self._ports[kind]}{path}"
+        body: Json = {"slug": slug, "trusted": True, "url": url, "transport": transport}
+        if slug == "counting":
             body["tools"] = {"ask": {"approval": "ask"}}
         answer = await api.write("POST", "/admin/mcp-servers", body)
         if answer.status != 201:
-            raise RuntimeError(f"the server {kind} could not be added: {answer.status} {answer.body}")
+            raise RuntimeError(f"the server {slug} could not be added: {answer.status} {answer.body}")
 
     # --- people -------------------------------------------------------------------------------
 
@@ -230,9 +239,16 @@ class Tools:
         return self._directory / f"{kind}.jsonl"
 
 
-def orders(draw: random.Random) -> str:
-    """Blocks of a message that have the model call tools, before it answers in its second step; often none."""
+def orders(draw: random.Random, *, confusing: bool = True) -> str:
+    """Blocks of a message that have the model call tools, before it answers in its second step; often none.
+
+    ``confusing``: now and then the same tool twice whose server does not say which call it asks for.
+    """
     if draw.random() >= CALLING:
         return ""
     names = [draw.choice(CALLABLE) for _ in range(draw.randint(1, CALLS_MAX))]
+    if draw.random() < SWEARING_TWICE:
+        names += 2 * [draw.choice(SWEARING)]
+    if not confusing:
+        names = [name for n, name in enumerate(names) if name not in SWEARING or name not in names[:n]]
     return "".join(f" [[call={name} {{}}]]" for name in names)

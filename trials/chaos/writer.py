@@ -17,7 +17,7 @@ from chaos.families import SHARE, family_orders
 from chaos.options import Options
 from chaos.reader import Reader
 from chaos.record import Record
-from chaos.tools import CLIENT_TOOLS, KINDS, orders
+from chaos.tools import CLIENT_TOOLS, SERVERS, orders
 from chatcluster.llm.simulator.script import expected_text
 
 QUEUE_MAX = 4
@@ -65,7 +65,7 @@ class Writer:
         began = trio.current_time()
         body: Json = {"content": text}
         if self._options.tools:
-            body |= {"tools": CLIENT_TOOLS, "mcp_servers": KINDS, "agents": True}
+            body |= {"tools": CLIENT_TOOLS, "mcp_servers": list(SERVERS), "agents": True}
         answer = await (home if self._options.tools else self._api).write("POST", "/chats", body)
         if answer.status != 201:
             raise RuntimeError(f"no chat could be created: {answer.status} {answer.body}")
@@ -165,7 +165,7 @@ class Writer:
         word = f"{self._name}q{self._count}x"
         options = self._options
         tokens = round(self._draw.uniform(*options.answer_seconds) * options.tokens_per_second)
-        called, steps = (orders(self._draw) if options.tools else ""), 2
+        called, steps = (orders(self._draw, confusing=not options.beside) if options.tools else ""), 2
         if called and self._draw.random() < SHARE:
             called, steps = family_orders(self._draw, word), 3
         words = f"word={word} tokens={tokens} tps={options.tokens_per_second:g}"

@@ -42,7 +42,8 @@ from chatcluster.ports import (
 )
 from chatcluster.preview import Preview
 from chatcluster.relay import Relay, Tenure
-from chatcluster.subscribe import Feeds, Subscriber
+from chatcluster.subscribe import Feeds
+from chatcluster.subscriber import Subscriber
 from chatcluster.tenures import Tenures
 from chatcluster.turn_ends import TurnEnds
 from chatcluster.usage import Spent

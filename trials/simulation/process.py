@@ -23,7 +23,8 @@ from chatcluster.parts import Cursor
 from chatcluster.ports import Model, Outside, PubSub, Store, Toolbox
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
-from chatcluster.subscribe import Cut, Feeds
+from chatcluster.subscribe import Feeds
+from chatcluster.subscriber import Cut
 from chatcluster.tool_results import READ_RESULT
 from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools

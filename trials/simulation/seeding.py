@@ -304,7 +304,7 @@ def _bounds(draw: Random) -> dict[str, int]:
         "chatcluster.shown.RECENT_BYTES_MAX": (0, 400),
         "chatcluster.catch_up.PAGE_MESSAGES": (1, 3),
         "chatcluster.catch_up.PAGE_BYTES": (1, 100),
-        "chatcluster.subscribe.TAKE_BYTES": (1, 1000),
+        "chatcluster.subscriber.TAKE_BYTES": (1, 1000),
         "chatcluster.feed.PAGE_MESSAGES": (1, 2),
         "chatcluster.feed.PAGE_BYTES": (1, 100),
         "chatcluster.preview.PAGE_FRAMES": (1, 3),

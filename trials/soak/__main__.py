@@ -25,7 +25,7 @@ from interruption import EXIT_INTERRUPTED, until_interrupted
 
 from chatcluster.config import Settings
 from chatcluster.setting_checks import flag_name
-from soak.aging import let_a_day_pass
+from soak.aging import REST_SECONDS_MAX, come_to_rest, let_a_day_pass
 from soak.gauges import Sample, read_gauges
 from soak.load import SENDERS, Schedule, Sender, carry_load
 from soak.report import table, verdict_lines
@@ -155,6 +155,8 @@ class _Soak:
             loaded = len(self._samples) - 1
             seconds = trio.current_time() - schedule.began
             self._say(f"loaded in {seconds:.0f} s: {dict(self._counts)}")
+            if not await come_to_rest(self._servers):
+                self._say(f"not all chats came to rest within {REST_SECONDS_MAX:.0f} s")
             endless = await let_a_day_pass(self._servers)
             await trio.sleep(60 * self._plan.purge_minutes)
             nursery.cancel_scope.cancel()

@@ -14,7 +14,18 @@ from chaos.servers import Servers
 DAY_SECONDS = 24 * 3600
 STREAM_SECONDS = 660
 """A stream ends 10 min after its last turn."""
+REST_SECONDS_MAX = 180.0
+LOOK_SECONDS = 0.5
+BUSY = "select count(*) from chats where status in ('running', 'interrupting')"
 DATE_BACK = "update idempotency_keys set created_at = created_at - make_interval(secs => $1::float)"
+
+
+async def come_to_rest(servers: Servers) -> bool:
+    """Wait until no chat is at work: a day that passed before would leave their streams behind. Whether that came."""
+    with trio.move_on_after(REST_SECONDS_MAX) as waiting:
+        while (await query(servers.database_url, BUSY))[0][0]:  # noqa: ASYNC110 - another process's state
+            await trio.sleep(LOOK_SECONDS)
+    return not waiting.cancelled_caught
 
 
 async def let_a_day_pass(servers: Servers) -> int:

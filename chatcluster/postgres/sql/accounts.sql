@@ -1,15 +1,15 @@
 -- The queries of accounts.py. See queries.py for the form of this file.
 
 -- fragment: token
-tokens.id, tokens.user_id, users.name as user_name, tokens.name, tokens.created_at, tokens.last_used_at,
-tokens.expires_at, tokens.scopes
+tokens.id, tokens.user_id, users.name as user_name, tokens.name, {moment tokens.created_at} as created_at,
+{moment tokens.last_used_at} as last_used_at, {moment tokens.expires_at} as expires_at, tokens.scopes
 
 -- name: select_token
-select tokens.user_id, users.name, users.admin, secret_digest, tokens.expires_at, tokens.scopes,
-    extract(epoch from tokens.expires_at - statement_timestamp())::float8 as expires_in_seconds,
+select tokens.user_id, users.name, users.admin, secret_digest, {moment tokens.expires_at} as expires_at, tokens.scopes,
+    extract(epoch from {moment tokens.expires_at} - statement_timestamp())::float8 as expires_in_seconds,
     last_used_at is null or last_used_at < statement_timestamp() - interval '1 minute' as note_use
 from tokens join users on users.id = tokens.user_id
-where tokens.id = $1 and revoked_at is null and (expires_at is null or expires_at > statement_timestamp())
+where tokens.id = $1 and revoked_at is null and (tokens.expires_at is null or tokens.expires_at > statement_timestamp())
 
 -- name: note_use
 -- Not if somebody holds the row: that is no reason to keep a request waiting.

@@ -3,7 +3,7 @@
 
 -- fragment: message
 json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision,
-    'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')),
+    'created_at', {moment created_at},
     'finish_reason', finish_reason, 'model', model, 'usage', usage, 'position', position)
 
 -- fragment: turn
@@ -15,7 +15,7 @@ json_build_object('message_id', message_id, 'outcome', outcome, 'duration_ms', d
 (
     select coalesce(array_agg(array[
         json_build_object('id', id, 'model', model, 'steered', steered,
-            'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')))::text,
+            'created_at', {moment created_at})::text,
         content::text
     ] order by position), '{}')
     from queued_messages where chat_id = $1
@@ -100,6 +100,10 @@ select {chat}, wal_timeline() as wal_timeline from chats where id = $1 and owner
 
 -- name: select_chat
 select {chat} from chats where id = $1
+
+-- name: find_chat
+select {chat} from chats where id = any ($1::uuid[]) and owner_id = $2
+order by array_position($1::uuid[], id) limit 1
 
 -- name: select_chat_of_owner
 select {chat} from chats where id = $1 and owner_id = $2
@@ -300,7 +304,7 @@ from replicas, (select $2::uuid as id, $3::uuid as owner_id) as chats
 where replicas.worker_id = $1 and {nobody_waits}
 for key share of replicas skip locked
 
--- name: insert_messages
+-- fragment: inserted_messages
 -- Order in history is the order of ids, so they are given in the order of the list.
 with inserted as (
     insert into messages (chat_id, revision, origin_epoch, origin_history_version, origin_event, origin_ordinal,
@@ -312,7 +316,34 @@ with inserted as (
     order by ordinal
     returning *
 )
+
+-- name: insert_messages
+{inserted_messages}
 select json_agg({message} order by id) from inserted
+
+-- name: insert_answered_messages
+-- With the key of the request, and its answer: the chat as it is, and these messages. A key that has an answer already
+-- says so by the last column, and then all of this is to be undone.
+{inserted_messages},
+told as (
+    select json_agg({message} order by id) as messages from inserted
+),
+asked as (
+    select $12::uuid as owner_id, $13::text as key
+),
+removed as (
+    {remove_old_keys}
+),
+answered as (
+    insert into idempotency_keys (owner_id, key, request_digest, response)
+    select owner_id, key, $14, json_build_object('chat', $15::text::json, 'messages', coalesce(messages, '[]'))
+    from asked, told
+    on conflict (owner_id, key) do update
+        set request_digest = excluded.request_digest, created_at = excluded.created_at, response = excluded.response
+        {is_old_key}
+    returning true
+)
+select messages, exists (select from answered) as is_new from told
 
 -- name: delete_messages_from
 with unreferenced as (
@@ -365,11 +396,6 @@ update chats set
 from wal
 where id = $1 and worker_id = $2 and epoch = $3 and epoch < $4
 returning {chat}
-
--- fragment: bytes
--- What a message counts for: its content, whatever else it has that is not bounded, and a little for being there.
-(256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)
-    + coalesce(octet_length(position), 0) + coalesce(octet_length(finish_reason), 0))::bigint
 
 -- fragment: read_begin
 -- The pages of the chats $1: message by message until one has $2 bytes, so that nothing is looked at in vain. The first
@@ -597,7 +623,7 @@ where owner_id = $1 and parent_id is null
     and ($6::boolean is null or pinned = $6)
     and ($7::text is null or title ~ $7)
     and (chats.created_at, chats.id)
-        < (coalesce($3::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        < (coalesce($3::text::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by chats.created_at desc, chats.id desc
 limit $5
 
@@ -637,29 +663,41 @@ select id from {changed}
 chats
 where owner_id = any($1::text[]::uuid[]) and parent_id is null
     and updated_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
-    and ($4::timestamptz is null or (updated_at, id) > ($4, $5::uuid))
-order by updated_at, id
+    and ($4::timestamptz is null or ({moment chats.updated_at}, id) > ($4, $5::uuid))
+order by {moment chats.updated_at}, id
 limit $6
 
 -- name: select_creation
-select created_at from chats where id = $1 and owner_id = $2
+-- As a text: the moment to go on from is the very one that the row has, also one that a program does not know.
+select created_at::text as created_at from chats where id = $1 and owner_id = $2
 
--- name: reserve_key
--- Waits for a request with the same key that is under way. Returns a row if the key is new, or older than a day.
+-- fragment: remove_old_keys
 -- Each use of the table also removes a few keys that are too old: no other clean-up is needed.
-with removed as (
-    delete from idempotency_keys where (owner_id, key) in (
+delete from idempotency_keys where (owner_id, key) in (
         select owner_id, key from idempotency_keys
-        where created_at < statement_timestamp() - interval '24 hours' and (owner_id, key) <> ($1, $2)
+        where created_at < statement_timestamp() - interval '24 hours'
+            and (owner_id, key) not in (select owner_id, key from asked)
         order by created_at
         limit 10
         for update skip locked
     )
+
+-- fragment: is_old_key
+where idempotency_keys.created_at < statement_timestamp() - interval '24 hours'
+
+-- name: reserve_key
+-- Waits for a request with the same key that is under way. Returns a row if the key is new, or older than a day.
+with asked as (
+    select $1::uuid as owner_id, $2::text as key
+),
+removed as (
+    {remove_old_keys}
 )
-insert into idempotency_keys (owner_id, key, request_digest) values ($1, $2, $3)
+insert into idempotency_keys (owner_id, key, request_digest)
+select owner_id, key, $3 from asked
 on conflict (owner_id, key) do update
     set request_digest = excluded.request_digest, created_at = excluded.created_at, response = null
-    where idempotency_keys.created_at < statement_timestamp() - interval '24 hours'
+    {is_old_key}
 returning true
 
 -- name: select_key

@@ -206,11 +206,15 @@ select * from claimed
 -- IDs alone: nothing that may be unreadable. Chats that are to be interrupted, and what fits of the others.
 (
     select id from chats where status = 'interrupting' and claimable_since is not null and {readable}
-    order by claimable_since
+    order by random()
     limit $2
 )
 union all
-(select id from chats where {waits} order by claimable_since limit least($1::bigint, $2::bigint))
+(
+    -- In no order: chats that can be neither read nor written are in nobody's way.
+    select id from (select id from chats where {waits} order by claimable_since limit 1000) as waiting
+    order by random() limit least($1::bigint, $2::bigint)
+)
 
 -- name: end_unreadable
 -- Nothing of the row is read but what is needed to find it: a column of it cannot be. What the turn was is lost.

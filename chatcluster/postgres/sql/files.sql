@@ -1,7 +1,7 @@
 -- The queries of files.py, and of what a transition writes about files. See queries.py for the form of this file.
 
 -- fragment: file
-id, owner_id, name, media_type, size_bytes, encode(sha256, 'hex') as sha256, created_at
+id, owner_id, name, coalesce(media_type, '') as media_type, size_bytes, coalesce(encode(sha256, 'hex'), '') as sha256, {moment files.created_at} as created_at
 
 -- name: lock_room
 -- Uploads of one user begin one after the other, so that together they keep within their room.
@@ -31,7 +31,7 @@ rendered as (
     select id, $5::text, $6::bytea from finished where $5::text is not null
     on conflict (file_id) do nothing
 )
-select {file} from finished
+select {file} from finished as files
 
 -- name: discard_file
 delete from files where id = $1 and finished_at is null
@@ -44,7 +44,7 @@ select {file} from files
 where owner_id = $1 and name = $2 and sha256 = decode($3, 'hex') and finished_at is not null and (
     created_at > statement_timestamp() - $4::interval or exists (select from chat_files where file_id = files.id)
 )
-order by created_at desc, id desc
+order by files.created_at desc, id desc
 limit 1
 
 -- name: list_files
@@ -52,7 +52,7 @@ limit 1
 select {file} from files
 where owner_id = $1 and finished_at is not null
     and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
-order by created_at desc, id desc
+order by files.created_at desc, id desc
 limit $2
 
 -- name: delete_file

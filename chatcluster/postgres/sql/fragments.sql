@@ -1,5 +1,13 @@
 -- What the other files share. See queries.py for the form of this file.
 
+-- fragment: moment
+-- The server knows times that a program does not: those before the year 1 and after 9999.
+case when {it} is not null then greatest('0001-01-02', least({it}, '9999-12-30')) end
+
+-- fragment: span
+-- No longer than a lifetime, whatever number of seconds a row has: others of the same statement are none the worse.
+greatest(0, least({it}, 3000000000)) * interval '1 second'
+
 -- fragment: chat
 {frame}, chats.title, chats.model, {long_columns}, chats.client_tools, chats.mcp_servers
 
@@ -12,10 +20,7 @@ null::text[] as mcp_servers
 -- fragment: frame
 chats.id, chats.owner_id, {short_columns}, chats.queue_length, chats.open_calls, chats.content_bytes,
 chats.parent_id, chats.root_id, chats.depth, chats.has_agents, chats.agents,
--- The server knows times that a program does not: those before the year 1 and after 9999.
-case when chats.retry_at is not null then greatest('0001-01-02', least(chats.retry_at, '9999-12-30')) end as retry_at,
-greatest('0001-01-02', least(chats.created_at, '9999-12-30')) as created_at,
-greatest('0001-01-02', least(chats.updated_at, '9999-12-30')) as updated_at
+{moment chats.retry_at} as retry_at, {moment chats.created_at} as created_at, {moment chats.updated_at} as updated_at
 
 -- fragment: readable
 -- By this version: what a newer one wrote is left to those that know it.
@@ -56,7 +61,7 @@ tool_calls.state = 'started' and tool_calls.questions is not null and tool_calls
         'run_by', run_by, 'started_epoch', started_epoch, 'deaths', deaths, 'digest', digest, 'arguments', arguments,
         'approved', approved, 'seconds', wait_seconds, 'agent_id', agent_id,
         'questions', coalesce(questions, '[]')::json, 'answers', answers, 'resume', resume,
-        'deadline', case when deadline is not null then greatest('0001-01-02', least(deadline, '9999-12-30')) end
+        'deadline', {moment deadline}
     ) order by id), '[]')
     from tool_calls where chat_id = $1 and state <> 'done'
 )
@@ -68,7 +73,7 @@ case when chats.status = 'requires_action' or chats.has_agents or (chats.status 
     select json_agg(json_strip_nulls(json_build_object('call_id', call_id, 'name', name, 'digest', digest,
         'kind', case when state = 'started' then 'question' else state end,
         'arguments', coalesce(tool_calls.arguments, asking.arguments, ''), 'may_have_run', state <> 'started' and started_epoch is not null,
-        'deadline', greatest('0001-01-02', least(deadline, '9999-12-30')),
+        'deadline', {moment deadline},
         'chat_id', case when tool_calls.chat_id <> chats.id then tool_calls.chat_id end,
         'questions', case when state in ('question', 'started') then tool_calls.questions::json end
     )) order by tool_calls.chat_id <> chats.id, tool_calls.id)
@@ -99,7 +104,7 @@ case when chats.status = 'requires_action' or chats.has_agents or (chats.status 
 -- The turn began when that came into history; a clock that was set back makes it short, not negative.
 lateral (
     select id, greatest(0, extract(
-        epoch from statement_timestamp() - greatest('0001-01-02', least(created_at, '9999-12-30'))
+        epoch from statement_timestamp() - {moment created_at}
     ) * 1000)::bigint as duration_ms
     from messages where chat_id = ending.id and role = 'user' and deleted_at is null
     order by id desc limit 1
@@ -117,15 +122,22 @@ new.history_version, new.attempt, new.epoch, new.outcome, new.model, new.provide
 history_version bigint, attempt bigint, epoch bigint, outcome text, model text, provider text, input_tokens bigint,
     cached_input_tokens bigint, cache_write_tokens bigint, output_tokens bigint, reasoning_tokens bigint, cost_micros bigint
 
+-- fragment: most
+-- A sum is a number that everybody can read, whatever is in the rows.
+case when {it} is not null then greatest(-9007199254740991, least({it}, 9007199254740991)) end::bigint
+
+-- fragment: total
+greatest(-9007199254740991, least(coalesce(sum({it}), 0), 9007199254740991))::bigint
+
 -- fragment: bill
--- The sum of rows of usage_events, null where there is none. What is booked is bounded, and so are sums of it.
+-- The sum of rows of usage_events, null where there is none.
 case when count(*) > 0 then json_build_object('attempts', count(*),
-    'input_tokens', coalesce(sum(input_tokens), 0)::bigint,
-    'cached_input_tokens', coalesce(sum(cached_input_tokens), 0)::bigint,
-    'cache_write_tokens', coalesce(sum(cache_write_tokens), 0)::bigint,
-    'output_tokens', coalesce(sum(output_tokens), 0)::bigint,
-    'reasoning_tokens', coalesce(sum(reasoning_tokens), 0)::bigint,
-    'cost_micros', sum(cost_micros)::bigint,
+    'input_tokens', {total input_tokens},
+    'cached_input_tokens', {total cached_input_tokens},
+    'cache_write_tokens', {total cache_write_tokens},
+    'output_tokens', {total output_tokens},
+    'reasoning_tokens', {total reasoning_tokens},
+    'cost_micros', {most sum(cost_micros)},
     'unpriced', count(*) - count(cost_micros)) end
 
 -- fragment: bill_of_turn
@@ -146,4 +158,11 @@ case when count(*) > 0 then json_build_object('attempts', count(*),
 workspaces.id, workspaces.owner_id, workspaces.chat_id, workspaces.template_id, workspaces.template_name,
 workspaces.name, workspaces.state, workspaces.settings::text as settings, workspaces.parameters::text as parameters,
 workspaces.generation, workspaces.host_id, workspaces.detail, workspaces.startup, workspaces.built, workspaces.replaced,
-workspaces.expires_at, workspaces.last_used_at, workspaces.created_at, workspaces.started_at, workspaces.updated_at
+{moment workspaces.expires_at} as expires_at, {moment workspaces.last_used_at} as last_used_at,
+{moment workspaces.created_at} as created_at, {moment workspaces.started_at} as started_at,
+{moment workspaces.updated_at} as updated_at
+
+-- fragment: bytes
+-- What a message counts for: its content, whatever else it has that is not bounded, and a little for being there.
+(256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)
+    + coalesce(octet_length(position), 0) + coalesce(octet_length(finish_reason), 0))::bigint

@@ -24,7 +24,7 @@ update tool_calls set
     arguments = new.arguments, approved = new.approved, wait_seconds = new.wait_seconds, questions = new.questions,
     answers = new.answers, resume = new.resume,
     deadline = case when new.state = 'started' and new.questions is not null and new.answers is null then
-        statement_timestamp() + least(new.wait_seconds, 31536000) * interval '1 second'
+        statement_timestamp() + greatest(0, least(new.wait_seconds, 31536000)) * interval '1 second'
     end
 from unnest($2::text[], $3::text[], $4::bigint[], $5::integer[], $6::text[], $7::text[], $8::boolean[], $9::float8[],
     $10::text[], $11::text[], $12::text[])
@@ -40,7 +40,7 @@ where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
 -- call without a result waits then, so the entries of all calls of a step are of the same times.
 update tool_calls set
     waits = waits || state,
-    deadline = statement_timestamp() + least(coalesce(wait_seconds, $2::float8), 31536000) * interval '1 second'
+    deadline = statement_timestamp() + greatest(0, least(coalesce(wait_seconds, $2::float8), 31536000)) * interval '1 second'
 where chat_id = $1 and {waits_for_somebody} and deadline is null
 
 -- name: select_overdue_chats
@@ -155,8 +155,7 @@ select distinct tool from tool_permissions
 where user_id = $1 and (chat_id is null or chat_id = $2) and expires_at > statement_timestamp()
 
 -- name: list_permissions
-select id, tool, chat_id, greatest('0001-01-02', least(created_at, '9999-12-30')) as created_at,
-    greatest('0001-01-02', least(expires_at, '9999-12-30')) as expires_at
+select id, tool, chat_id, {moment created_at} as created_at, {moment expires_at} as expires_at
 from tool_permissions where user_id = $1 and expires_at > statement_timestamp()
 order by tool_permissions.created_at desc, id
 limit $2

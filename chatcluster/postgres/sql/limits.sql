@@ -1,7 +1,9 @@
 -- The queries of limits.py. See queries.py for the form of this file.
 
 -- name: list_limits
-select subject, name, period, cost_micros, tokens from usage_limits order by subject, name, period
+select subject, name, period, cost_micros, tokens from usage_limits
+where subject in ('default', 'group', 'user') and period in ('day', 'week', 'month')
+order by subject, name, period
 
 -- name: put_limit
 insert into usage_limits (subject, name, period, cost_micros, tokens) values ($1, $2, $3, $4, $5)
@@ -28,10 +30,11 @@ select exists (select from usage_limits)
 
 -- name: allowances
 with found as (
+    -- A newer version may know further ones.
     select subject, period, cost_micros, tokens from usage_limits
-    where subject = 'default'
+    where period in ('day', 'week', 'month') and (subject = 'default'
         or (subject = 'user' and name = (select users.name from users where users.id = $1))
-        or (subject = 'group' and name in (select group_name from group_members where user_id = $1))
+        or (subject = 'group' and name in (select group_name from group_members where user_id = $1)))
 ),
 nearest as (
     -- Of each period the subject that counts: a user comes before groups, and those before the default.
@@ -53,7 +56,7 @@ recent as materialized (
     -- What is not added up yet. Compared as rows: so the user's index is read from that moment on, and no index by time
     -- alone, which has everybody's.
     select at, usage_events.cost_micros as spent_micros,
-        coalesce(input_tokens, 0) + coalesce(output_tokens, 0) as spent_tokens
+        {most coalesce(input_tokens, 0)::numeric + coalesce(output_tokens, 0)} as spent_tokens
     from usage_events
     where (owner_id, at) > ($1, (select until from usage_added_up)) and (owner_id, at) <= ($1, 'infinity')
         and exists (select from timed)
@@ -61,7 +64,7 @@ recent as materialized (
 select period, cost_micros, tokens, (begins + ('1 ' || period)::interval) at time zone 'UTC' as resets_at,
     spent_micros, spent_tokens
 from timed cross join lateral (
-    select coalesce(sum(spent_micros), 0)::bigint as spent_micros, coalesce(sum(spent_tokens), 0)::bigint as spent_tokens
+    select {total spent_micros} as spent_micros, {total spent_tokens} as spent_tokens
     from (
         select usage_hours.cost_micros as spent_micros, usage_hours.tokens as spent_tokens
         from usage_hours where owner_id = $1 and hour >= begins at time zone 'UTC'
@@ -85,11 +88,12 @@ returning since, usage_added_up.until, usage_added_up.until < statement_timestam
 
 -- name: add_up
 insert into usage_hours (owner_id, hour, cost_micros, tokens)
-select owner_id, date_trunc('hour', at at time zone 'UTC') at time zone 'UTC' as hour, coalesce(sum(cost_micros), 0),
-    coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0)
+select owner_id, date_trunc('hour', at at time zone 'UTC') at time zone 'UTC' as hour, {total cost_micros},
+    {total coalesce(input_tokens, 0)::numeric + coalesce(output_tokens, 0)}
 from usage_events where at > $1 and at <= $2 group by owner_id, hour
 on conflict (owner_id, hour) do update set
-    cost_micros = usage_hours.cost_micros + excluded.cost_micros, tokens = usage_hours.tokens + excluded.tokens
+    cost_micros = {most usage_hours.cost_micros + excluded.cost_micros::numeric},
+    tokens = {most usage_hours.tokens + excluded.tokens::numeric}
 
 -- name: forget_hours
 delete from usage_hours where hour < statement_timestamp() - interval '40 days'

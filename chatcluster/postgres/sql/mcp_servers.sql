@@ -1,11 +1,12 @@
 -- The queries of mcp_servers.py. See queries.py for the form of this file.
 
 -- fragment: server
-id, slug, settings::text as settings, revision, sealed, shown::text as shown, secrets_at, created_at, updated_at
+id, slug, settings::text as settings, revision, sealed, shown::text as shown, {moment secrets_at} as secrets_at,
+{moment created_at} as created_at, {moment updated_at} as updated_at
 
 -- fragment: grant
 server_id, user_id, sealed, revision, refused,
-extract(epoch from expires_at - statement_timestamp())::float8 as seconds_left, updated_at
+extract(epoch from {moment expires_at} - statement_timestamp())::float8 as seconds_left, {moment updated_at} as updated_at
 
 -- name: list_servers
 select {server} from mcp_servers order by slug
@@ -72,7 +73,7 @@ select {grant} from mcp_grants where user_id = $1
 
 -- name: put_grant
 insert into mcp_grants (server_id, user_id, sealed, expires_at)
-select id, $2, $3, statement_timestamp() + $4::float8 * interval '1 second' from mcp_servers where id = $1
+select id, $2, $3, statement_timestamp() + {span $4::float8} from mcp_servers where id = $1
 on conflict (server_id, user_id) do update set
     sealed = excluded.sealed,
     expires_at = excluded.expires_at,
@@ -85,7 +86,7 @@ returning revision
 -- name: refresh_grant
 update mcp_grants set
     sealed = $4,
-    expires_at = statement_timestamp() + $5::float8 * interval '1 second',
+    expires_at = statement_timestamp() + {span $5::float8},
     revision = revision + 1,
     refused = false,
     refreshing_until = null,

@@ -1,7 +1,7 @@
 -- The queries of models.py. See queries.py for the form of this file.
 
 -- fragment: provider
-name, kind, base_url, enabled, sealed, key_hint, key_set_at, details
+name, kind, base_url, enabled, sealed, key_hint, {moment key_set_at} as key_set_at, details
 
 -- fragment: model
 name, provider, provider_model, enabled, is_default, details

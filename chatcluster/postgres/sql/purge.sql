@@ -44,7 +44,7 @@ delete from turns where (chat_id, revision) in (
 -- name: delete_sessions
 delete from sessions where secret_digest in (
     select secret_digest from sessions
-    where least(expires_at, last_used_at + $1::float8 * interval '1 hour') < statement_timestamp()
+    where least(expires_at, {moment last_used_at} + $1::float8 * interval '1 hour') < statement_timestamp()
     limit $2
     for update skip locked
 )

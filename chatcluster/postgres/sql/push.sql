@@ -2,7 +2,7 @@
 
 -- fragment: subscription
 push_subscriptions.id, push_subscriptions.user_id, push_subscriptions.token_id, push_subscriptions.endpoint,
-push_subscriptions.p256dh, push_subscriptions.auth, push_subscriptions.created_at
+push_subscriptions.p256dh, push_subscriptions.auth, {moment push_subscriptions.created_at} as created_at
 
 -- name: subscribe
 insert into push_subscriptions (id, user_id, token_id, endpoint, p256dh, auth) values ($1, $2, $3, $4, $5, $6)
@@ -35,7 +35,8 @@ with gone as (
 delete from push_notices where subscription_id = $1
 
 -- name: list_subscriptions
-select {subscription} from push_subscriptions where user_id = $1 order by created_at, id
+select {subscription} from push_subscriptions where user_id = $1
+order by push_subscriptions.created_at, id
 
 -- name: delete_late
 delete from push_notices where id in (
@@ -50,7 +51,7 @@ with due as (
     order by due_at limit $1 for update skip locked
 ),
 claimed as (
-    update push_notices set attempts = attempts + 1, due_at = statement_timestamp() + $2 * interval '1 second'
+    update push_notices set attempts = least(attempts, 1000) + 1, due_at = statement_timestamp() + $2 * interval '1 second'
     from due where push_notices.id = due.id
     returning push_notices.*
 )

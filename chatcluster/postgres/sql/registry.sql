@@ -107,7 +107,7 @@ where worker_id is not null and not exists (select from replicas where replicas.
 order by worker_id
 
 -- name: list_replicas
-select worker_id, name, address, version, slots, draining, started_at,
+select worker_id, name, address, version, slots, draining, {moment started_at} as started_at,
     (select count(*) from chats where chats.worker_id = replicas.worker_id) as chats,
     case when isfinite(heartbeat_at) then extract(epoch from statement_timestamp() - heartbeat_at) end::float8
         as heartbeat_age_seconds

@@ -6,9 +6,10 @@ tokens.revoked_at is null and (tokens.expires_at is null or tokens.expires_at > 
 -- fragment: session
 -- $2: after how many hours without use it ends.
 users.id as user_id, users.name, users.admin, tokens.id as token_id, tokens.scopes,
-least(sessions.expires_at, tokens.expires_at) as expires_at,
-extract(epoch from least(sessions.expires_at, tokens.expires_at) - statement_timestamp())::float8 as expires_in_seconds,
-sessions.last_used_at + $2::float8 * interval '1 hour' as idle_expires_at
+{moment least(sessions.expires_at, tokens.expires_at)} as expires_at,
+extract(epoch from {moment least(sessions.expires_at, tokens.expires_at)} - statement_timestamp())::float8
+    as expires_in_seconds,
+least({moment sessions.last_used_at} + $2::float8 * interval '1 hour', '9999-12-30') as idle_expires_at
 
 -- fragment: opened
 -- For the token ``allowed``; the oldest sessions of a token make room for one more.
@@ -51,7 +52,7 @@ select {session},
 from sessions join tokens on tokens.id = sessions.token_id join users on users.id = tokens.user_id
 where sessions.secret_digest = $1 and {valid}
     and sessions.expires_at > statement_timestamp()
-    and sessions.last_used_at + $2::float8 * interval '1 hour' > statement_timestamp()
+    and {moment sessions.last_used_at} + $2::float8 * interval '1 hour' > statement_timestamp()
 
 -- name: note_use
 -- Not if somebody holds the row: that is no reason to keep a request waiting.

@@ -4,13 +4,18 @@
 -- fragment: wal
 wal as materialized (select wal_timeline() as timeline)
 
+-- fragment: version
+-- No chat comes that far. One that says so keeps no other from what is done to both by one statement.
+least(chats.snapshot_version, 9000000000000000000)
+
 -- fragment: leapt
-(chats.snapshot_version + case when chats.timeline <> wal.timeline
-    then {versions_forgotten_max} * greatest(1, wal.timeline - chats.timeline) else {versions_raised} end)
+({version} + case when chats.timeline <> wal.timeline
+    then {versions_forgotten_max} * greatest(1, wal.timeline - greatest(0, chats.timeline)) else {versions_raised} end)
 
 -- fragment: next_version
 -- One step on, or the first one above a leap.
 timeline = coalesce(wal.timeline, chats.timeline),
-snapshot_version = 1 + case when chats.timeline <> wal.timeline then {leapt} else chats.snapshot_version end,
+snapshot_version = greatest(chats.snapshot_version,
+    1 + case when chats.timeline <> wal.timeline then {leapt} else {version} end),
 reset_version = case when chats.timeline <> wal.timeline then {leapt} else chats.reset_version end,
 queue_version = case when chats.timeline <> wal.timeline then {leapt} else chats.queue_version end

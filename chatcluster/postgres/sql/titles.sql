@@ -9,7 +9,7 @@ with waiting as (
 ),
 taken as (
     update titles_wanted set
-        due = statement_timestamp() + $2::float8 * interval '1 second', tries = tries + 1, under_way = true
+        due = statement_timestamp() + $2::float8 * interval '1 second', tries = least(tries, 1000) + 1, under_way = true
     from waiting
     where titles_wanted.chat_id = waiting.chat_id
     returning titles_wanted.chat_id, tries, waiting.under_way as was_under_way

@@ -14,17 +14,17 @@ on conflict (chat_id) do update set
     version = workspace_diffs.version + 1,
     updated_at = statement_timestamp()
 where (workspace_diffs.workspace_id, workspace_diffs.digest) <> (excluded.workspace_id, excluded.digest)
-returning version, updated_at
+returning version, {moment workspace_diffs.updated_at} as updated_at
 
 -- name: select_diff
-select diff::text as diff, version, updated_at from workspace_diffs where chat_id = $1
+select diff::text as diff, version, {moment updated_at} as updated_at from workspace_diffs where chat_id = $1
 
 -- name: select_status
-select status::text as status, version, updated_at from workspace_diffs where chat_id = $1
+select status::text as status, version, {moment updated_at} as updated_at from workspace_diffs where chat_id = $1
 
 -- name: list_statuses
-select chat_id, status::text as status, version, updated_at
+select chat_id, status::text as status, version, {moment updated_at} as updated_at
 from workspace_diffs
 where owner_id = $1
-order by updated_at desc
+order by workspace_diffs.updated_at desc
 limit $2

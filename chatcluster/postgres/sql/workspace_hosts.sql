@@ -1,8 +1,8 @@
 -- The queries of workspace_hosts.py: what hosts say and ask. See queries.py for the form of this file.
 
 -- name: list_hosts
-select workspace_hosts.id, incarnation, name, address, version, provider, sealed, problem, alive, started_at,
-    greatest(0, extract(epoch from statement_timestamp() - heartbeat_at))::float8 as heartbeat_age_seconds,
+select workspace_hosts.id, incarnation, name, address, version, provider, sealed, problem, alive, {moment started_at} as started_at,
+    greatest(0, extract(epoch from statement_timestamp() - {moment heartbeat_at}))::float8 as heartbeat_age_seconds,
     (
         select count(*) from workspaces
         where host_id = workspace_hosts.id and state in ('building', 'starting', 'running')
@@ -36,7 +36,7 @@ update workspace_hosts set alive = false where id = $1 and incarnation = $2 and 
 
 -- name: select_heartbeats
 select id, token::text as token,
-    greatest(0, extract(epoch from statement_timestamp() - heartbeat_at))::float8 as age_seconds
+    greatest(0, extract(epoch from statement_timestamp() - {moment heartbeat_at}))::float8 as age_seconds
 from workspace_hosts where alive
 
 -- name: bury
@@ -95,7 +95,7 @@ delete from workspaces where id in (
 -- name: select_work
 select {workspace} from workspaces
 where host_id = $1 and state in ('building', 'starting', 'stopping', 'deleted')
-order by updated_at, id
+order by workspaces.updated_at, id
 limit 1000
 
 -- name: report
@@ -109,7 +109,7 @@ update workspaces set
     expires_at = case
         when $5 <> 'running' or idle_seconds = 0 then null
         when state = 'running' then expires_at
-        else statement_timestamp() + idle_seconds * interval '1 second'
+        else statement_timestamp() + {span idle_seconds}
     end,
     updated_at = statement_timestamp()
 where id = $3 and generation = $4 and state = any($8::text[]) and host_id = $1

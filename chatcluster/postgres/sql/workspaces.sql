@@ -1,16 +1,16 @@
 -- The queries of workspaces.py: templates, and what users and replicas ask. See queries.py for the form of this file.
 
 -- fragment: template
-id, name, settings::text as settings, revision, created_at, updated_at
+id, name, settings::text as settings, revision, {moment created_at} as created_at, {moment updated_at} as updated_at
 
 -- fragment: bumped
 expires_at = case when idle_seconds > 0 then
-    greatest(expires_at, statement_timestamp() + bump_seconds * interval '1 second') end,
+    greatest(expires_at, statement_timestamp() + {span bump_seconds}) end,
 last_used_at = statement_timestamp()
 
 -- fragment: wants_bump
 workspaces.state = 'running'
-and workspaces.last_used_at < statement_timestamp() - {bump_after} * workspaces.bump_seconds * interval '1 second'
+and workspaces.last_used_at < statement_timestamp() - {bump_after} * {span workspaces.bump_seconds}
 
 -- fragment: bump_after
 0.05
@@ -89,7 +89,7 @@ for update
 -- name: list_workspaces
 select {workspace} from workspaces
 where state <> 'deleted' and ($1::uuid is null or owner_id = $1)
-order by created_at desc, id
+order by workspaces.created_at desc, id
 limit 1000
 
 -- name: start_workspace
@@ -130,4 +130,4 @@ where chats.worker_id = $1 and workspaces.chat_id = coalesce(chats.root_id, chat
 returning workspaces.id
 
 -- name: select_log
-select number, at, source, line as text from workspace_log where workspace_id = $1 and number > $2 order by number limit $3
+select number, {moment at} as at, source, line as text from workspace_log where workspace_id = $1 and number > $2 order by number limit $3

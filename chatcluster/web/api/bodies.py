@@ -18,6 +18,7 @@ from chatcluster.chat import Busy
 from chatcluster.content import FilePart
 from chatcluster.errors import InvalidRequest, TooLarge
 from chatcluster.file_errors import FileNotFound
+from chatcluster.json_bounds import bounded
 from chatcluster.parts import Parts, TextPart
 from chatcluster.texts import checked_line, is_blank
 from chatcluster.title_text import first_words
@@ -155,7 +156,7 @@ def decode(body: bytes, kind: type[B]) -> B:
     try:
         if config is None or not config.forbid_unknown_fields:
             str(body, "utf-8")  # msgspec passes over what is in unknown fields, whatever bytes they are
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(bounded(body), type=kind)
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

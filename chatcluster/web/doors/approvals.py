@@ -1,9 +1,11 @@
-"""The names of what a door asks its client for: approvals, and answers to questions. Pure."""
+"""The names of what a door asks its client for, approvals and answers; and where its user signs in. Pure."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
+
+from chatcluster.sign_ins import server_of
 
 _QUESTIONED = re.compile(r"(.{1,200}?):([0-9a-f]{64}):(.*)", re.DOTALL)
 
@@ -22,6 +24,24 @@ class Approval(NamedTuple):
     def parse(cls, text: str) -> Approval:
         call_id, _, digest = text.rpartition(":")
         return cls(call_id, digest)
+
+
+class SignIn(NamedTuple):
+    """What a call waits for that its server did not let in."""
+
+    server: str
+
+    @classmethod
+    def of(cls, tool: str) -> SignIn:
+        return cls(server_of(tool))
+
+    @property
+    def begins_at(self) -> str:
+        """A POST there answers with the address that the user's browser has to go to."""
+        return f"/api/v1/me/mcp-servers/{self.server}/login"
+
+    def told(self, tool: str) -> dict[str, str]:
+        return {"toolName": tool, "server": self.server, "signInAt": self.begins_at}
 
 
 class Questioned(NamedTuple):

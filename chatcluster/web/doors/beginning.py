@@ -14,6 +14,7 @@ from chatcluster.chat import ChatSetup, Status
 from chatcluster.errors import ChatBusy, ChatNotFound, InvalidRequest, StoreFailed
 from chatcluster.parts import NewMessage, Parts, Role
 from chatcluster.ports import Chat, Idempotency, NewChat, Outcome, checked_choice
+from chatcluster.texts import is_blank
 from chatcluster.web.api.bodies import InputFile, InputText, InputTool, checked_model, checked_prompt, default_title
 from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
 from chatcluster.web.doors.given_files import message_parts
@@ -62,7 +63,7 @@ async def begin(request: ApiRequest, chat_id: UUID, messages: Sequence[Said], wi
     if len(messages) > HISTORY_MAX:
         raise InvalidRequest(f"a chat begins with at most {HISTORY_MAX} messages", param="messages")
     settings = request.services.settings
-    history = [await _message(request, said) for said in messages]
+    history = [await _message(request, said) for said in messages if said.role is Role.USER or _says_something(said)]
     chat = NewChat(
         id=chat_id,
         owner_id=request.user.user_id,
@@ -79,6 +80,11 @@ async def begin(request: ApiRequest, chat_id: UUID, messages: Sequence[Said], wi
     except StoreFailed:
         await _require_no_chat(request, chat_id)
         raise
+
+
+def _says_something(said: Said) -> bool:
+    """A model that only called did not, and clients keep it all the same."""
+    return any(isinstance(part, InputFile) or not is_blank(part.text) for part in said.content)
 
 
 async def _message(request: ApiRequest, said: Said) -> NewMessage:

@@ -22,7 +22,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from chatcluster import telemetry
 from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.parts import encode
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 from chatcluster.turn_log import LogKind, Told, TurnLog, TurnLogs, TurnStart
 from chatcluster.web.http.sse import EventStream, Finished
 

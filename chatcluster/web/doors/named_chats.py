@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid5
 
-from chatcluster.errors import ChatNotFound, InvalidRequest
+from chatcluster.errors import InvalidRequest
 from chatcluster.ports import Chat
 from chatcluster.web.request import ApiRequest, no_such_chat, parse_uuid
 
@@ -28,15 +28,9 @@ def named_id(owner_id: UUID, name: str) -> UUID:
 
 async def find_chat(request: ApiRequest, name: str) -> Chat | None:
     """The user's chat of this name; None if there is none yet."""
-    own = parse_uuid(name)
-    for chat_id in (named_id(request.user.user_id, name), *(() if own is None else (own,))):
-        try:
-            chat = await request.services.store.get(chat_id)
-        except ChatNotFound:
-            continue
-        if chat.owner_id == request.user.user_id:
-            return chat
-    return None
+    user_id, own = request.user.user_id, parse_uuid(name)
+    ids = (named_id(user_id, name), *(() if own is None else (own,)))
+    return await request.services.store.find(ids, owner_id=user_id)
 
 
 async def require_chat(request: ApiRequest, name: str) -> Chat:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
@@ -123,6 +124,7 @@ def address_of(stream: trio.SocketStream) -> str:
         return ""
 
 
+@lru_cache(maxsize=1024)
 def counted_address(host: object) -> str:
     """The address itself; of IPv6 the network, as a single machine has very many addresses of its own."""
     try:

@@ -46,12 +46,11 @@ class Outlet:
         "at_end",
         "body",
         "finished",
-        "is_unframed",
         "written_at",
     )
 
     def __init__(
-        self, stream_socket: trio.socket.SocketType, send: Callable[[bytes], Awaitable[None]], scope: Any
+        self, stream_socket: trio.socket.SocketType, send: Callable[[bytes], Awaitable[None]], method: str, version: str
     ) -> None:
         self.at_end: Callable[[], None] | None = None
         """Called when the response is over, however it ended."""
@@ -60,13 +59,11 @@ class Outlet:
         """Whether the client left."""
         self.finished = False
         """Whether the body is whole."""
-        self.is_unframed = scope["http_version"] < "1.1"
-        """The end of the connection is all that ends the body."""
         self.written_at = trio.current_time()
         """When something was written last."""
         self._socket = stream_socket
         self._send = send
-        self._frame = _frame_for(scope)
+        self._frame = _frame_for(method, version)
         self._unsent = b""
         self._resource: AbstractAsyncContextManager[Any] | None = None
 
@@ -80,7 +77,8 @@ class Outlet:
         return held
 
     def go_on(self, body: Callable[[Outlet], Awaitable[None]]) -> None:
-        """Let ``body`` write the rest of the response, once the application has returned."""
+        """Let ``body`` write the rest of the response, once the application has returned. Said before the response is
+        started, it has its head sent with the first ``write``."""
         self.body = body
 
     def push(self, data: bytes) -> bool:
@@ -133,6 +131,10 @@ class Outlet:
 
     # what the server calls
 
+    def begin(self, head: bytes) -> None:
+        """The head of the response goes out with what is written first."""
+        self._unsent = head
+
     async def run(self) -> None:
         """Write the body, until it is done. If the client leaves, this is cancelled."""
         if self.body is not None and not self.abandoned:
@@ -148,10 +150,10 @@ class Outlet:
                 await self._resource.__aexit__(None, None, None)
 
 
-def _frame_for(scope: Any) -> Callable[[bytes], bytes]:
-    if scope.get("method") == "HEAD":
+def _frame_for(method: str, version: str) -> Callable[[bytes], bytes]:
+    if method == "HEAD":
         return _nothing
-    return _plain if scope["http_version"] < "1.1" else _chunk
+    return _plain if version < "1.1" else _chunk
 
 
 def _chunk(data: bytes) -> bytes:

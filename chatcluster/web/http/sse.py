@@ -34,7 +34,7 @@ from litestar.types import Receive, Scope, Send
 
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable, Unauthenticated, UnavailableError
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 from chatcluster.tokens import Credential
 from chatcluster.web.auth import Authenticator
 from chatcluster.web.http.outlet import OUTLET, Outlet
@@ -121,8 +121,8 @@ class EventStream:
         """Send the head, and leave the rest to the outlet."""
         telemetry.event("stream.opened", resumed=self._resumed)
         self._outlet.at_end = self._report_end
-        await send({"type": "http.response.start", "status": self._status, "headers": list(self._wire.headers)})
         self._outlet.go_on(self._run)
+        await send({"type": "http.response.start", "status": self._status, "headers": list(self._wire.headers)})
 
     def _report_end(self) -> None:
         left = self._reason == "stopped" and self._outlet.abandoned

@@ -9,6 +9,7 @@ class Action:
     """One, while it is carried out. ``reason`` says why it was ended, if it was."""
 
     def __init__(self) -> None:
+        self.began = trio.current_time()
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
         self.reason: str | None = None

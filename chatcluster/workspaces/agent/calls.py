@@ -1,7 +1,8 @@
 """Calls: begun once, followed, ended, buried. See ``workspace_wire.py`` for their states.
 
 A request decides and writes to the ledger in one step without a wait, so two requests with the same ID cannot both
-begin it. What is under way has a ``Command`` here; all else is in the ledger.
+begin it. What is under way has a ``Command`` or an ``Action`` here; all else is in the ledger. How long a call takes is
+measured, and no difference of two times of a clock that may be set.
 
 What happens on failure: a command that cannot be started has ``failed``, and says so in its error. A call that is
 being carried out when the agent ends is found as running by the next one, which knows that nothing runs, and ends it.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import signal as signals
 import time
+import traceback
 from typing import Any
 
 import msgspec
@@ -43,7 +45,7 @@ from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.output import read_piece
 from chatcluster.workspaces.agent.processes import Processes
-from chatcluster.workspaces.agent.refused import Refused
+from chatcluster.workspaces.agent.refused import AGENT_FAILED, Refused
 
 PROCESSES_LISTED_MAX = 100
 RUNNING_MAX = 64
@@ -138,7 +140,7 @@ class Calls:
         self._fence(entry.chat_id, epoch)
         if entry.state is not CallState.BURIED:
             self._raise_epoch(entry.chat_id, epoch)
-        if foreground_only and _is_in_background(entry):
+        if foreground_only and self._is_in_background(entry):
             return self._answer(entry, 0)
         if (under_way := self._under_way.get(call_id)) is not None:
             await under_way.end(CANCELLED)
@@ -173,7 +175,7 @@ class Calls:
         return tuple(
             CallUnderWay(call_id=entry.call_id, chat_id=entry.chat_id)
             for entry in entries
-            if not _is_in_background(entry)
+            if not self._is_in_background(entry)
         )
 
     async def end_all(self, reason: str) -> None:
@@ -199,9 +201,8 @@ class Calls:
             self._carry_out(entry, wanted, request.deadline_seconds)
         except Refused as refused:
             self._ledger.end(_failed(entry, refused))
-        except Exception:
-            self._ledger.end(_failed(entry, Refused(Code.INTERNAL, "the agent of the workspace failed")))
-            raise
+        except Exception:  # noqa: BLE001 - it is the end of this call, and of nothing else
+            self._ledger.end(_crashed(entry))
 
     def _carry_out(self, entry: Entry, wanted: msgspec.Struct, deadline_seconds: float | None) -> None:
         match wanted:
@@ -235,6 +236,7 @@ class Calls:
             _ended(
                 entry,
                 state,
+                ended_at=self._ended_at(entry),
                 error=command.reason or command.trouble(),
                 exit_code=command.child.exit_code,
                 signal=command.child.signal,
@@ -257,8 +259,11 @@ class Calls:
                 ended = _ended(entry, CallState.EXITED, result=msgspec.json.encode(result))
             except Refused as refused:
                 ended = _failed(entry, refused)
+            except Exception:  # noqa: BLE001 - as above
+                ended = _crashed(entry)
         too_slow = f"it took longer than {deadline_seconds or 0:g} seconds"
-        self._ledger.end(ended or _ended(entry, CallState.KILLED, error=action.reason or too_slow))
+        ended = ended or _ended(entry, CallState.KILLED, error=action.reason or too_slow)
+        self._ledger.end(msgspec.structs.replace(ended, ended_at=self._ended_at(entry)))
         del self._under_way[entry.call_id]
         action.ended.set()
 
@@ -298,8 +303,8 @@ class Calls:
             result=None if entry.result is None else msgspec.json.decode(entry.result),
             started_at=entry.started_at,
             ended_at=entry.ended_at,
-            wall_ms=_wall_ms(entry),
-            background=_is_in_background(entry),
+            wall_ms=round(1000 * self._seconds(entry)),
+            background=self._is_in_background(entry),
             output_bytes=total,
             kept_bytes=kept,
             offset=offset,
@@ -313,15 +318,31 @@ class Calls:
             chat_id=entry.chat_id,
             command=asked.command,
             workdir=asked.workdir,
-            background=_is_in_background(entry),
+            background=self._is_in_background(entry),
             state=entry.state,
             exit_code=entry.exit_code,
             signal=entry.signal,
             started_at=entry.started_at or 0,
             ended_at=entry.ended_at,
-            wall_ms=_wall_ms(entry),
+            wall_ms=round(1000 * self._seconds(entry)),
             output_bytes=self._written(entry)[0],
         )
+
+    def _is_in_background(self, entry: Entry) -> bool:
+        if entry.kind != Kind.EXECUTE or not entry.input:
+            return False
+        asked, seconds = entry.command, entry.command.foreground_seconds
+        return asked.background or (seconds is not None and self._seconds(entry) >= seconds)
+
+    def _seconds(self, entry: Entry) -> float:
+        """How long it has run, or ran."""
+        if (under_way := self._under_way.get(entry.call_id)) is not None:
+            return trio.current_time() - under_way.began
+        return max(0.0, (entry.ended_at or 0.0) - (entry.started_at or entry.ended_at or 0.0))
+
+    def _ended_at(self, entry: Entry) -> float:
+        """Of one that ends now."""
+        return (entry.started_at or time.time()) + self._seconds(entry)
 
     def _written(self, entry: Entry) -> tuple[int, int]:
         """How much, and how much of it is kept. A command that has ended has no more than it had then."""
@@ -352,14 +373,7 @@ def _failed(entry: Entry, refused: Refused) -> Entry:
     return _ended(entry, CallState.FAILED, error=f"{refused.code.value}: {refused.message}")
 
 
-def _is_in_background(entry: Entry) -> bool:
-    if entry.kind != Kind.EXECUTE or not entry.input:
-        return False
-    asked, seconds = entry.command, entry.command.foreground_seconds
-    return asked.background or (seconds is not None and _wall_ms(entry) >= 1000 * seconds)
-
-
-def _wall_ms(entry: Entry) -> int:
-    """By the clock of the machine, which may have been set back."""
-    ended_at = time.time() if entry.ended_at is None else entry.ended_at
-    return max(0, round(1000 * (ended_at - (entry.started_at or ended_at))))
+def _crashed(entry: Entry) -> Entry:
+    """By an error that nobody foresaw, which is told those who look after the host."""
+    traceback.print_exc()
+    return _failed(entry, Refused(Code.INTERNAL, AGENT_FAILED))

@@ -2,14 +2,15 @@
 
 A process belongs to a call if it has the call's mark in its environment, is in the session that the call's command was
 begun in, or has a parent that belongs to it. One that has shaken off all three belongs to no call; it is ended with
-any call that was begun before it, so that nothing runs on that nobody can end.
+any call that was begun before it, so that nothing runs on that nobody can end. A mark that the agent never gave is
+none.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 MARK = "CHATCLUSTER_CALL"
@@ -60,14 +61,15 @@ def look(pid: int) -> Seen | None:
     )
 
 
-def owners(seen: Mapping[int, Seen], sessions: Mapping[int, int]) -> dict[int, int | None]:
-    """The call of each process, where it has one. ``sessions`` has the calls by the sessions of their commands."""
+def owners(seen: Mapping[int, Seen], sessions: Mapping[int, int], begun: Collection[int]) -> dict[int, int | None]:
+    """The call of each process, where it has one. ``sessions`` has the calls by the sessions of their commands,
+    ``begun`` all calls that there are."""
     known: dict[int, int | None] = {}
     for pid in seen:
         line: list[int] = []
         while pid in seen and pid not in known and pid not in line:
             line.append(pid)
-            if (call := _own(seen[pid], sessions)) is not None:
+            if (call := _own(seen[pid], sessions, begun)) is not None:
                 known[pid] = call
                 break
             pid = seen[pid].parent
@@ -76,18 +78,18 @@ def owners(seen: Mapping[int, Seen], sessions: Mapping[int, int]) -> dict[int, i
     return known
 
 
-def members(call: int, sessions: Mapping[int, int], since_ticks: int) -> list[int]:
+def members(call: int, sessions: Mapping[int, int], begun: Collection[int], since_ticks: int) -> list[int]:
     """The processes that end with the call: its own, and those of nobody that are younger than it."""
     seen = census()
     return [
         pid
-        for pid, owner in owners(seen, sessions).items()
+        for pid, owner in owners(seen, sessions, begun).items()
         if owner == call or (owner is None and seen[pid].started_ticks >= since_ticks)
     ]
 
 
-def _own(seen: Seen, sessions: Mapping[int, int]) -> int | None:
-    return sessions.get(seen.session) if seen.mark is None else seen.mark
+def _own(seen: Seen, sessions: Mapping[int, int], begun: Collection[int]) -> int | None:
+    return seen.mark if seen.mark in begun else sessions.get(seen.session)
 
 
 def _read(path: str, limit: int) -> bytes:

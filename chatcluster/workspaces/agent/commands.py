@@ -25,6 +25,7 @@ class Command:
         self.child = child
         self.output = output
         self.reason: str | None = None
+        self.began = trio.current_time()
         self.ended = trio.Event()
 
     async def wait(self, deadline_seconds: float | None) -> None:
@@ -83,7 +84,13 @@ def begin_command(
         )
     except (OSError, ValueError) as error:
         output.close()
-        raise Refused(Code.COMMAND_NOT_STARTED, f"the command cannot be started: {error}") from None
+        raise Refused(Code.COMMAND_NOT_STARTED, f"the command cannot be started: {_why(error)}") from None
     finally:
         os.close(writing)
     return Command(processes, number, child, output)
+
+
+def _why(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"

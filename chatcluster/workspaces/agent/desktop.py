@@ -196,9 +196,12 @@ class Screens:
 
 def _clear_away() -> None:
     """What an X server that was killed has left."""
-    _SOCKETS.mkdir(mode=0o1777, exist_ok=True)
-    for path in (_SOCKETS / f"X{DISPLAY[1:]}", Path(f"/tmp/.X{DISPLAY[1:]}-lock")):
-        path.unlink(missing_ok=True)
+    try:
+        _SOCKETS.mkdir(mode=0o1777, exist_ok=True)
+        for path in (_SOCKETS / f"X{DISPLAY[1:]}", Path(f"/tmp/.X{DISPLAY[1:]}-lock")):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Refused(Code.NO_DESKTOP, f"{error.filename} is in the way of the screen: {error.strerror}") from None
 
 
 def _take_away(path: Path) -> None:

@@ -1,8 +1,10 @@
 """What has changed in the working directory, as git tells it.
 
-Git runs within the sandbox, with the rights of what runs there, and in no other place. What a repository says of
-programs to be run is turned off as far as git lets it be: hooks, external diffs, text conversions, monitors, pagers;
-the index is not written. What git says is read up to a limit, and the rest is said to be left out.
+Git runs within the sandbox, with the rights of what runs there, and in no other place. It is configured as it is for
+commands there, so it says what they would be told. What a repository says of programs to be run is turned off as far as
+git lets it be: hooks, external diffs, text conversions, monitors, pagers, transports; filters are not, as without them
+it would be another diff. The index is not written. What git says is read up to a limit, and the rest is said to be left
+out; where git fails there is no answer, and no half of one.
 """
 
 from __future__ import annotations
@@ -16,63 +18,59 @@ import trio
 
 from chatcluster.workspace_wire import DIFF_FILES_MAX, PATCH_BYTES_MAX, Code, DiffAnswer, DiffFile
 from chatcluster.workspaces.agent.names import Places, shown
-from chatcluster.workspaces.agent.processes import SERVICE_CALL, Processes
+from chatcluster.workspaces.agent.processes import LOOK_CALL, Processes
 from chatcluster.workspaces.agent.refused import Refused
 
 LIST_BYTES_MAX = 4 << 20
 READ_BYTES = 64 << 10
 SECONDS_MAX = 4.0
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 _INERT = [
     *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.pager=cat", "-c", "diff.external="),
-    *(
-        "-c",
-        "core.quotePath=true",
-        "-c",
-        "submodule.recurse=false",
-        "-c",
-        "protocol.allow=never",
-        "-c",
-        "color.ui=false",
-    ),
-    *("-c", "safe.directory=*", "-c", "core.untrackedCache=false", "-c", "diff.noprefix=false", "--no-pager"),
+    *("-c", "submodule.recurse=false", "-c", "diff.relative=false", "-c", "safe.directory=*"),
+    *("-c", "core.untrackedCache=false", "--no-pager"),
 ]
 _ENVIRONMENT = {
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_LAZY_FETCH": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ATTR_NOSYSTEM": "1",
     "LC_ALL": "C.UTF-8",
 }
-_DIFF = ["diff", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all", "--find-renames"]
+_SUBMODULES = "--ignore-submodules=dirty"
+"""Which commit a submodule is at is told; git is not run in it."""
+_DIFF = [
+    *("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"),
+    *(_SUBMODULES, "--submodule=short"),
+]
 _STATUSES = {"A": "added", "M": "modified", "D": "deleted", "R": "renamed", "C": "copied", "T": "type_changed"}
 
 
 class Git:
     """Git in one directory."""
 
-    def __init__(self, processes: Processes, directory: bytes) -> None:
+    def __init__(self, processes: Processes, directory: bytes, home: bytes) -> None:
         self._processes = processes
         self._directory = directory
+        self._environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.fsdecode(home), **_ENVIRONMENT}
 
     async def run(self, *arguments: str, limit: int) -> tuple[int | None, bytes]:
-        """The exit code, None if it was ended because it said more than ``limit`` bytes, and what it said."""
+        """The exit code, None if it was ended because it said more than ``limit`` bytes, and what it said. An end by a
+        signal has a negative code."""
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(writing, True)
         try:
             child = self._processes.begin(
                 ["git", *_INERT, *arguments],
                 directory=self._directory,
-                environment={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **_ENVIRONMENT},
-                call=SERVICE_CALL,
+                environment=self._environment,
+                call=LOOK_CALL,
                 output=writing,
                 errors=subprocess.DEVNULL,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             os.close(reading)
-            raise Refused(Code.DIFF_FAILED, f"git cannot be run: {error.strerror}") from None
+            raise Refused(Code.DIFF_FAILED, f"git cannot be run: {error}") from None
         finally:
             os.close(writing)
         said = b""
@@ -81,7 +79,7 @@ class Git:
             if len(said) > limit:
                 return None, said[:limit]
             await child.ended.wait()
-            return child.exit_code, said
+            return (-(child.signal or 0) if child.exit_code is None else child.exit_code), said
         finally:
             os.close(reading)
             if not child.ended.is_set():
@@ -90,7 +88,7 @@ class Git:
 
 async def diff(processes: Processes, places: Places, base: str, directory: str) -> DiffAnswer:
     """Raises ``Refused``."""
-    git = Git(processes, places.directory(directory))
+    git = Git(processes, places.directory(directory), places.home)
     try:
         with trio.fail_after(SECONDS_MAX):
             return await _diff(git, base)
@@ -99,25 +97,20 @@ async def diff(processes: Processes, places: Places, base: str, directory: str) 
 
 
 async def _diff(git: Git, base: str) -> DiffAnswer:
-    code, status = await git.run(
-        "status",
-        "--porcelain=v2",
-        "-z",
-        "--branch",
-        "--untracked-files=normal",
-        "--ignore-submodules=all",
-        "--no-renames",
-        limit=LIST_BYTES_MAX,
-    )
+    listing = ("--porcelain=v2", "-z", "--branch", "--untracked-files=normal", _SUBMODULES, "--no-renames")
+    code, status = await git.run("status", *listing, limit=LIST_BYTES_MAX)
     if code not in (0, None):
+        if (await git.run("rev-parse", "--git-dir", limit=LIST_BYTES_MAX))[0] == 0:
+            raise Refused(Code.DIFF_FAILED, "git status fails in the workspace: run it there to see why")
         return DiffAnswer(is_repository=False)
     branch, head, untracked, unmerged = _status(status)
     against = await _commit(git, base) if base else head
-    _, names = await git.run(*_DIFF, "--name-status", "-z", against or EMPTY_TREE, "--", limit=LIST_BYTES_MAX)
-    _, numbers = await git.run(*_DIFF, "--numstat", "-z", against or EMPTY_TREE, "--", limit=LIST_BYTES_MAX)
-    code, patch = await git.run(*_DIFF, against or EMPTY_TREE, "--", limit=PATCH_BYTES_MAX)
+    tree = against or await _empty_tree(git)
+    names, has_all_names = await _said(git, "--name-status", "-z", tree, limit=LIST_BYTES_MAX)
+    numbers, has_all_numbers = await _said(git, "--numstat", "-z", tree, limit=LIST_BYTES_MAX)
+    patch, is_whole = await _said(git, tree, limit=PATCH_BYTES_MAX)
     found = [*_changed(names, _counts(numbers), unmerged), *untracked]
-    digest = hashlib.sha256(b"\0".join((status, names, numbers, patch))).hexdigest()[:32]
+    is_whole = is_whole and code is not None and has_all_names and has_all_numbers
     return DiffAnswer(
         is_repository=True,
         branch=branch,
@@ -126,15 +119,31 @@ async def _diff(git: Git, base: str) -> DiffAnswer:
         additions=sum(file.additions or 0 for file in found),
         deletions=sum(file.deletions or 0 for file in found),
         patch=patch.decode("utf-8", "replace"),
-        is_truncated=code is None or len(found) > DIFF_FILES_MAX or len(status) >= LIST_BYTES_MAX,
-        digest=digest,
+        is_truncated=not is_whole or len(found) > DIFF_FILES_MAX,
+        digest=hashlib.sha256(b"\0".join((status, names, numbers, patch))).hexdigest()[:32],
     )
+
+
+async def _said(git: Git, *arguments: str, limit: int) -> tuple[bytes, bool]:
+    """What ``git diff`` says of the arguments, and whether that is all. Raises ``Refused``."""
+    code, said = await git.run(*_DIFF, *arguments, "--", limit=limit)
+    if code not in (0, None):
+        raise Refused(Code.DIFF_FAILED, "git diff fails in the workspace: run it there to see why")
+    return said, code is not None
+
+
+async def _empty_tree(git: Git) -> str:
+    """What there is before the first commit, as this repository names it."""
+    code, said = await git.run("hash-object", "-t", "tree", "--stdin", limit=1000)
+    if code != 0:
+        raise Refused(Code.DIFF_FAILED, "git hash-object fails in the workspace: run it there to see why")
+    return said.decode().strip()
 
 
 async def _commit(git: Git, base: str) -> str:
     code, said = await git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}", limit=1000)
     if code != 0:
-        raise Refused(Code.DIFF_FAILED, f"there is no commit {base}")
+        raise Refused(Code.NO_COMMIT, f"there is no commit {base}")
     return said.decode().strip()
 
 

@@ -2,19 +2,22 @@
 
 Links are followed by the operating system, which has only the sandbox to follow them in. A file is put in its place
 whole: it is written beside it, and renamed. Several are edited all or none: all are written before one is renamed.
+What is the agent's own is neither read nor written: its directory, and what the kernel tells of its process.
 Nothing but a regular file is opened for long: a pipe or a device would have no end.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from chatcluster.workspace_wire import FILE_BYTES_MAX, Code, Edit, EditFiles, FileAnswer, FileEdits, WriteFile
-from chatcluster.workspaces.agent.names import Places, shown
+from chatcluster.workspaces.agent.names import Places, resolved, shown
 from chatcluster.workspaces.agent.refused import Refused, of_file
 
 EDITS_MAX = 100
@@ -27,7 +30,7 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 def read(places: Places, path: str, offset: int, limit: int) -> FileAnswer:
     """A piece of a file. Raises ``Refused``."""
     found = places.find(path)
-    descriptor, status = _open(found, path)
+    descriptor, status = _open(places, found, path)
     try:
         content = _read(descriptor, offset, min(limit, FILE_BYTES_MAX))
     except OSError as error:
@@ -46,8 +49,8 @@ def write(places: Places, wanted: WriteFile) -> dict[str, Any]:
     target = _target(places, wanted.path)
     is_new = not os.path.lexists(target)
     try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        _Replacement(target, content).put()
+        _make_directories(os.path.dirname(target))
+        _Replacement(places, target, content).put()
     except OSError as error:
         raise of_file(error, wanted.path) from None
     return {"path": shown(target), "bytes": len(content), "created": is_new}
@@ -62,10 +65,10 @@ def edit(places: Places, wanted: EditFiles) -> dict[str, Any]:
     edited: dict[bytes, tuple[str, bytes, int]] = {}
     for file in wanted.files:
         target = _target(places, file.path)
-        before = edited[target] if target in edited else (file.path, _whole(target, file.path), 0)
+        before = edited[target] if target in edited else (file.path, _whole(places, target, file.path), 0)
         content, replaced = _edited(before[1], file)
         edited[target] = file.path, content, before[2] + replaced
-    _put_all([(target, path, content) for target, (path, content, _) in edited.items()])
+    _put_all(places, [(target, path, content) for target, (path, content, _) in edited.items()])
     return {
         "files": [
             {"path": shown(target), "bytes": len(content), "replaced": replaced}
@@ -74,49 +77,79 @@ def edit(places: Places, wanted: EditFiles) -> dict[str, Any]:
     }
 
 
-class _Replacement:
-    """A file beside the one whose place it will take, with the same mode. Raises ``OSError``."""
+def _make_directories(path: bytes) -> None:
+    """One after the other: as deep as a path may be, a function that calls itself is not."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        with suppress(FileExistsError):  # somebody else made it, or it is no directory: what comes next finds out
+            os.mkdir(directory)
 
-    def __init__(self, target: bytes, content: bytes) -> None:
-        self._target = target
-        self._path = os.path.join(os.path.dirname(target), f".chatcluster-{secrets.token_hex(8)}".encode())
-        mode = _mode(target)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+class _Replacement:
+    """A file beside the one whose place it will take, with the same mode. Raises ``OSError``.
+
+    Its directory is held open: whatever becomes of the way there, it is the one that was looked at.
+    """
+
+    def __init__(self, places: Places, target: bytes, content: bytes) -> None:
+        self._name = os.path.basename(target)
+        self._new = f".chatcluster-{secrets.token_hex(8)}".encode()
+        self._directory = os.open(os.path.dirname(target), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            places.check_open(self._directory)
+            self._write(content)
+        except BaseException:
+            os.close(self._directory)
+            raise
+
+    def put(self) -> None:
+        try:
+            os.rename(self._new, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        except OSError:
+            self.drop()
+            raise
+        os.close(self._directory)
+
+    def drop(self) -> None:
+        os.unlink(self._new, dir_fd=self._directory)
+        os.close(self._directory)
+
+    def _write(self, content: bytes) -> None:
+        mode = self._mode()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(self._new, flags, 0o600, dir_fd=self._directory)
         try:
             _write_all(descriptor, content)
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         except BaseException:
-            self.drop()
+            os.unlink(self._new, dir_fd=self._directory)
             raise
         finally:
             os.close(descriptor)
 
-    def put(self) -> None:
+    def _mode(self) -> int:
         try:
-            os.rename(self._path, self._target)
-        except OSError:
-            self.drop()
-            raise
-
-    def drop(self) -> None:
-        os.unlink(self._path)
+            return stat.S_IMODE(os.stat(self._name, dir_fd=self._directory).st_mode)
+        except FileNotFoundError:
+            return NEW_FILE_MODE
 
 
-def _put_all(files: list[tuple[bytes, str, bytes]]) -> None:
-    replacements: list[_Replacement] = []
-    for target, path, content in files:
-        try:
-            replacements.append(_Replacement(target, content))
-        except OSError as error:
-            for replacement in replacements:
-                replacement.drop()
-            raise of_file(error, path) from None
-    for replacement, (_, path, _) in zip(replacements, files, strict=True):
-        try:
+def _put_all(places: Places, files: list[tuple[bytes, str, bytes]]) -> None:
+    replacements: list[tuple[str, _Replacement]] = []
+    try:
+        for target, path, content in files:
+            replacements.append((path, _Replacement(places, target, content)))
+        while replacements:
+            path, replacement = replacements.pop(0)
             replacement.put()
-        except OSError as error:
-            raise of_file(error, path) from None
+    except OSError as error:
+        for _, left in replacements:
+            left.drop()
+        raise of_file(error, path) from None
 
 
 def _edited(content: bytes, file: FileEdits) -> tuple[bytes, int]:
@@ -164,7 +197,11 @@ def _target(places: Places, path: str) -> bytes:
     found = places.find(path)
     if found.endswith(b"/"):
         raise Refused(Code.NOT_A_FILE, f"{path} is the path of a directory")
-    target = os.path.realpath(found)
+    try:
+        target = resolved(found)
+        places.check(target)
+    except OSError as error:
+        raise of_file(error, path) from None
     if os.path.lexists(target) and not stat.S_ISREG(_asked(os.lstat, target, path).st_mode):
         raise Refused(Code.NOT_A_FILE, f"{path} is not a regular file")
     return target
@@ -177,8 +214,8 @@ def _asked(ask: Callable[[bytes], os.stat_result], found: bytes, path: str) -> o
         raise of_file(error, path) from None
 
 
-def _whole(target: bytes, path: str) -> bytes:
-    descriptor, status = _open(target, path)
+def _whole(places: Places, target: bytes, path: str) -> bytes:
+    descriptor, status = _open(places, target, path)
     try:
         if status.st_size > FILE_BYTES_MAX:
             raise Refused(Code.TOO_LARGE, f"{path} has more than {FILE_BYTES_MAX} bytes: change it by a command")
@@ -189,17 +226,24 @@ def _whole(target: bytes, path: str) -> bytes:
         os.close(descriptor)
 
 
-def _open(found: bytes, path: str) -> tuple[int, os.stat_result]:
+def _open(places: Places, found: bytes, path: str) -> tuple[int, os.stat_result]:
     """A regular file, for reading."""
     try:
         descriptor = os.open(found, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a terminal that is none of its own
+            raise Refused(Code.NOT_A_FILE, f"{path} is no regular file") from None
         raise of_file(error, path) from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise Refused(Code.NOT_A_FILE, f"{path} is {kind}")
+    try:
+        places.check_open(descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        raise of_file(error, path) from None
     return descriptor, status
 
 
@@ -216,13 +260,6 @@ def _write_all(descriptor: int, content: bytes) -> None:
     left = memoryview(content)
     while left:
         left = left[os.write(descriptor, left) :]
-
-
-def _mode(target: bytes) -> int:
-    try:
-        return stat.S_IMODE(os.stat(target).st_mode)
-    except FileNotFoundError:
-        return NEW_FILE_MODE
 
 
 def _is_text(content: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -34,12 +35,21 @@ def raw(path: str) -> bytes:
     return found
 
 
+def resolved(path: bytes) -> bytes:
+    """Where it leads, behind all links. Raises ``OSError``."""
+    try:
+        return os.path.realpath(path)
+    except RecursionError:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+
+
 @dataclass(frozen=True)
 class Places:
-    """Where relative paths start."""
+    """Where relative paths start. ``apart``: the directory of the agent itself, which is nobody else's."""
 
     home: bytes
     work: bytes
+    apart: bytes = b""
 
     def find(self, path: str) -> bytes:
         """The absolute path of what is written; links in it are the operating system's to follow."""
@@ -51,3 +61,14 @@ class Places:
     def directory(self, path: str) -> bytes:
         """A working directory: the workspace's own where none is said."""
         return self.find(path) if path else self.work
+
+    def check_open(self, opened: int) -> None:
+        """Whether this file, or what is in this directory, is for others than the agent itself: what it has of its own,
+        and what the kernel tells of its process alone, is not. Raises ``OSError``."""
+        self.check(os.readlink(b"/proc/self/fd/%d" % opened))
+
+    def check(self, path: bytes) -> None:
+        """The same of a path without links. Raises ``OSError``."""
+        path += b"/"
+        if path.startswith(b"/proc/%d/" % os.getpid()) or (self.apart and path.startswith(self.apart + b"/")):
+            raise PermissionError(errno.EACCES, "this is the agent's own")

@@ -85,10 +85,10 @@ class Output:
 
 
 def read_piece(path: Path, offset: int, limit: int) -> bytes:
-    """Of what was kept; nothing where the file is gone."""
+    """Of what was kept; nothing where the file is gone, or closed for now."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
             return file.read(limit)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return b""

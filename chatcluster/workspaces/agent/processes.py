@@ -20,12 +20,15 @@ from collections.abc import Mapping, Sequence
 import trio
 
 from chatcluster.workspaces.agent.census import MARK, look, members
+from chatcluster.workspaces.agent.landlock import Wall
 
 GRACE_SECONDS = 0.5
 KILL_SECONDS_MAX = 3.0
 LOOK_SECONDS = 0.02
 SERVICE_CALL = 0
-"""What the agent runs for itself is of no call, and ends with none."""
+"""The programs of a screen are of no call, and end with none."""
+LOOK_CALL = -1
+"""What looks at the files for the agent: it ends with no call. What a repository makes it leave behind is nobody's."""
 FIRST_SERVICE = 1 << 40
 """Numbers from here on are those of servers that the agent runs: each can be ended like a call, but takes nothing
 with it that may be another's."""
@@ -54,7 +57,10 @@ class Child:
 
 
 class Processes:
-    def __init__(self) -> None:
+    """``wall``: what each of them is confined by."""
+
+    def __init__(self, wall: Wall | None = None) -> None:
+        self._confine = None if wall is None else wall.confine
         self._children: dict[int, tuple[Child, subprocess.Popen[bytes]]] = {}
         self._calls_by_session: dict[int, int] = {}
         self._began_ticks: dict[int, int] = {}
@@ -72,20 +78,25 @@ class Processes:
         reads: int = subprocess.DEVNULL,
     ) -> Child:
         """Run a program as the call, or for it. Raises ``OSError`` and ``ValueError`` if it cannot be."""
-        process = subprocess.Popen(
-            [*EXPENDABLE, *argv],
-            cwd=directory,
-            env={MARK: str(call), **environment},
-            stdin=reads,
-            stdout=output,
-            stderr=errors,
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                [*EXPENDABLE, *argv],
+                cwd=directory,
+                env={MARK: str(call), **environment},
+                stdin=reads,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+                preexec_fn=self._confine,
+            )
+        except subprocess.SubprocessError as error:  # it could not be confined
+            raise OSError(str(error)) from None
         seen = look(process.pid)
         child = Child(process.pid)
-        self._began_ticks[call] = NEVER if call >= FIRST_SERVICE else seen.started_ticks if seen else 0
         self._children[process.pid] = child, process
         self._calls_by_session[process.pid] = call
+        if call != LOOK_CALL:
+            self._began_ticks[call] = NEVER if call >= FIRST_SERVICE else seen.started_ticks if seen else 0
         return child
 
     async def reap(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -106,12 +117,14 @@ class Processes:
             if (begun := self._children.pop(pid, None)) is not None:
                 child, process = begun
                 process.returncode = child.status = status  # its own wait would find nobody
+                if self._calls_by_session[pid] == LOOK_CALL:
+                    del self._calls_by_session[pid]
                 child.ended.set()
 
     def members(self, call: int) -> list[int]:
         """The processes that end with the call. None, if it was not begun by this agent."""
         began = self._began_ticks.get(call)
-        return [] if began is None else members(call, self._calls_by_session, began)
+        return [] if began is None else members(call, self._calls_by_session, self._began_ticks.keys(), began)
 
     def signal_all(self, call: int, number: int) -> int:
         """Send a signal to all processes of a call, and say how many there are."""

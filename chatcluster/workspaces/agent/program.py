@@ -25,6 +25,7 @@ import trio
 from chatcluster.workspaces.agent.calls import Calls
 from chatcluster.workspaces.agent.desktop import Screens
 from chatcluster.workspaces.agent.gateway import serve_gateway
+from chatcluster.workspaces.agent.landlock import wall_of_sandbox
 from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.ledger import Ledger
 from chatcluster.workspaces.agent.mcp.servers import Servers
@@ -99,11 +100,12 @@ def _size(text: str) -> tuple[int, int]:
 
 async def run(arguments: Arguments) -> None:
     """Until it is stopped. Raises ``OSError`` and ``sqlite3.Error`` where it cannot begin."""
+    _restore_modes(arguments.state)
     await _be_the_only_one(arguments.state)
     token = os.environ.pop(TOKEN_VARIABLE, "")  # no command inherits it
     ledger = Ledger(arguments.state)
-    processes = Processes()
-    places = Places(arguments.home, arguments.work)
+    processes = Processes(wall_of_sandbox(arguments.state))
+    places = Places(arguments.home, arguments.work, os.fsencode(arguments.state.resolve()))
     alive = arguments.state / ALIVE_NAME
     async with trio.open_nursery() as nursery:
         screens = Screens(processes, *arguments.screen) if arguments.screen else None
@@ -172,9 +174,19 @@ def _limit(arguments: Arguments) -> None:
 async def _stay_alive(path: Path) -> None:
     """The last sign of life is what the next agent knows of this one's end."""
     while True:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        os.utime(path)
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.utime(path)
+        except PermissionError:
+            _restore_modes(path.parent)
         await trio.sleep(ALIVE_SECONDS)
+
+
+def _restore_modes(state: Path) -> None:
+    """A command runs as the same user: it may have made the agent's files closed to that user, as by `chmod -R`."""
+    state.chmod(0o700)
+    for path in (one for one in state.iterdir() if not one.is_symlink()):
+        path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def _last_seen(path: Path) -> float:

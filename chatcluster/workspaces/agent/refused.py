@@ -21,6 +21,7 @@ STATUSES = {
     Code.INTERNAL: 500,
 }
 """400 for all others."""
+AGENT_FAILED = "the agent of the workspace failed at this; its host has the error"
 
 _OF_FILES = {
     errno.ENOENT: Code.FILE_NOT_FOUND,

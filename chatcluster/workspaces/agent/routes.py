@@ -110,7 +110,7 @@ def _body(request: Request, kind: type[Body]) -> Body:
 def _whole(query: dict[str, str], name: str, default: int = 0) -> int:
     value = query.get(name, str(default))
     if not (value.isascii() and value.isdigit() and len(value) <= 18):
-        raise Refused(Code.INVALID_REQUEST, f"{name} is a number that is not negative")
+        raise Refused(Code.INVALID_REQUEST, f"{name} is a number from 0 to 10^18")
     return int(value)
 
 

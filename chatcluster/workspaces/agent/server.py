@@ -10,6 +10,7 @@ import hmac
 import os
 import socket
 import struct
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ import trio
 
 from chatcluster.workspace_wire import BODY_BYTES_MAX, Code, Refusal
 from chatcluster.workspaces.agent.leash import Leash
-from chatcluster.workspaces.agent.refused import Refused
+from chatcluster.workspaces.agent.refused import AGENT_FAILED, Refused
 
 CONNECTIONS_MAX = 64
 REQUEST_SECONDS_MAX = 30.0
@@ -102,11 +103,21 @@ class Server:
             if (request.method, request.path) == LEASH:
                 await self._leash.hold(stream)
                 return False
-            status, answer = 200, await self._answer(request)
+            status, answer = 200, await self._answered(request)
         except Refused as refused:
             status, answer = refused.status, Refusal(code=refused.code, message=refused.message)
         await _send(connection, stream, status, msgspec.json.encode(answer))
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
+
+    async def _answered(self, request: Request) -> msgspec.Struct:
+        """Raises ``Refused``, and nothing else: one request ends neither the agent nor what others run here."""
+        try:
+            return await self._answer(request)
+        except Exception as error:
+            if isinstance(error, Refused):
+                raise
+            traceback.print_exc()
+            raise Refused(Code.INTERNAL, AGENT_FAILED) from None
 
     def _check(self, request: Request) -> None:
         if self._authorization is not None and not hmac.compare_digest(request.authorization, self._authorization):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from chatcluster.workspace_wire import INSTRUCTION_BYTES_MAX, InstructionFile, InstructionsAnswer
 from chatcluster.workspaces.agent import files
-from chatcluster.workspaces.agent.names import Places, shown
+from chatcluster.workspaces.agent.names import Places, resolved, shown
 from chatcluster.workspaces.agent.refused import Refused
 
 INSTRUCTIONS_NAME = b"AGENTS.md"
@@ -15,7 +16,10 @@ INSTRUCTIONS_NAME = b"AGENTS.md"
 def instructions(places: Places, directory: str) -> InstructionsAnswer:
     """Those of home come first; a file that is the same as one before is not told twice. Raises ``Refused``."""
     work = places.directory(directory)
-    paths = dict.fromkeys(os.path.realpath(os.path.join(folder, INSTRUCTIONS_NAME)) for folder in (places.home, work))
+    paths: dict[bytes, None] = {}
+    for folder in (places.home, work):
+        with suppress(OSError):
+            paths[resolved(os.path.join(folder, INSTRUCTIONS_NAME))] = None
     found = tuple(file for path in paths if (file := _instruction_file(places, shown(path))) is not None)
     return InstructionsAnswer(os=system_name(), home=shown(places.home), directory=shown(work), files=found)
 

@@ -53,7 +53,10 @@ async def _processes(options: HostSettings, _host_id: UUID) -> AsyncIterator[San
 @asynccontextmanager
 async def _docker(options: HostSettings, host_id: UUID) -> AsyncIterator[Sandboxes]:
     socket, image = Path(options.docker_socket), options.workspaces_image
-    async with open_docker(socket, options.directory, host_id, image) as engine, _containers(engine) as sandboxes:
+    async with (
+        open_docker(socket, options.directory, host_id, image) as engine,
+        _containers(engine, options) as sandboxes,
+    ):
         yield sandboxes
 
 
@@ -64,13 +67,13 @@ async def _kubernetes(options: HostSettings, host_id: UUID) -> AsyncIterator[San
         runtime_class=options.kubernetes_runtime_class,
         storage_class=options.kubernetes_storage_class,
     )
-    async with open_kubernetes(options.directory, host_id, pods) as engine, _containers(engine) as sandboxes:
+    async with open_kubernetes(options.directory, host_id, pods) as engine, _containers(engine, options) as sandboxes:
         yield sandboxes
 
 
 @asynccontextmanager
-async def _containers(engine: Engine) -> AsyncIterator[Sandboxes]:
-    async with open_containers(engine) as provider:
+async def _containers(engine: Engine, options: HostSettings) -> AsyncIterator[Sandboxes]:
+    async with open_containers(engine, private=options.private_networks) as provider:
         _say_unbounded(provider.unbounded)
         yield Sandboxes(provider, provider.dial, provider.headers)
 

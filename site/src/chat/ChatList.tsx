@@ -94,7 +94,13 @@ export function ChatList() {
 }
 
 function Nothing({ q, archived }: { q: string; archived: boolean }) {
-  if (q) return <Empty title="No chat found">No title contains “{q}”.</Empty>;
+  if (q) {
+    return (
+      <Empty title="No chat found">
+        No title contains “<span className="foreign">{q}</span>”.
+      </Empty>
+    );
+  }
   if (archived) return <Empty title="Nothing is archived" />;
   return <Empty title="No chats yet">Write a message to begin the first one.</Empty>;
 }
@@ -126,7 +132,7 @@ const Item = memo(function Item({ chat, isCurrent, isUnread: unread }: ItemProps
           {chat.title || "Untitled"}
         </span>
         {chat.pinned && <Pin size={13} role="img" aria-label="pinned" className="shrink-0 text-soft" />}
-        {unread && <span role="img" aria-label="unread" className="size-2 shrink-0 rounded-full bg-accent" />}
+        {unread && <span role="img" aria-label="unread" className="dot size-2 shrink-0 rounded-full bg-accent" />}
         <StatusIcon chat={chat} />
       </Link>
       <ItemMenu chat={chat} />

@@ -28,7 +28,7 @@ const HINT = "Enter sends, Shift+Enter begins a new line";
 /** Where one writes. While an answer is under way a message is queued, or sent at once in its place. */
 export function Composer(props: ComposerProps) {
   const { draftKey, isBusy, isStopping = false, disabled = false, placeholder, onSend, onStop, children } = props;
-  const [text, setText] = useDraft(draftKey);
+  const { text, change, sent } = useDraft(draftKey);
   const [isSending, setSending] = useState(false);
   const field = useRef<HTMLTextAreaElement>(null);
   const attachments = attachmentsOf(draftKey);
@@ -42,7 +42,7 @@ export function Composer(props: ComposerProps) {
     setSending(true);
     try {
       await onSend(contentOf(text, there), how);
-      setText("");
+      sent(text);
       attachments.clear();
     } catch {
       // it was told; all of it stays to be sent again, but for files that are gone meanwhile
@@ -83,10 +83,10 @@ export function Composer(props: ComposerProps) {
         readOnly={isSending}
         placeholder={placeholder}
         value={text}
-        onChange={(event) => setText(event.target.value)}
+        onChange={(event) => change(event.target.value)}
         onKeyDown={onKeyDown}
         onPaste={onPaste}
-        className="field-sizing-content block max-h-[40dvh] min-h-11 w-full resize-none bg-transparent px-4 pb-1 pt-3 outline-none"
+        className="field-sizing-content block max-h-[40dvh] min-h-11 w-full resize-none bg-transparent px-4 pb-1 pt-3 outline-hidden"
       />
       <div className="flex flex-wrap items-center justify-end gap-2 p-2 pt-0">
         <div className="mr-auto flex min-w-0 items-center gap-2 text-sm">

@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { Bot, Info } from "lucide-react";
-import { type ReactNode, useEffect, useMemo, useState } from "react";
+import { type ReactNode, useEffect, useMemo, useRef, useState } from "react";
 import { Link } from "wouter";
 import { readChat } from "../ahead.ts";
 import {
@@ -43,7 +43,8 @@ export function Conversation({ id }: { id: string }) {
     if (facts.data && view.ready && document.visibilityState === "visible") markSeen(facts.data);
   }, [facts.data, view.ready]);
   const problem = page.error ?? facts.error;
-  if (isGone(problem)) return <Gone />;
+  const wasDeleted = useDeleted();
+  if (wasDeleted || isGone(problem)) return <Gone />;
   if (problem && !page.data) return <Failed error={problem} onRetry={() => void page.refetch()} />;
   return (
     <main id="main" className="flex min-h-0 flex-1 flex-col">
@@ -134,7 +135,9 @@ function Header({ chat, view }: { chat: Chat | undefined; view: Quiet }) {
           Agent of
         </Link>
       )}
-      <h1 className="foreign min-w-0 flex-1 truncate font-semibold">{chat ? chat.title || "Untitled" : "…"}</h1>
+      <h1 className="foreign min-w-0 flex-1 truncate font-semibold" title={chat?.title}>
+        {chat ? chat.title || "Untitled" : "…"}
+      </h1>
       {chat && (
         <>
           <IconButton label="Details: replica, attempts, tokens" onClick={() => setOpen(true)}>
@@ -178,6 +181,18 @@ function ConnectionNotice(): ReactNode {
       </Notice>
     </div>
   );
+}
+
+/** Whether the chat was deleted while it was open: then its stream ends, and there is nothing to come back to. */
+function useDeleted(): boolean {
+  const { state, error } = useConnection();
+  const [isDeleted, setDeleted] = useState(false);
+  const before = useRef(state); // at first it is that of whatever was open before
+  useEffect(() => {
+    if (before.current !== state && state === "refused" && isGone(error)) setDeleted(true);
+    before.current = state;
+  }, [state, error]);
+  return isDeleted;
 }
 
 function isGone(error: unknown): boolean {

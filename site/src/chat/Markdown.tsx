@@ -90,8 +90,9 @@ function Anchor({ href, children }: ComponentProps<"a">) {
 
 const bare = (address: string) => address.replace(/^https?:\/\//, "").replace(/\/$/, "");
 
+/** What stands before an `@`, or is spelled with letters that look like others, is not where the link leads. */
 function saysItself(words: string, href: string, host: string): boolean {
-  return words === host || bare(words) === bare(href);
+  return words === host || (bare(words) === bare(href) && bare(words).startsWith(host));
 }
 
 /** The host of a link; null for what is no link, or leads into this very page: what it does there is not the text's. */

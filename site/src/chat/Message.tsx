@@ -215,10 +215,11 @@ function Editor({ chat, id, text: before, files: had, onClose }: EditorProps) {
         value={text}
         onChange={(event) => setText(event.target.value)}
         onKeyDown={(event) => {
+          if (event.nativeEvent.isComposing) return;
           if (event.key === "Escape") {
             event.preventDefault();
             onClose();
-          } else if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+          } else if (event.key === "Enter" && !event.shiftKey) {
             event.preventDefault();
             void save();
           }

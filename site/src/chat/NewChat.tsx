@@ -39,7 +39,7 @@ export function NewChat() {
       const chat = await api.post<Chat>("/chats", body, attemptKey(DRAFT, body));
       attemptDone(DRAFT);
       takeChat(chat);
-      void readListsAgain();
+      readListsAgain();
       navigate(`/chats/${chat.id}`);
     } catch (error) {
       if (isLimit(error)) setLimit(error);

@@ -186,9 +186,9 @@ function choicesOf({ enum: values, enumNames, oneOf, anyOf }: Record<string, unk
     const names = list(enumNames);
     return values.map((value, at) => ({ value: String(value), title: words(names[at]) || String(value) }));
   }
-  const named = oneOf ?? anyOf;
-  if (!Array.isArray(named)) return;
-  return named.map(record).map((one) => ({ value: String(one.const), title: words(one.title) || String(one.const) }));
+  const named = list(oneOf ?? anyOf).map(record);
+  if (!named.length || !named.every((one) => "const" in one)) return;
+  return named.map((one) => ({ value: String(one.const), title: words(one.title) || String(one.const) }));
 }
 
 /** What is left empty is left out: the server says which it cannot do without. */

@@ -4,12 +4,12 @@ import { ApiError, type Chat } from "../client/index.ts";
 import { api, forgetChat, readListsAgain, takeChat } from "../server.ts";
 import { say, sayError } from "../ui/Toast.tsx";
 
-export type ChatPatch = { title?: string; archived?: boolean; pinned?: boolean; model?: string | null };
+export type ChatPatch = { archived: boolean } | { pinned: boolean };
 
 export async function patchChat(chat: Chat, patch: ChatPatch, doing: string): Promise<void> {
   try {
     takeChat(await api.patch<Chat>(`/chats/${chat.id}`, patch));
-    if (patch.title === undefined) await readListsAgain();
+    readListsAgain();
   } catch (error) {
     sayError(doing, error);
   }

@@ -12,7 +12,7 @@
 import { ApiError, type FileInfo, Store } from "../client/index.ts";
 import { api } from "../server.ts";
 import { say } from "../ui/Toast.tsx";
-import { keep, kept } from "./drafts.ts";
+import { keepDraft, keptDraft } from "./drafts.ts";
 
 export type Attachment = {
   key: number;
@@ -52,7 +52,9 @@ export class Attachments {
   private lastKey = 0;
 
   constructor(private readonly draft: string) {
-    const there = parsed(kept(`files.${draft}`)).map((file) => this.entry(file.name, file.size_bytes, "there", file));
+    const there = parsed(keptDraft(`files.${draft}`)).map((file) =>
+      this.entry(file.name, file.size_bytes, "there", file),
+    );
     this.shown = new Store<readonly Attachment[]>(there);
     if (there.length) void this.check();
   }
@@ -146,7 +148,7 @@ export class Attachments {
   private set(entries: readonly Attachment[]): void {
     this.shown.set(entries);
     const there = entries.flatMap(({ file }) => file ?? []);
-    keep(`files.${this.draft}`, there.length ? JSON.stringify(there) : "");
+    keepDraft(`files.${this.draft}`, there.length ? JSON.stringify(there) : "");
   }
 }
 
@@ -184,6 +186,11 @@ export function attachmentsOf(draft: string): Attachments {
   const found = all.get(draft) ?? new Attachments(draft);
   all.set(draft, found);
   return found;
+}
+
+/** Nothing of them is shown any more; what is there already is kept for the same user. */
+export function putAttachmentsAway(): void {
+  all.clear();
 }
 
 /** Whoever signs in next at this browser sends none of them. */

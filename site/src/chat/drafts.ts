@@ -1,34 +1,43 @@
 /** What was written and not yet sent, kept in this browser for each chat. */
 
-import { useCallback, useState } from "react";
+import { useCallback, useEffect, useState } from "react";
 import { randomKey } from "../client/index.ts";
+import { forgetKept, keep, kept, onKeptElsewhere } from "../ui/kept.ts";
 
-const PREFIX = "chatcluster.draft.";
+const PREFIX = "draft.";
 
-export function kept(key: string): string {
-  return localStorage.getItem(PREFIX + key) ?? "";
-}
+export const keptDraft = (key: string): string => kept(PREFIX + key);
+export const keepDraft = (key: string, text: string): void => keep(PREFIX + key, text);
 
-export function keep(key: string, text: string): void {
-  try {
-    if (text) localStorage.setItem(PREFIX + key, text);
-    else localStorage.removeItem(PREFIX + key);
-  } catch {
-    // the browser's storage is full: the text stays in the field
-  }
-}
+type Draft = {
+  text: string;
+  change: (text: string) => void;
+  /** These words were sent. What was written since then, here or in another tab, stays. */
+  sent: (words: string) => void;
+};
 
-/** The draft of a chat (or `new`), and how to change it. */
-export function useDraft(key: string): [string, (text: string) => void] {
-  const [text, setText] = useState(() => kept(key));
+/** The draft of a chat (or `new`). Once it was sent it is gone in other tabs, too, unless something else stands there. */
+export function useDraft(key: string): Draft {
+  const [text, setText] = useState(() => keptDraft(key));
   const change = useCallback(
     (next: string) => {
       setText(next);
-      keep(key, next);
+      keepDraft(key, next);
     },
     [key],
   );
-  return [text, change];
+  const sent = useCallback(
+    (words: string) => {
+      setText((mine) => (mine === words ? "" : mine));
+      if (keptDraft(key) === words) keepDraft(key, "");
+    },
+    [key],
+  );
+  useEffect(
+    () => onKeptElsewhere(PREFIX + key, ({ from, to }) => setText((mine) => (to === "" && mine === from ? "" : mine))),
+    [key],
+  );
+  return { text, change, sent };
 }
 
 const attempts = new Map<string, { body: string; key: string }>();
@@ -51,5 +60,5 @@ export function attemptDone(draft: string): void {
 /** Whoever signs in next at this browser sees nothing of them. */
 export function forgetDrafts(): void {
   attempts.clear();
-  for (const name of Object.keys(localStorage)) if (name.startsWith(PREFIX)) localStorage.removeItem(name);
+  forgetKept(PREFIX);
 }

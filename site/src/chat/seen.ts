@@ -2,8 +2,9 @@
 
 import type { Chat } from "../client/index.ts";
 import { Store } from "../client/index.ts";
+import { keep, kept, onKeptElsewhere } from "../ui/kept.ts";
 
-const KEY = "chatcluster.seen";
+const KEY = "seen";
 const CHATS_MAX = 500;
 
 type Seen = Record<string, number>;
@@ -11,19 +12,20 @@ type Seen = Record<string, number>;
 let store: Store<Seen> | null = null;
 
 export function seen(): Store<Seen> {
-  store ??= followed(new Store(kept()));
+  store ??= followed(new Store(read()));
   return store;
 }
 
 /** What another tab has seen is seen. */
 function followed(shared: Store<Seen>): Store<Seen> {
-  window.addEventListener("storage", (event) => event.key === KEY && shared.set(kept()));
+  onKeptElsewhere(KEY, () => shared.set(read()));
   return shared;
 }
 
-function kept(): Seen {
+function read(): Seen {
   try {
-    return JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    const found: unknown = JSON.parse(kept(KEY) || "{}");
+    return typeof found === "object" && found !== null ? (found as Seen) : {};
   } catch {
     return {};
   }
@@ -44,11 +46,11 @@ export function markSeen(chat: Chat): void {
   const entries = [...Object.entries(others), [chat.id, chat.snapshot_version] as const].slice(-CHATS_MAX);
   const next = Object.fromEntries(entries);
   seen().set(next);
-  localStorage.setItem(KEY, JSON.stringify(next));
+  keep(KEY, JSON.stringify(next));
 }
 
 /** Nothing was seen, by whoever signs in next. */
 export function forgetSeen(): void {
-  localStorage.removeItem(KEY);
+  keep(KEY, "");
   store?.set({});
 }

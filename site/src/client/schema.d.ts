@@ -781,7 +781,7 @@ export interface paths {
          * @description Make a new chat with the history of this one up to a message, which ends a turn. It rests until it is sent one.
          *
          *     Title, model, prompt, tools and files are kept; from then on the two have nothing to do with each other. A history
-         *     of more than 4 MiB is refused (`chat_full`).
+         *     that is longer than a chat may be is refused (`chat_full`).
          */
         post: operations["ApiV1ChatsChatIdForkForkChat"];
         delete?: never;

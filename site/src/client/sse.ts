@@ -19,8 +19,9 @@ export class EventParser {
   push(piece: string): void {
     const text = this.rest + piece;
     let start = 0;
-    // A CR at the very end may be half of a CRLF: it waits for what follows.
-    for (let end = lineEnd(text, start); end >= 0; end = lineEnd(text, start)) {
+    // Of the rest no more than its last character may end a line, a CR that may be half of a CRLF: a long line that comes
+    // in many pieces is not gone through anew with each.
+    for (let end = lineEnd(text, Math.max(0, this.rest.length - 1)); end >= 0; end = lineEnd(text, start)) {
       this.line(text.slice(start, end));
       start = end + (text[end] === "\r" && text[end + 1] === "\n" ? 2 : 1);
     }

@@ -1,9 +1,8 @@
 import { AlertDialog } from "@base-ui/react/alert-dialog";
 import { Dialog as Base } from "@base-ui/react/dialog";
 import { X } from "lucide-react";
-import { type FormEvent, type ReactNode, useRef, useState } from "react";
+import { type ReactNode, useRef } from "react";
 import { Button, buttonClass, IconButton } from "./Button.tsx";
-import { Field, INPUT } from "./Field.tsx";
 
 const BACKDROP = "fixed inset-0 z-40 bg-shade";
 const POPUP =
@@ -78,47 +77,5 @@ export function Confirm({ title, children, action, onConfirm, onClose }: Confirm
         </AlertDialog.Popup>
       </AlertDialog.Portal>
     </AlertDialog.Root>
-  );
-}
-
-type PromptProps = {
-  title: string;
-  label: string;
-  value: string;
-  action: string;
-  maxLength?: number;
-  onSubmit: (value: string) => void;
-  onClose: () => void;
-};
-
-/** Asks for one line of text. */
-export function Prompt({ title, label, value, action, maxLength, onSubmit, onClose }: PromptProps) {
-  const [text, setText] = useState(value);
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    if (!text.trim()) return;
-    onSubmit(text.trim());
-    onClose();
-  };
-  return (
-    <Dialog title={title} onClose={onClose} isForm>
-      <form onSubmit={submit} className="flex flex-col gap-4">
-        <Field label={label}>
-          <input
-            className={INPUT}
-            value={text}
-            maxLength={maxLength}
-            onChange={(event) => setText(event.target.value)}
-            onFocus={(event) => event.target.select()}
-          />
-        </Field>
-        <div className="flex justify-end gap-2">
-          <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" look="main" disabled={!text.trim()}>
-            {action}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
   );
 }

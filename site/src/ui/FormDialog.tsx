@@ -1,4 +1,4 @@
-import { type FormEvent, type ReactNode, useState } from "react";
+import { type FocusEvent, type FormEvent, type ReactNode, useState } from "react";
 import { Button } from "./Button.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { Field, INPUT } from "./Field.tsx";
@@ -20,7 +20,7 @@ export function FormDialog({ title, action, canSubmit = true, onSubmit, onClose,
   const [problem, setProblem] = useState("");
   const submit = async (event: FormEvent) => {
     event.preventDefault();
-    if (isBusy) return;
+    if (isBusy || !canSubmit) return;
     setBusy(true);
     setProblem("");
     try {
@@ -59,6 +59,8 @@ type TextProps = {
   type?: "text" | "password" | "number" | "url";
   required?: boolean;
   step?: string;
+  maxLength?: number;
+  onFocus?: (event: FocusEvent<HTMLInputElement>) => void;
 };
 
 export function Text({ label, hint, value, onChange, type = "text", ...rest }: TextProps) {

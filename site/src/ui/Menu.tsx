@@ -29,8 +29,8 @@ export function Menu({ label, icon, children, className = "", opensAtOnce = fals
         {icon}
       </Base.Trigger>
       <Base.Portal container={landmark}>
-        <Base.Positioner positionMethod="fixed" sideOffset={4} align="end" className="z-30 outline-none">
-          <Base.Popup className="min-w-44 rounded-xl border border-line bg-page p-1 shadow-lg outline-none">
+        <Base.Positioner positionMethod="fixed" sideOffset={4} align="end" className="z-30 outline-hidden">
+          <Base.Popup className="min-w-44 rounded-xl border border-line bg-page p-1 shadow-lg outline-hidden">
             {children}
           </Base.Popup>
         </Base.Positioner>
@@ -45,7 +45,7 @@ export function MenuItem({ icon, danger, children, ...rest }: ItemProps) {
   const colour = danger ? "text-bad" : "text-ink";
   return (
     <Base.Item
-      className={`flex min-h-8 cursor-pointer items-center gap-2 rounded-lg px-2.5 text-sm outline-none data-[disabled]:opacity-50 data-[highlighted]:bg-raised ${colour}`}
+      className={`flex min-h-8 cursor-pointer items-center gap-2 rounded-lg px-2.5 text-sm outline-hidden data-[disabled]:opacity-50 data-[highlighted]:bg-raised ${colour}`}
       {...rest}
     >
       {icon}

@@ -1,13 +1,14 @@
 /** Keys that work anywhere on the page. Single letters can be switched off, and never count while one writes. */
 
 import { useEffect, useRef } from "react";
+import { keep, kept } from "./kept.ts";
 
 export type Shortcut = { keys: string; what: string; run: () => void };
 
-const LETTERS_KEY = "chatcluster.letter-keys";
+const LETTERS_KEY = "letter-keys";
 
-export const lettersAreOn = (): boolean => localStorage.getItem(LETTERS_KEY) !== "off";
-export const setLetters = (on: boolean): void => localStorage.setItem(LETTERS_KEY, on ? "on" : "off");
+export const lettersAreOn = (): boolean => kept(LETTERS_KEY) !== "off";
+export const setLetters = (on: boolean): void => keep(LETTERS_KEY, on ? "on" : "off");
 
 export const IS_MAC = typeof navigator !== "undefined" && /mac|iphone|ipad/i.test(navigator.userAgent);
 
@@ -20,7 +21,7 @@ export function useShortcuts(shortcuts: readonly Shortcut[]): void {
   useEffect(() => {
     let typed = "";
     const onKey = (event: KeyboardEvent) => {
-      if (event.isComposing || event.defaultPrevented) return;
+      if (event.isComposing || event.defaultPrevented || isLayerOpen()) return;
       const chord = named(event);
       const isLetter = chord === event.key && chord.length === 1;
       if (isLetter && (!lettersAreOn() || isWriting(event.target))) return;
@@ -34,6 +35,9 @@ export function useShortcuts(shortcuts: readonly Shortcut[]): void {
     return () => window.removeEventListener("keydown", onKey);
   }, []);
 }
+
+/** What lies over the page has the keys to itself: behind it nothing moves. */
+const isLayerOpen = (): boolean => document.querySelector("[role=dialog], [role=alertdialog], [role=menu]") !== null;
 
 function named(event: KeyboardEvent): string {
   const modified = IS_MAC ? event.metaKey : event.ctrlKey;

@@ -12,6 +12,14 @@ export type Later<P> = ComponentType<P & { meanwhile?: ReactNode }> & {
   load: () => void;
 };
 
+const failed = new Set<() => void>();
+
+/** What could not be loaded is asked for again when it is shown again. */
+export function loadAgain(): void {
+  for (const again of failed) again();
+  failed.clear();
+}
+
 type State<P> = { Component?: ComponentType<P>; error?: unknown };
 
 /** `meanwhile` is shown until it is there. What cannot be loaded is thrown, to the boundary around it. */
@@ -23,12 +31,19 @@ export function later<P extends object>(read: () => Promise<ComponentType<P>>): 
     state = next;
     for (const listener of listeners) listener();
   };
+  const forget = () => {
+    isAsked = false;
+    state = {};
+  };
   const load = () => {
     if (isAsked) return;
     isAsked = true;
     read().then(
       (Component) => tell({ Component }),
-      (error) => tell({ error }),
+      (error) => {
+        failed.add(forget);
+        tell({ error });
+      },
     );
   };
   const subscribe = (listener: () => void) => {

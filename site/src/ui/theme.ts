@@ -1,16 +1,18 @@
 /** Light, dark, or what the system says. Kept in this browser. */
 
+import { keep, kept } from "./kept.ts";
+
 export type Theme = "system" | "light" | "dark";
 
-const KEY = "chatcluster.theme";
+const KEY = "theme";
 
 export function theme(): Theme {
-  const kept = localStorage.getItem(KEY);
-  return kept === "light" || kept === "dark" ? kept : "system";
+  const chosen = kept(KEY);
+  return chosen === "light" || chosen === "dark" ? chosen : "system";
 }
 
 export function setTheme(value: Theme): void {
-  localStorage.setItem(KEY, value);
+  keep(KEY, value);
   showTheme();
 }
 

@@ -26,10 +26,11 @@ class Say(Protocol):
 
 
 class Plan(NamedTuple):
-    """Whom every connection speaks for."""
+    """Whom every connection speaks for. With a ``cookie`` readers are tabs of a page."""
 
     loop: Loop
     token: str
+    cookie: str = ""
 
 
 def address_of(text: str) -> Address:
@@ -88,7 +89,8 @@ class Reader(Connection):
         self.broke_off = False
         self._on_event = on_event
         self._parser = StreamParser()
-        self.send(request("GET", f"/chats/{chat_id}/stream", plan.token, cursor=cursor))
+        path = f"/watch?chat={chat_id}" if plan.cookie else f"/chats/{chat_id}/stream"
+        self.send(request("GET", path, plan.token, cursor=cursor, cookie=plan.cookie))
 
     def __repr__(self) -> str:
         return f"<Reader {self.chat_id} at {self.cursor or 'the start'}{', broken off' * self.broke_off}>"

@@ -80,13 +80,14 @@ def stream(
     expected: int,
     spread_seconds: float,
     seconds_max: float,
+    cookie: str = "",
 ) -> dict[str, Any]:
     """Let all chats answer at once, and tell the age of the tokens while all of them are at it.
 
     ``sends`` and ``reads`` are pairs of address and chat. Messages are sent over ``spread_seconds``, so
     that the start of the answers is not what is measured. Says "started" before the first one.
     """
-    plan = Plan(loop, token)
+    plan = Plan(loop, token, cookie)
     listeners = [Listener(plan, address, chat_id) for address, chat_id in reads]
     attach(loop, listeners)
     senders = {address: Sender(plan, address) for address, _ in groupby(sorted(address for address, _ in sends))}

@@ -85,10 +85,18 @@ def visits(
 
 
 def openings(
-    loop: Loop, say: Say, *, token: str, address: str, chats: Sequence[str], concurrency: int, seconds: float
+    loop: Loop,
+    say: Say,
+    *,
+    token: str,
+    address: str,
+    chats: Sequence[str],
+    concurrency: int,
+    seconds: float,
+    cookie: str = "",
 ) -> dict[str, Any]:
     """Open a stream of a chat at rest, leave when its state has come, and again."""
-    plan = Plan(loop, token)
+    plan = Plan(loop, token, cookie)
     taken_ms: list[float] = []
     following = cycle(chats)
 

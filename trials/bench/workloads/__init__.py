@@ -13,6 +13,7 @@ from bench.workloads import (
     idle,
     long_history,
     outside,
+    page,
     rejoin,
     requests,
     resume,
@@ -41,5 +42,6 @@ WORKLOADS: tuple[Workload, ...] = (
     long_history.WORKLOAD,
     requests.WORKLOAD,
     doors.WORKLOAD,
+    page.WORKLOAD,
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

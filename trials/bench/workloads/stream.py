@@ -45,6 +45,8 @@ async def read_tokens(
     sends: Sequence[tuple[str, str]],
     reads: Sequence[tuple[str, str]],
     seconds: float,
+    *,
+    cookie: str = "",
 ) -> dict[str, float]:
     """The figures of answers of ``seconds`` that are sent for and read at these (address, chat)."""
     tokens = round(TOKENS_PER_SECOND * seconds)
@@ -57,6 +59,7 @@ async def read_tokens(
         expected=tokens,
         spread_seconds=SPREAD_SECONDS,
         seconds_max=2 * seconds + 10,
+        cookie=cookie,
     )
     return _figures(result, costs, late)
 

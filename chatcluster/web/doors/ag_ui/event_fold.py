@@ -14,7 +14,7 @@ from chatcluster.parts import ToolCallPart, ToolResultPart
 from chatcluster.ports import Action
 from chatcluster.turn_log import Told
 from chatcluster.usage import Usage
-from chatcluster.web.doors.approvals import Approval, Questioned
+from chatcluster.web.doors.approvals import Approval, Questioned, SignIn
 from chatcluster.web.doors.chunks import pieces
 from chatcluster.web.doors.steps import (
     ANSWERED_BY_THE_CLIENT,
@@ -167,11 +167,8 @@ class EventFold:
         elif action.kind == "question":
             self._interrupts.extend(question_interrupt(action, one) for one in action.questions or ())
         elif action.kind == "sign_in":
-            yield {
-                "type": "CUSTOM",
-                "name": "sign_in",
-                "value": {"toolCallId": action.call_id, "toolName": action.name},
-            }
+            told = SignIn.of(action.name).told(action.name)
+            yield {"type": "CUSTOM", "name": "sign_in", "value": {"toolCallId": action.call_id, **told}}
 
     def _over(self, over: Over) -> Event:
         if over.ending is Ending.FAILED:

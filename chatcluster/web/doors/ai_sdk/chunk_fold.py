@@ -13,11 +13,20 @@ from typing import Any
 import msgspec
 
 from chatcluster.chat import DENIED_TEXT
-from chatcluster.parts import JsonPart, NoticePart, TextPart, ToolCallPart, ToolProgressPart, ToolResultPart
+from chatcluster.json_bounds import bounded
+from chatcluster.parts import (
+    UNDECODABLE,
+    JsonPart,
+    NoticePart,
+    TextPart,
+    ToolCallPart,
+    ToolProgressPart,
+    ToolResultPart,
+)
 from chatcluster.ports import Action
 from chatcluster.turn_log import Told
 from chatcluster.usage import Usage
-from chatcluster.web.doors.approvals import Approval
+from chatcluster.web.doors.approvals import Approval, SignIn
 from chatcluster.web.doors.chunks import pieces
 from chatcluster.web.doors.steps import (
     Answered,
@@ -84,7 +93,8 @@ class ChunkFold:
                 approval = Approval(action.call_id, action.digest)
                 yield {"type": "tool-approval-request", "approvalId": approval.id, "toolCallId": action.call_id}
             case Asked(action) if action.kind == "sign_in":
-                yield {"type": "data-sign-in", "id": action.call_id, "data": {"toolName": action.name}}
+                told = SignIn.of(action.name).told(action.name)
+                yield {"type": "data-sign-in", "id": action.call_id, "data": told}
             case Asked(action) if action.kind == "question":
                 yield {"type": "data-question", "id": action.call_id, "data": question(action)}
             case Aside(part):
@@ -116,8 +126,8 @@ def input_of(call: ToolCallPart) -> Any:
 
 def decoded(text: str) -> Any:
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return msgspec.json.decode(bounded(text.encode()))
+    except UNDECODABLE:
         return text
 
 

@@ -7,6 +7,7 @@ was told already; it means the same on every replica, and after each of them is 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from chatcluster.errors import InvalidCursor
 from chatcluster.parts import ImagePart, Message, Role, ToolCallPart, ToolResultPart
 from chatcluster.ports import Action, Chat, ChatRead
 from chatcluster.web.api.models import ModelAnswer
+from chatcluster.web.doors.approvals import SignIn
 
 TEXT_CHARS_MAX = 100_000
 """Of one text in an answer. Clients take a mebibyte at a time, and models less."""
@@ -191,9 +193,17 @@ def _waited(read: ChatRead, texts: list[str], cursor: Cursor, what: str) -> Wait
         cursor=str(cursor),
         text="\n\n".join(texts),
         actions=read.actions,
-        next=NEXT.get(what, NEXT["running"]),
+        next=_next(what, read.actions),
         error=chat.last_error,
     )
+
+
+def _next(what: str, actions: Sequence[Action]) -> str:
+    servers = sorted({SignIn.of(action.name) for action in actions if action.kind == "sign_in"})
+    if what != "requires_action" or not servers:
+        return NEXT.get(what, NEXT["running"])
+    where = ", ".join(f"POST {one.begins_at}" for one in servers)
+    return f"{NEXT[what]} A sign_in is the user's, on the page or by the address that {where} answers with: say so."
 
 
 NEXT = {

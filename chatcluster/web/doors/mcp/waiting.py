@@ -22,7 +22,7 @@ from chatcluster.errors import CallerError, InvalidCursor, UnavailableError
 from chatcluster.parts import UNDECODABLE, Frame, FrameKind, PartFrame, Role, TextPart, decode_frame
 from chatcluster.ports import Chat, Store
 from chatcluster.shown import Snapshot
-from chatcluster.subscribe import Cut
+from chatcluster.subscriber import Cut
 from chatcluster.value_subscriber import ValueSubscriber
 from chatcluster.web.doors.mcp.told import Cursor, Waited, is_at_rest, waited
 from chatcluster.web.http.sse import Finished

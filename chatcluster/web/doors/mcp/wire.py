@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from chatcluster import __version__
+from chatcluster.json_bounds import bounded
 from chatcluster.parts import encode
 from chatcluster.web.api.bodies import decode
 
@@ -108,7 +109,7 @@ def parse(body: bytes, headers: Mapping[str, str]) -> Asked:
 
 def _decoded(body: bytes) -> _Message:
     try:
-        return msgspec.json.decode(body, type=_Message)
+        return msgspec.json.decode(bounded(body), type=_Message)
     except msgspec.ValidationError as error:
         why = f"Send one JSON-RPC request or notification: {str(error)[:200]}"
         raise McpError(INVALID_REQUEST, why, request_id=_id_in(body)) from None

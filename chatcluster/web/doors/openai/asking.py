@@ -17,15 +17,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
 from chatcluster.chat import Busy, CallState, ChatSetup, Send, Status, SubmitToolResults, ToolResult
 from chatcluster.errors import ChatBusy, ChatNotFound, InvalidRequest, NotAllowedInStatus
-from chatcluster.forks import copied, read_past
 from chatcluster.parts import NewMessage, Part, Role
 from chatcluster.ports import Chat, NewChat, Outcome, checked_choice
+from chatcluster.ports.forks import HistoryCopy
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_model, checked_prompt, default_title
 from chatcluster.web.doors.openai.approving import resumed
@@ -103,9 +103,9 @@ async def ask(request: ApiRequest, data: CreateResponse, given: Given, tools: To
         return await _ask_anew(request, data, given.messages, tools, system)
     if end is None:
         return await _go_on(request, data, given, tools, past.chat, system)
-    history = await copied_history(request, past.chat.id, before=end)
     kept = system or await request.services.models.prompts.own(past.chat.id) or ""
-    return await _ask_anew(request, data, (*history, *given.messages), tools, kept)
+    copied = HistoryCopy(past.chat.id, end - 1, past.chat.reset_version)
+    return await _ask_anew(request, data, given.messages, tools, kept, copied)
 
 
 def _system(request: ApiRequest, data: CreateResponse, given: Given) -> str:
@@ -118,13 +118,19 @@ def _system(request: ApiRequest, data: CreateResponse, given: Given) -> str:
 
 
 async def _ask_anew(
-    request: ApiRequest, data: CreateResponse, messages: tuple[NewMessage, ...], tools: Tools, system: str
+    request: ApiRequest,
+    data: CreateResponse,
+    messages: tuple[NewMessage, ...],
+    tools: Tools,
+    system: str,
+    copied: HistoryCopy | None = None,
 ) -> Asked:
-    if not messages or messages[-1].role is Role.ASSISTANT or all(one.role is not Role.USER for one in messages):
+    is_asked = copied is not None or any(one.role is Role.USER for one in messages)
+    if not messages or messages[-1].role is Role.ASSISTANT or not is_asked:
         raise InvalidRequest(
             "input has to end with something to answer: a user's message, or a call's output", param="input"
         )
-    chat = new_chat(request, data.model, system, messages, tools)
+    chat = new_chat(request, data.model, system, messages, tools, copied=copied)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     message = outcome.message
     assert message is not None, "it has a message to answer"
@@ -139,6 +145,7 @@ def new_chat(
     tools: Tools,
     *,
     at_rest: bool = False,
+    copied: HistoryCopy | None = None,
 ) -> NewChat:
     asked = next((one.parts for one in reversed(messages) if one.role is Role.USER), ())
     return NewChat(
@@ -151,12 +158,8 @@ def new_chat(
         mcp_servers=tools.servers,
         system_prompt=system,
         at_rest=at_rest,
+        copied=copied,
     )
-
-
-async def copied_history(request: ApiRequest, chat_id: UUID, *, before: int) -> tuple[NewMessage, ...]:
-    """A chat's history up to a message, without its system prompt. Raises ``ChatFull`` for one that is too long."""
-    return copied([one for one in await read_past(request.services.store, chat_id) if one.id < before])
 
 
 # --- the same chat ----------------------------------------------------------------------------
@@ -230,8 +233,11 @@ async def _resume(request: ApiRequest, data: CreateResponse, given: Given, tools
 
 
 async def keep(
-    request: ApiRequest, asked: Asked, parameters: dict[str, Any], tools: Tools, *, transient: bool
+    request: ApiRequest, asked: Asked, parameters: dict[str, Any], tools: Tools, *, transient: bool, is_told: bool
 ) -> StoredResponse:
+    """Of one that ``is_told`` the answer is read while this is written."""
+    if is_told:
+        request.services.readers.logs.expect(asked.outcome.chat)
     kept = {"response": parameters, "client_tools": tools.names, "resumed": asked.resumed}
     row = StoredResponse(
         asked.outcome.chat.id, asked.message_id, asked.revision, msgspec.json.encode(kept).decode(), transient

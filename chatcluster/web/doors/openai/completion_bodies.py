@@ -62,8 +62,9 @@ def items_in(messages: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
             output = {"call_id": message.get("tool_call_id"), "output": message.get("content")}
             yield place, {"type": "function_call_output", **output}
             continue
-        if message.get("content") is not None or not message.get("tool_calls"):
-            yield place, {"role": message.get("role"), "content": message.get("content")}
+        content = message.get("refusal") if message.get("content") is None else message["content"]
+        if content is not None or not message.get("tool_calls"):
+            yield place, {"role": message.get("role"), "content": content}
         calls = message.get("tool_calls") or []
         if not isinstance(calls, list):
             raise InvalidRequest(f"{place}: tool_calls is a list of calls", param="messages")

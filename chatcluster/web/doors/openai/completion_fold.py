@@ -18,6 +18,7 @@ from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPa
 from chatcluster.ports import Action
 from chatcluster.turn_log import Attempted, Awaiting, Ended, Rested, Told, Withdrawn
 from chatcluster.usage import added
+from chatcluster.web.doors.approvals import SignIn
 
 Chunk = dict[str, Any]
 RESTARTED = "the answer was begun anew, in other words; repeat the request with its Idempotency-Key to have all of it"
@@ -32,11 +33,10 @@ class CompletionFold:
         self._client_tools = client_tools
         self._include_usage = include_usage
         self._has_begun = False
-        self._sent = ""
+        self._sent: list[str] = []
         """What was sent of the step under way."""
-        self._said = ""
-        """What its attempt has said, which is less while it says again what was sent."""
-        self._is_repeating = False
+        self._heard: int | None = None
+        """While its attempt says again what was sent: how much of that it has said."""
         self._content: list[str] = []
         self._calls: list[dict[str, Any]] = []
         self._waits_for: set[str] = set()
@@ -68,10 +68,10 @@ class CompletionFold:
             return
         match told:
             case Attempted():
-                self._said, self._is_repeating = "", bool(self._sent)
+                self._heard = 0 if self._sent else None
             case TextPart(text=text):
-                yield from self._say(self._said + text)
-            case ReasoningPart(text=text) if not self._is_repeating:
+                yield from self._hear(text)
+            case ReasoningPart(text=text) if self._heard is None:
                 yield self._chunk({"reasoning_content": text})
             case Message(role=Role.ASSISTANT):
                 yield from self._commit(told)
@@ -92,29 +92,40 @@ class CompletionFold:
         """For people, who are asked elsewhere."""
         if not actions:
             return
-        waiting = ", ".join(f"{action.name} ({action.call_id}: {action.kind})" for action in actions)
+        waiting = ", ".join(map(_waiting, actions))
         how = "Answer on the page or by the API, then repeat the request with its Idempotency-Key to have all of it"
         yield from self._fail(f"the chat waits for a person: {waiting}. {how}", ACTION_REQUIRED)
 
-    def _say(self, text: str) -> Iterator[Chunk]:
-        """The step's words are ``text`` so far: send what is new of them."""
-        self._said = text
-        if self._sent.startswith(text):
-            return
-        if not text.startswith(self._sent):
-            yield from self._fail(RESTARTED, "answer_restarted")
-            return
-        more, self._sent = text[len(self._sent) :], text
-        yield self._chunk({"content": more})
+    def _hear(self, text: str) -> Iterator[Chunk]:
+        """Words of the attempt under way: send what is new of them."""
+        if self._heard is not None:
+            heard, sent = self._heard, self._sent_text()
+            if not text.startswith(sent[heard : heard + len(text)]):
+                yield from self._fail(RESTARTED, "answer_restarted")
+                return
+            is_behind = heard + len(text) < len(sent)
+            self._heard = heard + len(text) if is_behind else None
+            text = text[len(sent) - heard :]
+        if text:
+            self._sent.append(text)
+            yield self._chunk({"content": text})
+
+    def _sent_text(self) -> str:
+        """Joined once, as each word that is said again is looked for in it."""
+        self._sent[:] = ["".join(self._sent)]
+        return self._sent[0]
 
     def _commit(self, message: Message) -> Iterator[Chunk]:
+        """The step's words are those of the message: send what is new of them."""
         text = text_of(message.parts)
-        yield from self._say(text)
+        self._heard = 0
+        yield from self._hear(text)
+        if not self.is_over and self._heard is not None:  # more was sent than it says
+            yield from self._fail(RESTARTED, "answer_restarted")
         if self.is_over:
             return
         self._content.append(text)
-        self._sent = self._said = ""
-        self._is_repeating = False
+        self._sent, self._heard = [], None
         self._usage = added(self._usage, message.usage)
         self._finish_reason = message.finish_reason
         for part in message.parts:
@@ -147,6 +158,11 @@ class CompletionFold:
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> Chunk:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return {**self._head, "object": "chat.completion.chunk", "choices": [choice], "usage": None}
+
+
+def _waiting(action: Action) -> str:
+    where = f", POST {SignIn.of(action.name).begins_at} begins it" if action.kind == "sign_in" else ""
+    return f"{action.name} ({action.call_id}: {action.kind}{where})"
 
 
 def _counts(usage: Usage | None) -> dict[str, Any]:

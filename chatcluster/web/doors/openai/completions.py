@@ -36,7 +36,8 @@ async def create_completion(request: ApiRequest, data: JSONBody[CreateCompletion
     request.services.readers.feeds.require_place(request.user.user_id)
     asked = await ask(request, data.as_response, said, tools, None)
     known = known_of(request, data.as_response, asked, data.tools or [])
-    await keep(request, asked, begun({"metadata": data.metadata}, **known), tools, transient=not data.store)
+    parameters = begun({"metadata": data.metadata}, **known)
+    await keep(request, asked, parameters, tools, transient=not data.store, is_told=True)
     completion_id = "chatcmpl-" + asked.response_id.partition("_")[2]
     head = {"id": completion_id, "created": known["created_at"], "model": known["model"]}
     include_usage = bool((data.stream_options or {}).get("include_usage"))

@@ -12,6 +12,7 @@ from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ASGIApp
 
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import Chat
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_prompt
@@ -109,7 +110,7 @@ async def _keep(request: ApiRequest, chat: Chat, metadata: dict[str, str]) -> No
 async def _conversation(request: ApiRequest, chat: Chat) -> dict[str, Any]:
     responses = request.services.readers.logs.responses
     stored = await responses.get(chat.id, NO_MESSAGE, owner_id=chat.owner_id)
-    metadata = {} if stored is None else msgspec.json.decode(stored.parameters)["metadata"]
+    metadata = {} if stored is None else _metadata_of(stored)
     created_at = int(chat.created_at.timestamp())
     return {
         "id": conversation_id(chat.id),
@@ -118,6 +119,18 @@ async def _conversation(request: ApiRequest, chat: Chat) -> dict[str, Any]:
         "metadata": metadata,
         "chat_id": str(chat.id),
     }
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    metadata: dict[str, Any]
+
+
+def _metadata_of(stored: StoredResponse) -> dict[str, Any]:
+    """None of what another version keeps."""
+    try:
+        return msgspec.json.decode(stored.parameters, type=_Kept).metadata
+    except UNDECODABLE:
+        return {}
 
 
 ROUTES = [

@@ -9,6 +9,7 @@ from uuid import UUID
 from chatcluster.errors import NotFound
 
 _RESPONSE = re.compile(r"resp_([0-9a-f]{32})([0-9a-f]{1,15})")
+_ITEM = re.compile(r"(?:msg|rs|fc|mcp)_([0-9a-f]{33,47})_[0-9]{1,9}")
 _REQUEST = re.compile(r"mcpr_(.{1,200})_([0-9]{1,3})", re.DOTALL)
 _TIMES_SHIFT = 48
 """Above the numbers of messages."""
@@ -26,7 +27,7 @@ class ConversationNotFound(NotFound):
 
 
 class ItemNotFound(NotFound):
-    """There is no such item in this conversation."""
+    """There is no such item in this conversation, or in a response that is kept."""
 
     code = "item_not_found"
 
@@ -46,6 +47,12 @@ def parse_response_id(text: str) -> ResponseKey:
     if match is None:
         raise no_such_response(text)
     return ResponseKey(UUID(match[1]), int(match[2], 16))
+
+
+def response_of_item(item_id: str) -> str | None:
+    """The ID of the response that has this item in its output; None if that is not what it is."""
+    match = _ITEM.fullmatch(item_id)
+    return None if match is None else f"resp_{match[1]}"
 
 
 def resumed_id(message_id: int, times: int) -> int:

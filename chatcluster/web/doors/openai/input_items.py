@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from chatcluster.content import FilePart, ImagePart
 from chatcluster.errors import InvalidRequest
 from chatcluster.parts import NewMessage, Part, Role, TextPart, ToolCallPart, ToolResultPart
+from chatcluster.texts import is_blank
 from chatcluster.web.api.bodies import NO_FILES, InputText, storable
 from chatcluster.web.api.tool_bodies import InputImage, checked_image, parse_call_id
 from chatcluster.web.doors.given_files import NamedFile, file_at, file_of_base64, file_of_id, parts_of
@@ -87,6 +88,8 @@ def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_F
 
 def _messages(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[str, FilePart]) -> list[NewMessage]:
     match item.get("type", "message"):
+        case "message" if item.get("role") == "assistant" and _says_nothing(item.get("content"), place):
+            return []
         case "message":
             return [_message(item, place, bytes_max, files)]
         case "function_call":
@@ -118,6 +121,11 @@ def _message(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[st
     content = _content(item.get("content"), place, with_files=role == "user")
     parts = parts_of(content, bytes_max=bytes_max, files=files)
     return NewMessage(Role(role), parts, finish_reason="stop" if role == "assistant" else None)
+
+
+def _says_nothing(content: Any, place: str) -> bool:
+    """A model that only called said nothing; clients keep it all the same."""
+    return all(map(is_blank, texts_of(content, place)))
 
 
 def texts_of(content: Any, place: str) -> list[str]:
@@ -178,7 +186,7 @@ def _call(item: dict[str, Any], place: str, call_id: str) -> ToolCallPart:
 def _result(call_id: Any, output: Any, place: str) -> ToolResultPart:
     if not isinstance(call_id, str):
         raise _wrong(f"{place}.call_id is missing")
-    if isinstance(output, str) or not any(is_image(part) for part in output or ()):
+    if not (isinstance(output, list) and any(map(is_image, output))):
         text = output if isinstance(output, str) else "\n".join(texts_of(output, place))
         return ToolResultPart(parse_call_id(call_id), storable("output", text))
     return ToolResultPart(parse_call_id(call_id), tuple(_given_back(part, place) for part in output))
@@ -209,15 +217,20 @@ def _append(messages: list[NewMessage], message: NewMessage) -> None:
         messages.append(message)
         return
     parts: tuple[Part, ...] = (*last.parts, *message.parts)
-    is_calling = any(isinstance(part, ToolCallPart) for part in parts)
-    reason = "tool_calls" if is_calling else last.finish_reason
+    reason = "tool_calls" if _is_calling(last) or _is_calling(message) else last.finish_reason
     messages[-1] = NewMessage(last.role, parts, finish_reason=reason)
 
 
 def _ends(last: NewMessage, message: NewMessage) -> bool:
     """Whether words after calls begin another message of the assistant."""
-    called = any(isinstance(part, ToolCallPart) for part in last.parts)
-    return called and any(isinstance(part, TextPart) for part in message.parts)
+    return _is_calling(last) and any(isinstance(part, TextPart) for part in message.parts)
+
+
+def _is_calling(message: NewMessage) -> bool:
+    """Of one that grew, how it ends tells: it may have very many parts."""
+    if message.role is not Role.ASSISTANT or message.finish_reason is not None:
+        return message.finish_reason == "tool_calls"
+    return any(isinstance(part, ToolCallPart) for part in message.parts)
 
 
 def _wrong(text: str) -> InvalidRequest:

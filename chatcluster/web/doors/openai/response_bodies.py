@@ -16,7 +16,7 @@ import msgspec
 from chatcluster.chat import ClientTool
 from chatcluster.errors import InvalidRequest
 from chatcluster.web.api.bodies import InputTool, decode
-from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
+from chatcluster.web.api.tool_bodies import SERVERS_MAX, TOOLS_MAX, checked_servers, checked_tools
 
 METADATA_MAX, KEY_CHARS_MAX, VALUE_CHARS_MAX = 16, 64, 512
 DEFAULTS: dict[str, Any] = {
@@ -129,10 +129,12 @@ def check_metadata(metadata: dict[str, str]) -> None:
 def tools_of(tools: Sequence[dict[str, Any]] | None, tool_choice: object = None) -> Tools:
     """Raises ``InvalidRequest`` for a kind of tool that there is not."""
     client, servers = [], []
+    if len(tools or ()) > TOOLS_MAX + SERVERS_MAX:
+        raise _refused("tools", f"there are more than {TOOLS_MAX + SERVERS_MAX} tools")
     for tool in () if tool_choice == "none" else tools or ():
         match tool.get("type"):
             case "function":
-                client.append(_function(tool.get("function") or tool))
+                client.append(_function(tool.get("function", tool)))
             case "mcp" if tool.get("server_url") is None and isinstance(tool.get("server_label"), str):
                 servers.append(tool["server_label"])
             case "mcp":
@@ -142,7 +144,9 @@ def tools_of(tools: Sequence[dict[str, Any]] | None, tool_choice: object = None)
     return Tools(checked_tools(client), checked_servers(servers))
 
 
-def _function(tool: dict[str, Any]) -> InputTool:
+def _function(tool: object) -> InputTool:
+    if not isinstance(tool, dict):
+        raise _refused("tools", "a function is an object with a name")
     name, description, parameters = tool.get("name"), tool.get("description") or "", tool.get("parameters") or {}
     if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(description, str)):
         raise _refused("tools", "a function has a name of letters, digits, underscores and hyphens, and a description")

@@ -45,11 +45,13 @@ async def create_response(request: ApiRequest, data: JSONBody[CreateResponse]) -
     body = fields_of(await request.body())
     tools = tools_of(data.tools, data.tool_choice)
     said = await taken_input(request, data.input)
-    if not data.background or data.stream:
+    is_told = bool(data.stream) or not data.background
+    if is_told:
         request.services.readers.feeds.require_place(request.user.user_id)
     asked = await ask(request, data, said, tools, await past_of(request, data))
     parameters = begun(body, **known_of(request, data, asked, body.get("tools") or []))
-    stored = await keep(request, asked, parameters, tools, transient=data.store is False and data.conversation is None)
+    transient = data.store is False and data.conversation is None
+    stored = await keep(request, asked, parameters, tools, transient=transient, is_told=is_told)
     fold = fold_of(stored)
     if data.stream:
         return streamed(request, stored, Narrated(fold), EVENTS, leaving=data.on_disconnect)

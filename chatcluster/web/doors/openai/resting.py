@@ -17,12 +17,13 @@ from chatcluster.chat import CallState
 from chatcluster.parts import Message, ToolCallPart
 from chatcluster.ports.ledger import Waits
 from chatcluster.turn_log import Waited
+from chatcluster.web.doors.approvals import SignIn
 from chatcluster.web.doors.openai.ids import request_id
 
 Kinds = Mapping[str, CallState]
 """What each call waited for, by its ID."""
 ELSEWHERE = {
-    CallState.SIGN_IN: "its user signs in at the server of the tool",
+    CallState.SIGN_IN: "its user has signed in at the server of the tool",
     CallState.QUESTION: "its user answers what the server of the tool asks",
 }
 REASON = "action_required"
@@ -94,12 +95,21 @@ def kinds_at(waits: Mapping[str, tuple[CallState, ...]], time: int) -> Kinds:
 
 def left_to_others(kinds: Kinds, names: Mapping[str, str], chat_id: str) -> dict[str, Any] | None:
     """What the client of a response cannot do, in words for it; None if there is nothing of that."""
-    waiting = [(call_id, ELSEWHERE[kind]) for call_id, kind in kinds.items() if kind in ELSEWHERE]
+    waiting = [
+        f"{names.get(call_id, 'a call')} ({call_id}) waits until {ELSEWHERE[kind]}{_where(kind, names.get(call_id))}"
+        for call_id, kind in kinds.items()
+        if kind in ELSEWHERE
+    ]
     if not waiting:
         return None
-    said = "; ".join(f"{names.get(call_id, 'a call')} ({call_id}) waits until {why}" for call_id, why in waiting)
     how = (
         f"Do that on the page, or by the API (GET /api/v1/chats/{chat_id} has them as action_required). "
         "Then create a response with this one as previous_response_id and an empty list as input: it tells the rest."
     )
-    return {"reason": REASON, "message": f"{said}. {how}"}
+    return {"reason": REASON, "message": f"{'; '.join(waiting)}. {how}"}
+
+
+def _where(kind: CallState, tool: str | None) -> str:
+    if kind is not CallState.SIGN_IN or tool is None:
+        return ""
+    return f" (POST {SignIn.of(tool).begins_at} answers with the address to go to)"

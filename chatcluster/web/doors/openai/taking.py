@@ -6,6 +6,7 @@ tool: with their bytes, made fit for models."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -14,13 +15,15 @@ from chatcluster.content import ImagePart
 from chatcluster.images import images_scaled
 from chatcluster.parts import NewMessage, Part, ToolResultPart
 from chatcluster.web.doors.given_files import restored, stored
-from chatcluster.web.doors.openai.input_items import Given, Placed, files_named, given, is_image, placed
+from chatcluster.web.doors.openai.input_items import ITEMS_MAX, Given, Placed, files_named, given, is_image, placed
+from chatcluster.web.doors.openai.references import followed
 from chatcluster.web.request import ApiRequest
 
 
 async def taken(request: ApiRequest, items: Placed) -> Given:
     """Raises ``InvalidRequest``, ``FileNotFound``, ``TooLarge``, and what uploads raise."""
-    items = [(place, await _whole(request, item)) for place, item in items]
+    few = islice(items, ITEMS_MAX + 1)  # what is one too many is refused below
+    items = [(place, await _whole(request, item)) for place, item in few]
     files = await stored(request, files_named(items))
     found = given(items, bytes_max=request.services.settings.content_bytes_max, files=files)
     return found._replace(messages=tuple([await _scaled(one) for one in found.messages]))
@@ -53,5 +56,5 @@ def _has_images(result: ToolResultPart) -> bool:
 
 
 async def taken_input(request: ApiRequest, said: str | Sequence[Any]) -> Given:
-    """The ``input`` of a response. Raises as ``taken``."""
-    return await taken(request, placed(said))
+    """The ``input`` of a response. Raises as ``taken``, and as ``followed``."""
+    return await taken(request, await followed(request, islice(placed(said), ITEMS_MAX + 1)))

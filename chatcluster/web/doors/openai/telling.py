@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import msgspec
 import trio
 
 from chatcluster.chat import Interrupt
-from chatcluster.errors import StoreUnavailable
+from chatcluster.errors import StoreUnavailable, Unreadable
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.turn_log import LogKind, TurnStart, UpToDate
 from chatcluster.turn_waits import WaitsLog
@@ -24,15 +26,33 @@ FOLD_EVENTS = 500
 """Of one step of the loop."""
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    """What is kept of a response: as it begins, and what it goes on from, if it does not begin with a message."""
+
+    response: dict[str, Any]
+    client_tools: tuple[str, ...]
+    resumed: Resumed | None = None
+
+
 def fold_of(stored: StoredResponse) -> ResponseFold:
-    kept = msgspec.json.decode(stored.parameters)
-    return ResponseFold(kept["response"], frozenset(kept["client_tools"]), resumed_by(stored))
+    """Raises ``Unreadable``."""
+    kept = _kept(stored)
+    return ResponseFold(kept.response, frozenset(kept.client_tools), kept.resumed)
 
 
 def resumed_by(stored: StoredResponse) -> Resumed | None:
-    """What the response goes on from; None for one that begins with a message."""
-    resumed = msgspec.json.decode(stored.parameters).get("resumed")
-    return None if resumed is None else msgspec.convert(resumed, Resumed)
+    """What the response goes on from; None for one that begins with a message. Raises ``Unreadable``."""
+    return _kept(stored).resumed
+
+
+def _kept(stored: StoredResponse) -> _Kept:
+    try:
+        kept = msgspec.json.decode(stored.parameters, type=_Kept)
+    except UNDECODABLE:
+        kept = None
+    if kept is None or not isinstance(kept.response.get("id"), str):
+        raise Unreadable("what is kept of this response is of another version of chatcluster")
+    return kept
 
 
 def _place_of(stored: StoredResponse) -> tuple[TurnStart, LogKind]:

@@ -1,0 +1,83 @@
+/** What a browser keeps for the page: drafts, what was seen, whose they are; over tabs, and where nothing can be kept. */
+
+import { act, fireEvent, render, screen } from "@testing-library/react";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { keptDraft, useDraft } from "../src/chat/drafts.ts";
+import { isUnread, markSeen, seen } from "../src/chat/seen.ts";
+import type { Chat } from "../src/client/index.ts";
+import { keep, kept } from "../src/ui/kept.ts";
+import { theme } from "../src/ui/theme.ts";
+
+beforeEach(() => localStorage.clear());
+afterEach(() => void vi.unstubAllGlobals());
+
+/** Another tab of this browser keeps something. */
+function keepElsewhere(name: string, text: string): void {
+  const key = `chatcluster.${name}`;
+  const oldValue = localStorage.getItem(key);
+  if (text) localStorage.setItem(key, text);
+  else localStorage.removeItem(key);
+  act(() => void window.dispatchEvent(new StorageEvent("storage", { key, oldValue, newValue: text || null })));
+}
+
+function Field() {
+  const { text, change, sent } = useDraft("a");
+  return (
+    <>
+      <input aria-label="Message" value={text} onChange={(event) => change(event.target.value)} />
+      <button type="button" onClick={() => sent("one")}>
+        sent
+      </button>
+    </>
+  );
+}
+
+const field = () => screen.getByRole<HTMLInputElement>("textbox");
+const write = (value: string) => fireEvent.change(field(), { target: { value } });
+
+describe("a draft", () => {
+  test("that was sent in another tab is gone, unless something else stands here", () => {
+    keep("draft.a", "one");
+    render(<Field />);
+    keepElsewhere("draft.a", "");
+    expect(field().value).toBe("");
+    write("mine");
+    keepElsewhere("draft.a", "theirs");
+    keepElsewhere("draft.a", "");
+    expect(field().value).toBe("mine");
+  });
+
+  test("goes when it was sent, and what was written since then stays", () => {
+    render(<Field />);
+    write("one");
+    fireEvent.click(screen.getByRole("button"));
+    expect([field().value, keptDraft("a")]).toEqual(["", ""]);
+    write("one");
+    keepElsewhere("draft.a", "two");
+    write("two");
+    fireEvent.click(screen.getByRole("button"));
+    expect([field().value, keptDraft("a")]).toEqual(["two", "two"]);
+  });
+});
+
+const chat = (snapshot_version: number) => ({ id: "c", snapshot_version, status: "waiting" }) as Chat;
+
+describe("where nothing can be kept", () => {
+  test("one writes and reads all the same", () => {
+    const refuse = () => {
+      throw new DOMException("full, or forbidden", "QuotaExceededError");
+    };
+    vi.stubGlobal("localStorage", { getItem: refuse, setItem: refuse, removeItem: refuse });
+    render(<Field />);
+    write("one");
+    expect(field().value).toBe("one");
+    markSeen(chat(3));
+    expect(isUnread(chat(4), seen().now)).toBe(true);
+    expect([kept("draft.a"), theme()]).toEqual(["", "system"]);
+  });
+
+  test.each(["null", "7", "[", '"x"'])("what is there and is nothing of ours is passed over: %s", (text) => {
+    keepElsewhere("seen", text);
+    expect(isUnread(chat(9), seen().now)).toBe(false);
+  });
+});

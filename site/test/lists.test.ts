@@ -1,0 +1,61 @@
+/** The lists of chats as the tab's stream keeps them up to date, and when they are read again. */
+
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Chat } from "../src/client/index.ts";
+import { type ChatPages, queries, readListsAgain, takeChange } from "../src/server.ts";
+
+const chat = (id: string, more: object = {}) =>
+  ({ id, title: id, pinned: false, archived: false, snapshot_version: 1, ...more }) as Chat;
+const list = (has_more: boolean, ...chats: Chat[]): ChatPages => ({ pages: [{ chats, has_more }], pageParams: [null] });
+
+let readings: (() => void)[];
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  readings = [];
+  vi.spyOn(queries, "invalidateQueries").mockImplementation(
+    () => new Promise<void>((resolve) => void readings.push(resolve)),
+  );
+});
+afterEach(async () => {
+  for (const end of readings) end();
+  await vi.runAllTimersAsync();
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+  queries.clear();
+});
+
+function shown(hasMore: boolean): void {
+  queries.setQueryData(["chats", { q: "", archived: false }], list(hasMore, chat("a"), chat("b")));
+  queries.setQueryData(["chats", { pinned: true }], list(false));
+}
+
+const told = (change: string, what: Chat) => takeChange({ change, chatId: what.id, chat: what, diff: null });
+
+describe("a change of a chat", () => {
+  test.each([
+    ["that is listed is taken in", true, "status", chat("a", { snapshot_version: 2 }), 0],
+    ["that is older than what is listed concerns no list", true, "status", chat("old"), 0],
+    ["that a whole list lacks has it read again", false, "status", chat("missed"), 1],
+    ["that was pinned elsewhere has it put among those", true, "changed", chat("a", { pinned: true }), 1],
+    ["that is pinned and older than what is listed as well", true, "changed", chat("old", { pinned: true }), 1],
+    ["that is new has the lists read again", true, "created", chat("c"), 1],
+  ])("%s", (_, hasMore, change, what, times) => {
+    shown(hasMore);
+    told(change, what);
+    expect(readings).toHaveLength(times);
+  });
+});
+
+test("where chats come by the hundred no reading is broken off, and one more follows", async () => {
+  for (let n = 0; n < 100; n++) readListsAgain();
+  expect(readings).toHaveLength(1);
+  readings[0]?.();
+  await vi.advanceTimersByTimeAsync(500);
+  expect(readings).toHaveLength(2);
+  readings[1]?.();
+  await vi.advanceTimersByTimeAsync(5000);
+  expect(readings).toHaveLength(2);
+  readListsAgain();
+  expect(readings).toHaveLength(3);
+});

@@ -46,7 +46,7 @@ FOUND_AS = {
     "lost-steering": {Kind.LOST},
     "deaf-tools": {Kind.UNSAID},
     "half-calls": {Kind.TOOL},
-    "once-given-back": {Kind.RUN_TWICE, Kind.NOBODY_GAVE},
+    "once-given-back": {Kind.RUN_TWICE, Kind.RESULT},
     "crowded": {Kind.UNSAID},
     "distrusted-ledgers": {Kind.RESULT},
     "repeats-that-are-none": {Kind.RESULT},

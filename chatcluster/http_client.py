@@ -24,7 +24,10 @@ import trio
 
 from chatcluster import trace_context
 from chatcluster.errors import ConfigError
+from chatcluster.h11_patterns import read_in_one_go
 from chatcluster.setting_checks import is_on_this_machine
+
+read_in_one_go()  # for all who speak HTTP to others, whoever makes their client
 
 PROBE_SECONDS = 1
 PEER_SILENCE_MS_MAX = 2000

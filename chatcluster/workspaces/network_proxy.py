@@ -23,6 +23,7 @@ import h11
 import trio
 
 from chatcluster import telemetry
+from chatcluster.h11_patterns import read_in_one_go
 from chatcluster.workspaces.agent.pipes import join
 from chatcluster.workspaces.agent.server import listen
 from chatcluster.workspaces.reach import Network, Reach
@@ -56,6 +57,7 @@ class NetworkProxies:
     """Of the workspaces of one host, in ``nursery``. ``private``: networks of one's own that may be reached."""
 
     def __init__(self, nursery: trio.Nursery, private: tuple[Network, ...] = ()) -> None:
+        read_in_one_go()
         self._nursery = nursery
         self._private = private
         self._open: dict[str, trio.CancelScope] = {}

@@ -23,6 +23,7 @@ import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.h11_patterns import read_in_one_go
 from chatcluster.workspace_wire import BODY_BYTES_MAX, WAIT_SECONDS_MAX, Code, Refusal
 from chatcluster.workspaces.host.running import Running, RunningWorkspaces
 
@@ -64,6 +65,7 @@ class Forward:
         metrics: Callable[[], tuple[str, bytes]],
         headers: Headers = no_headers,
     ) -> None:
+        read_in_one_go()
         self._running = running
         self._dial = dial
         self._headers = headers

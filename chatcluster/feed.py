@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from math import inf
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import trio
@@ -45,22 +45,27 @@ FIRST_BYTES = 8 << 10
 """A history that is no longer comes with the state, at the first read: its readers need no look of their own."""
 
 
+class _Tasks(NamedTuple):
+    nursery: trio.Nursery
+    context: Context
+    """A task inherits from the feed, and not from whoever brought a hint, and may be at work for somebody else."""
+
+
 class Feed:
     """``run`` merges; ``shown`` is what came out so far, where readers join. The relay's ``Receiver``."""
 
     __slots__ = (
         "_awake",
         "_changed",
-        "_context",
         "_is_at_work",
         "_is_stirred",
         "_merge",
-        "_nursery",
         "_on_missed",
         "_pubsub",
         "_relay",
         "_settings",
         "_store",
+        "_tasks",
         "chat_id",
         "failure",
         "readers",
@@ -88,10 +93,8 @@ class Feed:
         self._on_missed = on_missed
         self._relay = Relay(chat_id, streams=streams, pubsub=pubsub, receiver=self)
         self._merge = Merge(self._relay, stir=self._stir, announce=self._announce)
-        self._nursery: trio.Nursery | None = None
+        self._tasks: _Tasks | None = None
         """While it runs."""
-        self._context: Context
-        """That of its tasks."""
         self._is_stirred = self._is_at_work = False
         """There may be something for the merge to do; a task does it."""
         self._awake: trio.Event | None = None
@@ -140,19 +143,19 @@ class Feed:
 
     def end(self) -> None:
         """Nobody reads the chat here any more."""
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+        if self._tasks is not None:
+            self._tasks.nursery.cancel_scope.cancel()
 
     # --- tasks --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Follow the chat until nobody reads it. The hints are listened to before the first read."""
-        async with trio.open_nursery() as self._nursery:
-            self._context = copy_context()
+        async with trio.open_nursery() as nursery:
+            self._tasks = _Tasks(nursery, copy_context())
             try:
-                await self._follow(self._nursery)
+                await self._follow(nursery)
             finally:
-                self._nursery = None  # nothing more begins
+                self._tasks = None  # nothing more begins
 
     async def _follow(self, nursery: trio.Nursery) -> None:
         async with self._pubsub.subscribe(hint_channel(self.chat_id)) as hints:
@@ -247,10 +250,9 @@ class Feed:
         self._is_stirred = True
         if self._awake is not None:
             self._awake.set()
-        elif self._nursery is not None and not self._is_at_work:
+        elif self._tasks is not None and not self._is_at_work:
             self._is_at_work = True
-            # Whoever brings a hint may be at work for somebody else: the task is the feed's, in all that it inherits.
-            self._context.run(self._nursery.start_soon, self._work)
+            self._tasks.context.run(self._tasks.nursery.start_soon, self._work)
 
     def _announce(self) -> None:
         if self._changed is not None:

@@ -13,6 +13,7 @@ without them after ``FRAMES_SECONDS_MAX``; the feed itself fails: its readers ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
 from math import inf
 from typing import Literal
 from uuid import UUID
@@ -50,6 +51,7 @@ class Feed:
     __slots__ = (
         "_awake",
         "_changed",
+        "_context",
         "_is_at_work",
         "_is_stirred",
         "_merge",
@@ -88,6 +90,8 @@ class Feed:
         self._merge = Merge(self._relay, stir=self._stir, announce=self._announce)
         self._nursery: trio.Nursery | None = None
         """While it runs."""
+        self._context: Context
+        """That of its tasks."""
         self._is_stirred = self._is_at_work = False
         """There may be something for the merge to do; a task does it."""
         self._awake: trio.Event | None = None
@@ -144,6 +148,7 @@ class Feed:
     async def run(self) -> None:
         """Follow the chat until nobody reads it. The hints are listened to before the first read."""
         async with trio.open_nursery() as self._nursery:
+            self._context = copy_context()
             try:
                 await self._follow(self._nursery)
             finally:
@@ -244,7 +249,8 @@ class Feed:
             self._awake.set()
         elif self._nursery is not None and not self._is_at_work:
             self._is_at_work = True
-            self._nursery.start_soon(self._work)
+            # Whoever brings a hint may be at work for somebody else: the task is the feed's, in all that it inherits.
+            self._context.run(self._nursery.start_soon, self._work)
 
     def _announce(self) -> None:
         if self._changed is not None:

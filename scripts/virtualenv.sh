@@ -55,7 +55,8 @@ prepare_virtualenv() { # NAME EXTRA [MEANWHILE]
         create_virtualenv "$directory" || return 1
     fi
     ${3:-:}
-    "$python" -m pip install --quiet --quiet --disable-pip-version-check \
+    # Most of what is installed is never imported. What is gets compiled then, once, and nobody waits for the rest.
+    "$python" -m pip install --quiet --quiet --disable-pip-version-check --no-compile \
         --constraint "$constraints" --editable "$root[$2]" || {
         say "Error: pip could not install the package; see above."
         return 1

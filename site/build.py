@@ -126,8 +126,8 @@ def prepared_node(*, everything: bool = True) -> list[str]:
     part = f"{whole} to build"
     if not (stamp.exists() and stamp.read_text() in ((whole,) if everything else (whole, part))):
         path = f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        chosen = [] if everything else ["--omit=dev"]
-        _run([*npm_command, "ci", *chosen, "--no-audit", "--no-fund", "--loglevel=error"], PATH=path, **_npm_cache())
+        chosen = "--include=dev" if everything else "--omit=dev"  # whatever NODE_ENV says
+        _run([*npm_command, "ci", chosen, "--no-audit", "--no-fund", "--loglevel=error"], PATH=path, **_npm_cache())
         stamp.write_text(whole if everything else part)
     return node
 

@@ -43,7 +43,7 @@ def leapt(state: ChatState, timeline: int | None) -> ChatState:
     if timeline is None or known is None or timeline == known:
         version = state.snapshot_version + VERSIONS_RAISED
     else:
-        version = state.snapshot_version + max(1, timeline - known) * VERSIONS_FORGOTTEN_MAX
+        version = state.snapshot_version + max(1, timeline - max(0, known)) * VERSIONS_FORGOTTEN_MAX
     return msgspec.structs.replace(
         state,
         snapshot_version=version,

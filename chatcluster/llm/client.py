@@ -25,8 +25,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -38,7 +38,7 @@ import trio
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import content_of, headers_of_stream, http_client
 from chatcluster.llm.answers import KEEP_ALIVE, CutBefore
-from chatcluster.llm.connection_errors import translate
+from chatcluster.llm.connection_errors import as_configured, translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
 from chatcluster.llm.sent_files import SentFiles
@@ -181,27 +181,18 @@ class HttpModel:
     async def _send(
         self, request: ModelRequest, route: Route, wire: Wire, target_of: Callable[[ModelRequest, Route], Target]
     ) -> httpx.Response:
-        with _as_configured(route.server):
+        with as_configured(route.server):
             client = await self._client_for(route.base_url)
             method, url = target_of(request, route)
             headers = wire.headers(route) | headers_of_stream()
         for _ in range(REPEATS_MAX):
             content = await content_of(wire.body(request, route))  # what was sent is let go, and made anew
-            with _as_configured(route.server):
+            with as_configured(route.server):
                 blank = client.build_request(method, url, headers=headers | {"content-length": str(content.length)})
             blank.stream = content
             with suppress(_KeptConnectionBroke):
                 return await _send_once(client, blank, route.server)
         raise route.server.error(f"{route.server.name} broke {REPEATS_MAX} kept connections", "generic", retryable=True)
-
-
-@contextmanager
-def _as_configured(server: Provider) -> Iterator[None]:
-    """What is stored of a server may be no address, and no header."""
-    try:
-        yield
-    except (ValueError, httpx.InvalidURL) as error:
-        raise server.error(f"the request to {server.name} cannot be made: {error}", "config") from None
 
 
 def _server_of(url: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 
@@ -49,6 +50,15 @@ def translate(provider: Provider, error: Exception, *, in_answer: bool = False) 
     if refusal is not None:
         return _tls_error(provider, refusal)
     return provider.error(f"no connection to {name}: {reason}", "generic", retryable=True)
+
+
+@contextmanager
+def as_configured(server: Provider) -> Iterator[None]:
+    """What is stored of a server may be no address, and no header."""
+    try:
+        yield
+    except (ValueError, httpx.InvalidURL) as error:
+        raise server.error(f"the request to {server.name} cannot be made: {error}", "config") from None
 
 
 def _tls_error(provider: Provider, error: ssl.SSLError) -> ProviderError:

@@ -31,8 +31,8 @@ from chatcluster.web.health import Alive
 from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.pages import FOLDER, Pages
-from chatcluster.web.request import ApiRequest, require_known_query
-from chatcluster.web.routes import API, BESIDE, DOORS, SCOPES, Answered
+from chatcluster.web.request import Answered, ApiRequest, require_known_query
+from chatcluster.web.routes import API, BESIDE, DOORS, SCOPES
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
 

@@ -151,6 +151,12 @@ describe("what goes wrong is told in words", () => {
     await page.getByText("There is no such chat").waitFor();
     await page.goto(page.url().replace(/chats.*/, "chats/nonsense"));
     await page.getByText("There is no such chat").waitFor();
+    const { id } = await newChat("[[say=x]]");
+    await atRest(id);
+    const other = await open(`/chats/${id}`);
+    await composer(other).waitFor();
+    await call("DELETE", `/chats/${id}`);
+    await other.getByText("There is no such chat").waitFor();
   });
 });
 

@@ -1,4 +1,4 @@
-import { useEffect } from "react";
+import { useEffect, useRef } from "react";
 import { Link } from "wouter";
 import { useListAlone } from "../chat/useOpenChat.ts";
 import { useSession } from "../session.ts";
@@ -35,6 +35,11 @@ export default function Cluster({ page }: { page: string }) {
   useEffect(() => {
     document.title = `${shown?.title ?? "Cluster"} · chatcluster`;
   }, [shown]);
+  const here = useRef<HTMLAnchorElement>(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: on a narrow screen the page that one is on may be out of sight
+  useEffect(() => {
+    here.current?.scrollIntoView({ block: "nearest", inline: "center" }); // which may answer a promise
+  }, [page]);
   if (!session?.admin) return <Closed />;
   return (
     <main id="main" className="min-h-0 flex-1 overflow-y-auto">
@@ -45,6 +50,7 @@ export default function Cluster({ page }: { page: string }) {
         {Object.entries(PAGES).map(([name, { title }]) => (
           <Link
             key={name}
+            ref={name === page ? here : null}
             href={`/cluster/${name}`}
             aria-current={name === page ? "page" : undefined}
             className="-mb-px border-b-2 border-transparent px-2 py-2.5 text-sm text-soft hover:text-ink aria-[current]:border-accent aria-[current]:font-semibold aria-[current]:text-ink"

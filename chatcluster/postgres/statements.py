@@ -128,9 +128,7 @@ class AsyncpgConnection:
         except StopIteration as returned:
             return cast(T, returned.value)
         except asyncio.CancelledError:
-            if interrupted is None:
-                raise
-            raise interrupted from None
+            raise interrupted or ConnectionAbortedError("the statement was cancelled") from None
         finally:
             interrupted = None  # or it would keep this frame, which keeps it
             statement.close()

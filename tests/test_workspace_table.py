@@ -169,7 +169,7 @@ def odd_files() -> Iterator[Row]:
         yield ok("write_file", {"path": path, "content": "x"}, ok=True)
     for path in (
         "n" * 256,
-        "d/" * 2040 + "f",
+        "d/" * 2100 + "f",
         "ro/new",
         "ro/f",
         "loop",

@@ -269,21 +269,6 @@ async def test_what_still_runs_in_the_end_is_cancelled() -> None:
     assert left.cancelled()
 
 
-async def test_who_crosses_while_the_loop_is_closed_is_told(nursery: trio.Nursery) -> None:
-    """By an error that is known for a lost connection, and none of asyncio's."""
-    ended = trio.Event()
-
-    async def cross(loop: AsyncioLoop) -> None:
-        with pytest.raises(ConnectionAbortedError):
-            await loop.run(asyncio.Event().wait())
-        ended.set()
-
-    async with open_asyncio_loop(nothing_is_stray) as loop:
-        nursery.start_soon(cross, loop)
-        await trio.testing.wait_all_tasks_blocked()
-    await ended.wait()
-
-
 async def test_an_error_in_the_block_comes_out_as_it_is() -> None:
     with pytest.raises(Refused):
         async with open_asyncio_loop(nothing_is_stray) as loop:

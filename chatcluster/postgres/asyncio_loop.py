@@ -91,9 +91,7 @@ class AsyncioLoop:
         return f"<AsyncioLoop {'closed' if self._loop.is_closed() else 'open'}>"
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run asyncio's kind of coroutine to its end, and return or raise what it does.
-
-        Raises ``ConnectionAbortedError`` if the loop is closed meanwhile."""
+        """Run asyncio's kind of coroutine to its end, and return or raise what it does."""
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             self._turn_is_next = True
@@ -121,7 +119,7 @@ class AsyncioLoop:
         except asyncio.CancelledError:
             if raise_cancelled is not None:
                 raise_cancelled()
-            raise ConnectionAbortedError("the loop was closed") from None
+            raise
 
     def call(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         """Call what is asyncio's, and let the loop do what that sets off, before anybody else is scheduled."""

@@ -91,7 +91,6 @@ class Database:
         self._pooled_url = is_pooled(settings, settings.database_url)
         self._silence = SilenceWatch(self._connect_to_ask, self._drop_idle)
         self._watching_silence = trio.CancelScope()
-        self._watched_silence = trio.Event()
         self._generation = 0
         self._connections = Connections(
             self._connect_for_transactions,
@@ -168,7 +167,6 @@ class Database:
             for session in sessions:
                 nursery.start_soon(session.aclose)
             nursery.start_soon(self._connections.aclose)
-            nursery.start_soon(self._watched_silence.wait)
 
     @property
     def deadline_seconds(self) -> float:
@@ -210,11 +208,8 @@ class Database:
     # inside
 
     async def watch_silence(self) -> None:
-        try:
-            with self._watching_silence:
-                await self._silence.watch()
-        finally:
-            self._watched_silence.set()
+        with self._watching_silence:
+            await self._silence.watch()
 
     async def _pooled(
         self,

@@ -128,7 +128,9 @@ class AsyncpgConnection:
         except StopIteration as returned:
             return cast(T, returned.value)
         except asyncio.CancelledError:
-            raise interrupted or ConnectionAbortedError("the statement was cancelled") from None
+            if interrupted is None:
+                raise
+            raise interrupted from None
         finally:
             interrupted = None  # or it would keep this frame, which keeps it
             statement.close()

@@ -28,7 +28,7 @@ from typing import Any
 
 import trio
 
-RECEIVE_BYTES_MAX = 64 * 1024
+RECEIVE_BYTES_MAX = 256 * 1024
 
 
 class SocketTransport(asyncio.Transport):

@@ -57,20 +57,6 @@ async def wait_blocked(session: Session, count: int = 1) -> None:
     await wait_until(session, f"(SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted) >= {count}")
 
 
-class Meeting:
-    """Where so many tasks wait until all of them are there."""
-
-    def __init__(self, count: int) -> None:
-        self._missing = count
-        self._complete = trio.Event()
-
-    async def wait(self) -> None:
-        self._missing -= 1
-        if not self._missing:
-            self._complete.set()
-        await self._complete.wait()
-
-
 def socket_path(url: str) -> Path:
     """The Unix socket of the server that ``url`` leads to."""
     query = parse_qs(urlsplit(url).query)

@@ -1,8 +1,8 @@
-"""The pool and the sessions: statements run where they are asked, failures are told apart, nothing returns to the pool
-unsure."""
+"""The pool and the sessions: transactions cross once, failures are told apart, nothing returns to the pool unsure."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,13 +12,13 @@ import pytest
 import trio
 import trio.testing
 from conftest import execute_sql, url_of_database
-from postgres_sessions import LossyLink, Meeting, execute, fetchval, open_session, wait_until
+from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_until
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, InvalidRequest, StoreFailed, StoreUnavailable
 from chatcluster.local.embedded import PostgresServer
-from chatcluster.postgres import Connection, Database, open_database, session, statements
+from chatcluster.postgres import Connection, Database, connecting, open_database, session
 from chatcluster.postgres.asyncio_loop import AsyncioLoop
 
 pytestmark = pytest.mark.postgres
@@ -84,27 +84,24 @@ async def test_a_failed_statement_cannot_be_ignored(database: Database) -> None:
     assert await database.autocommit(notes) == []
 
 
-async def test_a_statement_costs_its_task_one_step_and_nobody_else_any(empty_database_url: str) -> None:
-    """The task that asked waits for the answer itself; what follows from it, up to the next request, is that step."""
-    steps: list[str] = []
+async def test_a_transaction_crosses_into_asyncio_once_whatever_its_statements(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crossings = 0
+    cross = database.cross
 
-    class Steps(trio.abc.Instrument):
-        def before_task_step(self, task: trio.lowlevel.Task) -> None:
-            steps.append(task.name)
+    async def count(work: object) -> object:
+        nonlocal crossings
+        crossings += 1
+        return await cross(work)  # type: ignore[arg-type]
 
     async def note_thrice(connection: Connection) -> None:
         for body in ("a", "b", "c"):
             await note(connection, body)
 
-    async with open_database(Settings(database_url=empty_database_url)) as database:
-        await database.autocommit(create_table)
-        await database.transaction(note_thrice)  # now the statements are prepared
-        trio.lowlevel.add_instrument(counter := Steps())
-        await database.transaction(note_thrice)
-        trio.lowlevel.remove_instrument(counter)
-    here = trio.lowlevel.current_task().name
-    assert steps.count(here) == len(["BEGIN", "a", "b", "c", "COMMIT"])
-    assert not [name for name in steps if name.endswith(AsyncioLoop.drive.__qualname__)]
+    monkeypatch.setattr(database, "cross", count)
+    await database.transaction(note_thrice)
+    assert crossings == 1
 
 
 async def test_each_transaction_is_reported_and_counted_by_its_name(database: Database) -> None:
@@ -247,13 +244,13 @@ async def one_connection(url: str, **settings: float) -> AsyncIterator[Database]
         yield database
 
 
-async def occupy(connection: Connection, until: trio.Event) -> None:
+async def occupy(connection: Connection, until: asyncio.Event) -> None:
     await until.wait()
 
 
 async def test_a_full_pool_makes_the_others_wait_in_order_and_not_for_ever(empty_database_url: str) -> None:
     async with one_connection(empty_database_url, statement_timeout_seconds=0.1) as database:
-        free = trio.Event()
+        free = asyncio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(database.transaction, occupy, free)
             await trio.testing.wait_all_tasks_blocked()
@@ -265,7 +262,7 @@ async def test_a_full_pool_makes_the_others_wait_in_order_and_not_for_ever(empty
 
 async def test_who_gives_up_waiting_for_a_connection_leaves_its_place(empty_database_url: str) -> None:
     async with one_connection(empty_database_url) as database:
-        free = trio.Event()
+        free = asyncio.Event()
         served: list[int] = []
 
         async def take() -> None:
@@ -299,22 +296,19 @@ async def test_a_cancelled_transaction_is_undone_and_its_connection_used_again(d
     assert repr(database) == "<Database 0 of 10 busy, 1 idle>"
 
 
-class CancelAt(trio.abc.Instrument):
-    """Cancels ``scope`` at its moment of that number: when a request is on its way, or its answer is about to be read,
-    by the task that waits for it or by asyncio's loop."""
+class CancelBeforeTurn(trio.abc.Instrument):
+    """Cancels ``scope`` when asyncio's loop is about to take a turn, which is when something has come that nobody has
+    looked at: each turn is another place to be cancelled at."""
 
-    def __init__(self, moment: int) -> None:
+    def __init__(self, turn: int) -> None:
         self.scope = trio.CancelScope()
-        self._task = trio.lowlevel.current_task()
-        self._moments_left = moment
+        self._turns_left = turn
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task or task.name.endswith(AsyncioLoop.drive.__qualname__):
-            self._moments_left -= 1
-            if self._moments_left == 0:
+        if task.name.endswith(AsyncioLoop.drive.__qualname__):
+            self._turns_left -= 1
+            if self._turns_left == 0:
                 self.scope.cancel()
-
-    after_task_step = before_task_step
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -335,18 +329,18 @@ async def test_a_transaction_cancelled_anywhere_leaves_no_connection_unsure(
 ) -> None:
     """Whatever is hit (connecting, BEGIN, a statement, COMMIT), what remains is idle and outside of a transaction, and
     the server has no connection that the pool does not know. Over a link that is served by our own tasks each answer
-    is waited for, however fast the server is."""
+    takes a turn, however fast the server is."""
     link = LossyLink(empty_database_url)
     async with link.listening() as url, one_connection(url) as database, open_session(database) as observer:
         await database.transaction(create_table)
-        moment, cancelled = 0, True
+        turn, cancelled = 0, True
         while cancelled:
-            moment += 1
+            turn += 1
             if connected:
                 await database.transaction(note, "before")
             else:
                 await database.aclose()
-            cancel = CancelAt(moment)
+            cancel = CancelBeforeTurn(turn)
             with cancel.installed():
                 await database.transaction(note, "perhaps")
             cancelled = cancel.scope.cancel_called
@@ -354,7 +348,7 @@ async def test_a_transaction_cancelled_anywhere_leaves_no_connection_unsure(
             assert busy == 0
             await wait_until(observer, f"(SELECT count(*) {TRANSACTIONS}) = {idle}")
             assert await fetchval(observer, f"SELECT count(*) {TRANSACTIONS} AND state <> 'idle'") == 0
-        assert moment > 2 * len(["BEGIN", "INSERT", "COMMIT"])
+        assert turn > len(["BEGIN", "INSERT", "COMMIT"])
         assert repr(database) == "<Database 0 of 1 busy, 1 idle>"
 
 
@@ -396,7 +390,7 @@ async def test_the_pool_comes_back_by_itself_after_a_restart(
     url = await trio.to_thread.run_sync(own_postgres.start)
     async with open_database(Settings(database_url=url)) as database:
         session = database.session("heartbeat")
-        together = Meeting(3)
+        together = asyncio.Barrier(3)
 
         async def meet(connection: Connection) -> None:
             await connection.execute("SELECT")
@@ -445,7 +439,7 @@ async def test_a_cut_network_ends_every_wait_though_nobody_is_told(
         await lock.run(backend)
         await database.transaction(create_table)
         monkeypatch.setattr(Database, "deadline_seconds", 0.2)  # not before all is connected, which may take a while
-        monkeypatch.setattr(statements, "CLOSE_SECONDS_MAX", 0.1)
+        monkeypatch.setattr(connecting, "CLOSE_SECONDS_MAX", 0.1)
         monkeypatch.setattr(session, "PROBE_SECONDS", 0.1)
         link.cut()
         with trio.fail_after(5):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from unittest.mock import Mock
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 import trio
 from conftest import execute_sql
-from postgres_sessions import LossyLink, Meeting, execute, fetchval, open_session, wait_until
+from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_until
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import StoreFailed, StoreLocked, StoreUnavailable
 from chatcluster.postgres import Connection, Database, connecting, connections, open_database, silence
 from chatcluster.postgres.migrate import check_schema
-from chatcluster.postgres.statements import AsyncpgConnection
 
 pytestmark = pytest.mark.postgres
 
@@ -27,14 +28,14 @@ async def backend(connection: Connection) -> int:
     return pid
 
 
-async def meet(connection: Connection, together: Meeting) -> None:
+async def meet(connection: Connection, together: asyncio.Barrier) -> None:
     await connection.execute("SELECT")
     await together.wait()
 
 
 async def fill(database: Database, count: int) -> None:
     """Have so many idle connections."""
-    together = Meeting(count)
+    together = asyncio.Barrier(count)
     async with trio.open_nursery() as nursery:
         for _ in range(count):
             nursery.start_soon(database.transaction, meet, together)
@@ -115,26 +116,34 @@ async def test_a_server_that_works_is_left_to_work(link: tuple[LossyLink, Databa
     assert lost == []
 
 
-async def test_who_falls_silent_while_the_server_is_asked_of_another_is_asked_for_at_once(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+def test_who_falls_silent_while_the_server_is_asked_of_another_is_asked_for_at_once(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P10: a call that went from a lost connection to another lost one does not wait for both pauses."""
-    questions = [trio.Event(), trio.Event()]
-    asked = iter(questions)
 
-    async def connect() -> AsyncpgConnection:
-        next(asked).set()
-        await trio.sleep_forever()
-        raise AssertionError("nobody answers")
+    async def run() -> None:
+        questions: list[asyncio.Event] = [asyncio.Event(), asyncio.Event()]
+        held = asyncio.Event()
+        asked = iter(questions)
 
-    watch = silence.SilenceWatch(connect, Mock())
-    nursery.start_soon(watch.watch)
-    watch.begin(Mock(pid=1))
-    await questions[0].wait()
-    asked_at = trio.current_time()
-    watch.begin(Mock(pid=2))
-    await questions[1].wait()
-    assert trio.current_time() - asked_at == pytest.approx(silence.QUESTION_SECONDS_MAX)
+        async def connect() -> asyncpg.Connection:
+            next(asked).set()
+            await held.wait()
+            raise OSError("no answer")
+
+        watch = silence.SilenceWatch(connect, Mock())
+        first, second = Mock(), Mock()
+        watch.begin(first)
+        async with asyncio.timeout(8):
+            await questions[0].wait()
+            watch.begin(second)
+            asyncio.get_running_loop().call_later(silence.SILENCE_SECONDS, held.set)  # behind the timer of the second
+            monkeypatch.setattr(silence, "SILENCE_SECONDS", 3600.0)
+            await questions[1].wait()
+        watch.end(first)
+        watch.end(second)
+
+    asyncio.run(run())
 
 
 async def test_a_session_whose_way_is_lost_connects_anew(link: tuple[LossyLink, Database], lost: list[str]) -> None:
@@ -235,7 +244,7 @@ async def test_a_transaction_waits_for_a_connection_that_is_there_if_the_server_
 async def test_a_wait_for_a_connection_that_is_given_up_loses_none(few_url: str) -> None:
     async with open_database(Settings(database_url=few_url)) as database:
         await fill(database, 2)
-        free = trio.Event()
+        free = asyncio.Event()
 
         async def occupy(connection: Connection) -> None:
             await free.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -244,7 +245,7 @@ def test_the_keys_of_workers_fit_the_server_and_differ() -> None:
 # --- leases -----------------------------------------------------------------------------------
 
 
-async def occupy(connection: Connection, until: trio.Event) -> None:
+async def occupy(connection: Connection, until: asyncio.Event) -> None:
     await until.wait()
 
 
@@ -269,12 +270,12 @@ async def test_a_process_that_freezes_in_mid_statement_keeps_no_locks(
 async def freeze_in_mid_statement(database: Database) -> None:
     async def lock_and_freeze(connection: Connection) -> None:
         await connection.execute("SELECT txid_current(); LOCK replicas IN EXCLUSIVE MODE")
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())  # type: ignore[attr-defined]
         transport: Any = connection._transport  # type: ignore[attr-defined]
         parse = b"\0SELECT 1\0\0\0"
         transport.write(b"P" + (4 + len(parse)).to_bytes(4, "big") + parse + b"H\0\0\0\4")
-        while not transport.is_closed:
-            await transport.wait_readable()
-            connection.hear()  # type: ignore[attr-defined]
+        await lost.wait()
         raise ConnectionResetError("the server ended the session")
 
     with pytest.raises(StoreUnavailable):
@@ -286,7 +287,7 @@ async def test_a_heartbeat_does_not_wait_for_a_busy_pool(database_url: str) -> N
     async with open_database(settings) as database:
         registry = PostgresRegistry(database)
         await registry.register(Replica(WORKER, "replica", "host:8100", "1", slots=4))
-        free = trio.Event()
+        free = asyncio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(database.transaction, occupy, free)
             await trio.testing.wait_all_tasks_blocked()
@@ -322,7 +323,7 @@ async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(
     async with open_database(settings) as hanging:
         registry = PostgresRegistry(hanging)
         await registry.register(Replica(WORKER, "replica", "host:8100", "1", slots=4))
-        locked = trio.Event()
+        locked = asyncio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(database.transaction, lock_replica, locked)
             await wait_until(observer, "EXISTS (SELECT FROM pg_locks WHERE relation = 'replicas'::regclass)")
@@ -332,7 +333,7 @@ async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(
         await registry.renew(WORKER, draining=False)
 
 
-async def lock_replica(connection: Connection, until: trio.Event) -> None:
+async def lock_replica(connection: Connection, until: asyncio.Event) -> None:
     await connection.execute("SELECT FROM replicas FOR UPDATE")
     await until.wait()
 

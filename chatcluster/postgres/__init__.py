@@ -8,10 +8,8 @@ adapters write a transaction as a coroutine function that gets a ``Connection`` 
 * ``places.py``: the order in which transactions get a place: lanes, and at most two for one chat.
 * ``connections.py``: the connections that the places share.
 * ``session.py``: a connection outside of the pool.
-* ``statements.py``: one connection, whose statements are run by the tasks that wait for them.
 * ``silence.py``: which connections are dead though nobody says so.
 * ``connecting.py`` and ``url.py``: how a connection is made, and what its URL may say.
-* ``asyncio_loop.py`` and ``transport.py``: what asyncpg needs of asyncio, within trio.
 * ``translation.py``: the one place where errors of asyncpg, of sockets and of TLS become errors of ours.
 """
 

@@ -7,10 +7,7 @@ next timer is the deadline of that wait. So whatever follows from an answer that
 being sent, is done in one step of one task.
 
 ``run`` crosses: it starts a coroutine in a turn of its own, so that a request is on its way before anybody else is
-scheduled, and parks the calling task until the coroutine is done. That is for what needs an asyncio task, and is
-seldom: a statement is stepped by the task that waits for it (``statements.py``). What that calls of asyncio's it calls
-by ``call``, which takes a turn for what is set off. Connections have a transport of ours (``transport.py``), which
-either side may read.
+scheduled, and parks the calling task until the coroutine is done.
 
 What happens on failure:
 
@@ -27,9 +24,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-import socket
-import ssl as tls
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from functools import partial
@@ -37,8 +32,6 @@ from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
 import trio
 from outcome import Outcome
-
-from chatcluster.postgres.transport import SocketTransport
 
 ROUNDS_MAX = 100
 CLOSE_SECONDS = 1.0
@@ -54,9 +47,9 @@ async def open_asyncio_loop(on_stray_error: OnStrayError) -> AsyncIterator[Async
 
     What is still running in the end is cancelled, and what is still connected is cut.
     """
+    loop = AsyncioLoop(on_stray_error)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        loop = AsyncioLoop(nursery, on_stray_error)
         nursery.start_soon(loop.drive)
         try:
             yield loop
@@ -64,7 +57,6 @@ async def open_asyncio_loop(on_stray_error: OnStrayError) -> AsyncIterator[Async
             failure = error
         finally:
             await loop.aclose()
-            nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
@@ -72,17 +64,14 @@ async def open_asyncio_loop(on_stray_error: OnStrayError) -> AsyncIterator[Async
 class AsyncioLoop:
     """Made by ``open_asyncio_loop``."""
 
-    def __init__(self, nursery: trio.Nursery, on_stray_error: OnStrayError) -> None:
-        self.nursery = nursery
-        """For tasks of trio's that last as long as the loop."""
+    def __init__(self, on_stray_error: OnStrayError) -> None:
         self._selector = _Selector(self._end_turn)
-        self._loop = _Loop(self._selector, self._have_turn)
+        self._loop = _Loop(self._selector, self._turn_is_due)
         self._loop.set_exception_handler(
             lambda _, context: on_stray_error(str(context.get("message")), context.get("exception"))
         )
         self._rounds = 0
         self._resume_at = math.inf
-        self._turn_is_due = False
         self._turn_is_next = False
         self._pause = trio.CancelScope()
         self._driving = trio.CancelScope(shield=True)  # those who close their connections need it; ended by aclose
@@ -121,23 +110,12 @@ class AsyncioLoop:
                 raise_cancelled()
             raise
 
-    def call(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Call what is asyncio's, and let the loop do what that sets off, before anybody else is scheduled."""
-        self._turn_is_next = True
-        try:
-            return function(*arguments)
-        finally:
-            if self._turn_is_due:
-                self._turn()
-            self._turn_is_next = False
-
     async def drive(self) -> None:
         """Take a turn whenever a socket is ready or a timer is due; close the loop after ``aclose``."""
         with self._driving:
             while True:
                 with trio.CancelScope(deadline=self._resume_at) as self._pause:
                     await trio.lowlevel.wait_readable(self._selector.fileno())
-                self._selector.look()
                 self._turn()
         self._loop.close()
 
@@ -151,15 +129,12 @@ class AsyncioLoop:
 
     def _turn(self) -> None:
         self._rounds = 0
-        self._turn_is_due = False
         self._loop.run_forever()  # until the selector ends it
         self._turn_is_next = False
-        if self._pause.deadline != self._resume_at:  # to set one costs more than to look
-            self._pause.deadline = self._resume_at
+        self._pause.deadline = self._resume_at
 
-    def _have_turn(self) -> None:
+    def _turn_is_due(self) -> None:
         """Somebody outside of a turn, who cancels for example, left something to do."""
-        self._turn_is_due = True
         if not self._turn_is_next:
             self._pause.cancel()
 
@@ -172,30 +147,24 @@ class AsyncioLoop:
 
 
 class _Selector(selectors.DefaultSelector):
-    """A selector that never waits, but says for how long it should; and that looks at its sockets only when told to."""
+    """A selector that never waits, but says for how long it should."""
 
     def __init__(self, on_select: Callable[[float], None]) -> None:
         super().__init__()
         self._on_select = on_select
-        self._is_to_look = False
-
-    def look(self) -> None:
-        """Look at the next ``select``. What is ready and not looked at is told by the selector's file descriptor."""
-        self._is_to_look = True
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0) if self._is_to_look else []
-        self._is_to_look = False
+        ready = super().select(0)
         self._on_select(0.0 if ready else math.inf if timeout is None else max(0.0, timeout))
         return ready
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Connects, and speaks TLS, by transports of ours."""
+    _transports: Mapping[int, asyncio.Transport]
+    """asyncio's own: those that have a socket, by its file descriptor."""
 
-    def __init__(self, selector: selectors.BaseSelector, on_work: Callable[[], None]) -> None:
-        self._on_work = on_work
-        self._open: set[SocketTransport] = set()
+    def __init__(self, selector: selectors.BaseSelector, on_turn_due: Callable[[], None]) -> None:
+        self._on_turn_due = on_turn_due
         super().__init__(selector)
 
     def time(self) -> float:
@@ -203,87 +172,15 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def abort_transports(self) -> None:
         """Let go of the sockets that their owners had no time to close."""
-        for transport in tuple(self._open):
+        for transport in tuple(self._transports.values()):
             transport.abort()
-
-    async def create_connection(  # type: ignore[override]
-        self,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        host: str,
-        port: int,
-        *,
-        ssl: tls.SSLContext | None = None,
-    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
-        """To the first address of ``host`` that answers, in their order."""
-        transport = self._transport(await self._connected(host, port))
-        if ssl is not None:
-            await transport.start_tls(ssl, host)
-        return self._begin(transport, protocol_factory)
-
-    async def create_unix_connection(  # type: ignore[override]
-        self, protocol_factory: Callable[[], asyncio.BaseProtocol], path: str
-    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
-        return self._begin(self._transport(await self._try(socket.AF_UNIX, path)), protocol_factory)
-
-    async def start_tls(  # type: ignore[override]
-        self, transport: SocketTransport, _: object, sslcontext: tls.SSLContext, *, server_hostname: str
-    ) -> asyncio.Transport:
-        """The same transport, which the caller gives a protocol."""
-        await transport.start_tls(sslcontext, server_hostname)
-        return transport
-
-    async def _connected(self, host: str, port: int) -> socket.socket:
-        if not 0 < port < 65536:
-            raise OverflowError("the port is out of range")  # to resolve it would make another one of it
-        errors: list[str] = []
-        failure: OSError | None = None
-        for family, _, _, _, address in await self.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            try:
-                return await self._try(family, address)
-            except OSError as error:
-                errors.append(str(error))
-                failure = error
-        if failure is None or len(errors) > 1:
-            raise OSError("; ".join(errors) or f"{host} has no address")
-        raise failure
-
-    async def _try(self, family: int, address: Any) -> socket.socket:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            await self.sock_connect(sock, address)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    def _transport(self, sock: socket.socket) -> SocketTransport:
-        transport = SocketTransport(self, sock, self._open.discard)
-        self._open.add(transport)
-        return transport
-
-    def _begin(
-        self, transport: SocketTransport, protocol_factory: Callable[[], asyncio.BaseProtocol]
-    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
-        protocol = protocol_factory()
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        transport.resume_reading()
-        return transport, protocol
 
     def call_soon(
         self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.Handle:
         if not self.is_running():
-            self._on_work()
+            self._on_turn_due()
         return super().call_soon(callback, *args, context=context)
-
-    def call_at(
-        self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        if not self.is_running():
-            self._on_work()
-        return super().call_at(when, callback, *args, context=context)
 
     def run_in_executor(self, _: object, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run what asyncio runs in threads, which is to resolve host names, in one that nobody has to wait for."""

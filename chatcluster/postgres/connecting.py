@@ -9,6 +9,7 @@ can be set like that: there ``migrate.py`` refuses what does not fit, and a tran
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -18,10 +19,9 @@ import asyncpg
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, StoreRefused
 from chatcluster.postgres import url as postgres_url
-from chatcluster.postgres.asyncio_loop import AsyncioLoop
-from chatcluster.postgres.statements import AsyncpgConnection
-from chatcluster.postgres.translation import LOST, ReportingClosed
+from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed
 
+CLOSE_SECONDS_MAX = 0.5
 LOCK_SECONDS_MAX = 1.0
 """For a row that somebody else holds. Below the statement timeout: the wait for a lock is no statement's fault."""
 IDLE_IN_TRANSACTION_SECONDS_MAX = 3.0
@@ -78,42 +78,30 @@ def is_pooled(settings: Settings, url: str) -> bool:
     return settings.direct_url != settings.database_url and url == settings.database_url
 
 
-async def connect(
-    loop: AsyncioLoop, settings: Settings, purpose: str, url: str, *, lasting: bool = False, attended: bool = False
-) -> AsyncpgConnection:
-    """A connection to ``url``. A ``lasting`` one has no limits of time on the server's side; of an ``attended`` one it
-    is noticed at once when it ends. Raises what asyncpg does, or an error of ours for what does not pass by itself."""
+async def connect(settings: Settings, purpose: str, url: str, *, lasting: bool = False) -> asyncpg.Connection:
+    """A connection to ``url``. A ``lasting`` one has no limits of time on the server's side."""
     target = postgres_url.parse(url)
     pooled = is_pooled(settings, url)
     told = {} if pooled else MEANING | SERVER_KEEPALIVE | _limits(settings, lasting=lasting)
     try:
-        driver = await loop.run(
-            _driver(
-                target.dsn,
-                timeout=target.connect_seconds,
-                server_settings={**target.server_settings, **told, "application_name": f"chatcluster {purpose}"},
-                statement_cache_size=0 if pooled else 200,
-                max_cached_statement_lifetime=0,
-                **target.tls,
-            )
+        connection = await asyncpg.connect(
+            target.dsn,
+            timeout=target.connect_seconds,
+            server_settings={**target.server_settings, **told, "application_name": f"chatcluster {purpose}"},
+            statement_cache_size=0 if pooled else 200,
+            max_cached_statement_lifetime=0,
+            **target.tls,
         )
     except asyncpg.ClientConfigurationError as error:
         raise ConfigError(f"the Postgres URL cannot be used: {error}") from None
-    except OSError:  # a certificate that nobody vouches for is a ValueError as well
-        raise
     except (ValueError, OverflowError, KeyError):  # its text may be a part of the password
         raise ConfigError(postgres_url.MALFORMED) from None
     except (asyncpg.ProtocolViolationError, asyncpg.SyntaxOrAccessError, asyncpg.DataError) as error:
         raise StoreRefused(f"Postgres: {error}{_hint(error)}") from error
-    _notice_loss(driver)
-    connection = AsyncpgConnection(loop, driver, is_attended=attended)
+    _notice_loss(connection)
     if not pooled:
         await _lift_transaction_timeout(connection)
     return connection
-
-
-async def _driver(dsn: str, **arguments: Any) -> asyncpg.Connection:
-    return await asyncpg.connect(dsn, **arguments)
 
 
 def _limits(settings: Settings, *, lasting: bool) -> dict[str, str]:
@@ -132,9 +120,9 @@ def _hint(error: Exception) -> str:
     return ": this is a pooler; give the URL of Postgres itself as the database-direct-url, or 'off'"
 
 
-def _notice_loss(driver: asyncpg.Connection) -> None:
+def _notice_loss(connection: asyncpg.Connection) -> None:
     """What is sent and not acknowledged, and an idle path that is gone, end the connection soon."""
-    sock = driver._transport.get_extra_info("socket")
+    sock = connection._transport.get_extra_info("socket")
     if sock is None or sock.family == socket.AF_UNIX:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -143,9 +131,9 @@ def _notice_loss(driver: asyncpg.Connection) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-async def _lift_transaction_timeout(connection: AsyncpgConnection) -> None:
+async def _lift_transaction_timeout(connection: asyncpg.Connection) -> None:
     """Older servers do not know it, so it cannot be told while connecting."""
-    if connection.server_major < 17:
+    if connection.get_server_version().major < 17:
         return
     try:
         with ReportingClosed(connection):
@@ -155,9 +143,18 @@ async def _lift_transaction_timeout(connection: AsyncpgConnection) -> None:
         raise
 
 
-async def close_after(connection: AsyncpgConnection, error: BaseException) -> None:
+async def close(connection: asyncpg.Connection) -> None:
+    """Close in order if the server takes part in time: it then knows at once, and lets go of all locks."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            await connection.close()
+    except RAISED:
+        connection.terminate()
+
+
+async def close_after(connection: asyncpg.Connection, error: BaseException) -> None:
     """Close a connection on which ``error`` happened: one that is lost answers nothing."""
     if isinstance(error, LOST):
         connection.terminate()
     else:
-        await connection.close()
+        await close(connection)

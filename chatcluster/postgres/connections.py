@@ -1,7 +1,6 @@
-"""The connections of the pool: idle ones, new ones, and those that are waited for.
+"""The connections of the pool, as asyncio sees them: idle ones, new ones, and those that are waited for.
 
-* An idle connection that is over is passed over, and one that turns out to be dead when the next transaction begins
-  on it as well (``database.py``).
+* An idle connection that turns out to be dead is passed over when the next transaction begins on it (``database.py``).
   Where one was found lost in silence, those that were idle by then are closed with it.
 * The server, or the role, may allow fewer connections than the pool may have. Then a transaction waits for one of those
   that are there, the more important lanes first, and a new one is tried again after ``GROW_SECONDS``.
@@ -11,17 +10,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import asyncpg
-import trio
 
 from chatcluster import telemetry
+from chatcluster.postgres.connecting import close
 from chatcluster.postgres.places import Lane
 from chatcluster.postgres.silence import SilenceWatch
-from chatcluster.postgres.statements import AsyncpgConnection
 from chatcluster.postgres.translation import RAISED
 
 IDLE_SECONDS_MAX = 60.0
@@ -33,16 +33,8 @@ PROBE_SECONDS_MAX = 1.0
 
 
 class Idle(NamedTuple):
-    connection: AsyncpgConnection
+    connection: asyncpg.Connection
     since: float
-
-
-class _Wanting:
-    """Whoever waits for a connection of somebody else's."""
-
-    def __init__(self) -> None:
-        self.given = trio.Event()
-        self.connection: AsyncpgConnection | None = None
 
 
 class Connections:
@@ -50,7 +42,7 @@ class Connections:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[AsyncpgConnection]],
+        connect: Callable[[], Awaitable[asyncpg.Connection]],
         silence: SilenceWatch | None,
         *,
         wait_seconds_max: float,
@@ -62,13 +54,13 @@ class Connections:
         self._idle: list[Idle] = []
         self._in_use = 0
         self._full_until = 0.0
-        self._wanted: tuple[deque[_Wanting], ...] = tuple(deque() for _ in Lane)
+        self._wanted: tuple[deque[asyncio.Future[asyncpg.Connection]], ...] = tuple(deque() for _ in Lane)
 
     @property
     def idle(self) -> int:
         return len(self._idle)
 
-    async def take(self, lane: Lane) -> tuple[AsyncpgConnection, bool]:
+    async def take(self, lane: Lane) -> tuple[asyncpg.Connection, bool]:
         """A connection for the caller alone, and whether it is new."""
         connection, is_new = await self._any(lane)
         self._in_use += 1
@@ -76,13 +68,13 @@ class Connections:
             self._silence.begin(connection)
         return connection, is_new
 
-    def give_back(self, connection: AsyncpgConnection) -> None:
+    def give_back(self, connection: asyncpg.Connection) -> None:
         """Nothing is open on it."""
         self._end_use(connection)
         self._offer(connection)
         self._close_oldest()
 
-    def discard(self, connection: AsyncpgConnection) -> None:
+    def discard(self, connection: asyncpg.Connection) -> None:
         """Close it at once, and never use it again."""
         self._end_use(connection)
         connection.terminate()
@@ -102,90 +94,85 @@ class Connections:
 
     async def aclose(self) -> None:
         idle, self._idle = self._idle, []
-        async with trio.open_nursery() as nursery:
-            for connection, _ in idle:
-                nursery.start_soon(connection.close)
+        await asyncio.gather(*(close(connection) for connection, _ in idle))
 
-    async def _any(self, lane: Lane) -> tuple[AsyncpgConnection, bool]:
-        give_up_at: float | None = None
+    async def _any(self, lane: Lane) -> tuple[asyncpg.Connection, bool]:
+        now = asyncio.get_running_loop().time
+        give_up_at = now() + self._wait_seconds_max
         while True:
             idle = await self._next_idle()
             if idle is not None:
                 return idle, False
-            now = trio.current_time()
-            give_up_at = give_up_at or now + self._wait_seconds_max
-            if now >= self._full_until:
+            if now() >= self._full_until:
                 try:
                     return await self._connect(), True
                 except asyncpg.TooManyConnectionsError as error:
-                    now = trio.current_time()
-                    if now >= give_up_at:
+                    if now() >= give_up_at:
                         raise
-                    self._full_until = now + (GROW_SECONDS if self._in_use else FIRST_GROW_SECONDS)
+                    self._full_until = now() + (GROW_SECONDS if self._in_use else FIRST_GROW_SECONDS)
                     telemetry.event("postgres.full", in_use=self._in_use, error=str(error))
-            returned = await self._returned(lane, self._full_until)
+            returned = await self._returned(lane, self._full_until - now())
             if returned is not None:
                 return returned, False
 
-    async def _next_idle(self) -> AsyncpgConnection | None:
+    async def _next_idle(self) -> asyncpg.Connection | None:
         """The one that was used last."""
+        now = asyncio.get_running_loop().time()
         while self._idle:
             connection, since = self._idle.pop()
-            connection.hear()
             if connection.is_closed():
                 continue
-            is_doubtful = self._silence is None and trio.current_time() - since > PROBE_AFTER_SECONDS
-            if is_doubtful and not await _answers(connection):
+            if self._silence is None and now - since > PROBE_AFTER_SECONDS and not await _answers(connection):
                 self.drop_idle(since)
                 continue
             return connection
         return None
 
-    async def _returned(self, lane: Lane, until: float) -> AsyncpgConnection | None:
-        """The next one that is given back; None if there is none by then."""
-        wanting = _Wanting()
-        self._wanted[lane].append(wanting)
+    async def _returned(self, lane: Lane, seconds_max: float) -> asyncpg.Connection | None:
+        """The next one that is given back; None if there is none in time."""
+        future: asyncio.Future[asyncpg.Connection] = asyncio.get_running_loop().create_future()
+        self._wanted[lane].append(future)
         try:
-            with trio.CancelScope(deadline=until):
-                await wanting.given.wait()
-        except BaseException:
-            if wanting.connection is not None:
-                self._offer(wanting.connection)
-            raise
-        finally:
-            if not wanting.given.is_set():
-                self._wanted[lane].remove(wanting)
-        return wanting.connection
+            async with asyncio.timeout(seconds_max):
+                return await future
+        except BaseException as error:
+            with suppress(ValueError):  # it was offered one, and is out of the queue
+                self._wanted[lane].remove(future)
+            if not future.cancelled():
+                self._offer(future.result())
+            if not isinstance(error, TimeoutError):
+                raise
+        return None
 
-    def _offer(self, connection: AsyncpgConnection) -> None:
+    def _offer(self, connection: asyncpg.Connection) -> None:
         """To whom it is most important; the longest wait first."""
         for wanted in reversed(self._wanted):
-            if wanted:
-                wanting = wanted.popleft()
-                wanting.connection = connection
-                wanting.given.set()
-                return
-        self._idle.append(Idle(connection, trio.current_time()))
+            while wanted:
+                future = wanted.popleft()
+                if not future.done():
+                    future.set_result(connection)
+                    return
+        self._idle.append(Idle(connection, asyncio.get_running_loop().time()))
 
-    def _end_use(self, connection: AsyncpgConnection) -> None:
+    def _end_use(self, connection: asyncpg.Connection) -> None:
         self._in_use -= 1
         if self._silence is not None:
             self._silence.end(connection)
 
     def _close_oldest(self) -> None:
-        too_old = trio.current_time() - IDLE_SECONDS_MAX
+        too_old = asyncio.get_running_loop().time() - IDLE_SECONDS_MAX
         if self._idle and self._idle[0].since < too_old:
             self._idle.pop(0).connection.terminate()
 
 
-async def _answers(connection: AsyncpgConnection) -> bool:
+async def _answers(connection: asyncpg.Connection) -> bool:
     """Whether it does in time; if not, it is closed."""
     try:
-        with trio.fail_after(PROBE_SECONDS_MAX):
+        async with asyncio.timeout(PROBE_SECONDS_MAX):
             await connection.execute("SELECT")
     except BaseException as error:
         connection.terminate()
-        if not isinstance(error, (*RAISED, trio.TooSlowError)):
+        if not isinstance(error, RAISED):
             raise
         return False
     return True

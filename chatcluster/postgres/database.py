@@ -1,8 +1,7 @@
 """The pool, and the way of a transaction through it.
 
-A transaction waits for a place (``places.py``), takes a connection (``connections.py``), and runs in the task that
-asked for it, statement by statement (``statements.py``): asyncio is crossed into only to connect, to cancel and to
-close.
+A crossing between trio and asyncio costs as much as a round trip to a near server, so **a transaction crosses once**,
+however many statements it has. Before it, it waits for a place (``places.py``).
 
 What happens on failure:
 
@@ -15,12 +14,13 @@ What happens on failure:
   confirm that, the connection is closed, which ends the transaction as well. It never returns to the pool unsure.
 * A row that somebody else holds is waited for up to ``LOCK_SECONDS_MAX``, and the chat's further transactions wait for
   that one outside of the pool.
-* Each transaction has a deadline a little above the server's own ``statement_timeout``: a server that is stopped
-  answers nothing, and knows nothing of its sessions.
+* Each crossing has a deadline a little above the server's own ``statement_timeout``: a server that is stopped answers
+  nothing, and knows nothing of its sessions.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -38,9 +38,8 @@ from chatcluster.postgres.asyncio_loop import AsyncioLoop, open_asyncio_loop
 from chatcluster.postgres.connecting import LOCK_SECONDS_MAX, Connection, connect, is_pooled
 from chatcluster.postgres.connections import Connections
 from chatcluster.postgres.places import Lane, Places
-from chatcluster.postgres.session import Session
+from chatcluster.postgres.session import CLOSE_SECONDS, Session
 from chatcluster.postgres.silence import SilenceWatch
-from chatcluster.postgres.statements import CLOSE_SECONDS_MAX, AsyncpgConnection
 from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed, Translated
 
 RECOVERY_SECONDS = 0.5
@@ -66,11 +65,10 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """
     async with open_asyncio_loop(_report_stray_error) as loop:
         database = Database(settings, loop)
-        loop.nursery.start_soon(database.watch_silence)
         try:
             yield database
         finally:
-            with trio.move_on_after(2 * CLOSE_SECONDS_MAX, shield=True):
+            with trio.move_on_after(2 * CLOSE_SECONDS, shield=True):
                 await database.aclose()
 
 
@@ -90,7 +88,6 @@ class Database:
         self._places = Places(settings.database_pool_size)
         self._pooled_url = is_pooled(settings, settings.database_url)
         self._silence = SilenceWatch(self._connect_to_ask, self._drop_idle)
-        self._watching_silence = trio.CancelScope()
         self._generation = 0
         self._connections = Connections(
             self._connect_for_transactions,
@@ -161,12 +158,13 @@ class Database:
 
     async def aclose(self) -> None:
         """Close all connections. Whatever still runs on one fails."""
-        self._watching_silence.cancel()
         sessions, self._sessions = self._sessions, set()
         async with trio.open_nursery() as nursery:
             for session in sessions:
                 nursery.start_soon(session.aclose)
-            nursery.start_soon(self._connections.aclose)
+            nursery.start_soon(self.cross, self._connections.aclose())
+
+    # trio's side
 
     @property
     def deadline_seconds(self) -> float:
@@ -184,32 +182,10 @@ class Database:
         self._generation += self._pooled_url
         return self._generation
 
-    # for sessions
-
-    async def connect(
-        self, purpose: str, url: str, *, lasting: bool = False, attended: bool = False
-    ) -> AsyncpgConnection:
-        """A connection that is nobody else's; see ``connecting.connect``."""
-        return await connect(self._loop, self.settings, purpose, url, lasting=lasting, attended=attended)
-
-    @contextmanager
-    def watching(self, connection: AsyncpgConnection) -> Iterator[None]:
-        """End the connection if it is found dead in silence. For those outside of the pool."""
-        self._silence.begin(connection)
-        try:
-            yield
-        finally:
-            self._silence.end(connection)
-
-    def spare_connection(self) -> None:
-        """Let go of one that is idle, for what is more important, and the server has no connection for."""
-        self._connections.spare()
-
-    # inside
-
-    async def watch_silence(self) -> None:
-        with self._watching_silence:
-            await self._silence.watch()
+    async def cross(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run asyncio's kind of coroutine to its end, with its errors translated."""
+        with Translated():
+            return await self._loop.run(work)
 
     async def _pooled(
         self,
@@ -224,20 +200,35 @@ class Database:
         with telemetry.span("store.transaction", name=name):
             await self._places.take(lane, chat_id, seconds_max=self.settings.statement_timeout_seconds)
             try:
-                with trio.move_on_after(self.deadline_seconds), Translated():
-                    return await work(body, args, lane)
+                with trio.move_on_after(self.deadline_seconds):
+                    return await self.cross(work(body, args, lane))
                 raise StoreUnavailable(f"Postgres did not answer within {self.deadline_seconds:g} s")
             finally:
                 self._places.give_back(lane, chat_id)
 
-    async def _connect_for_transactions(self) -> AsyncpgConnection:
-        connection = await self.connect("transactions", self.settings.database_url)
+    # asyncio's side
+
+    @contextmanager
+    def watching(self, connection: asyncpg.Connection) -> Iterator[None]:
+        """End the connection if it is found dead in silence. For those outside of the pool."""
+        self._silence.begin(connection)
+        try:
+            yield
+        finally:
+            self._silence.end(connection)
+
+    def spare_connection(self) -> None:
+        """Let go of one that is idle, for what is more important, and the server has no connection for."""
+        self._connections.spare()
+
+    async def _connect_for_transactions(self) -> asyncpg.Connection:
+        connection = await connect(self.settings, "transactions", self.settings.database_url)
         self._generation += 1
         return connection
 
-    async def _connect_to_ask(self) -> AsyncpgConnection:
+    async def _connect_to_ask(self) -> asyncpg.Connection:
         try:
-            return await self.connect("question", self.settings.direct_url or self.settings.database_url)
+            return await connect(self.settings, "question", self.settings.direct_url or self.settings.database_url)
         except asyncpg.TooManyConnectionsError:
             self.spare_connection()
             raise
@@ -283,7 +274,7 @@ class Database:
 
     async def _start(
         self, lane: Lane, first: Callable[[Any], Awaitable[T]], *, undo: str
-    ) -> tuple[AsyncpgConnection, T]:
+    ) -> tuple[asyncpg.Connection, T]:
         """A connection, and what ``first`` returned on it. Idle ones that turn out to be dead are passed over."""
         while True:
             connection, is_new = await self._connections.take(lane)
@@ -295,7 +286,7 @@ class Database:
                 if is_new or not isinstance(error, LOST):
                     raise
 
-    async def _recover(self, connection: AsyncpgConnection, error: BaseException, *, undo: str) -> None:
+    async def _recover(self, connection: asyncpg.Connection, error: BaseException, *, undo: str) -> None:
         """After a failure: back to the pool, if the server confirms in time that nothing is open on the connection.
 
         ``undo`` is executed for that. After a cancelled statement it waits for the end of the cancellation.
@@ -304,11 +295,11 @@ class Database:
             self._connections.discard(connection)
             return
         try:
-            with trio.fail_after(RECOVERY_SECONDS, shield=True):
-                await connection.settle(undo)
+            async with asyncio.timeout(RECOVERY_SECONDS):
+                await connection.execute(undo)
         except BaseException as failure:
             self._connections.discard(connection)
-            if not isinstance(failure, (*RAISED, trio.TooSlowError)):
+            if not isinstance(failure, RAISED):
                 raise
         else:
             self._connections.give_back(connection)

@@ -4,8 +4,6 @@ It is used by one task at a time. After any failure, whatever it was, the connec
 connects anew. A session that holds something and is not used is asked for a sign of life every ``PROBE_SECONDS``, so
 its loss is known within ``PROBE_SECONDS + PROBE_SECONDS_MAX`` though the network may tell nobody.
 
-Its connection is attended (``statements.py``): the end of one that holds something is noticed while nobody uses it.
-
 If the server has no connection left for a session, an idle one of the pool is closed, as sessions are more important,
 and the next try finds a place.
 """
@@ -20,13 +18,13 @@ import asyncpg
 import trio
 
 from chatcluster.errors import StoreUnavailable
-from chatcluster.postgres.connecting import Connection, close_after, is_pooled
-from chatcluster.postgres.statements import AsyncpgConnection
-from chatcluster.postgres.translation import ReportingClosed, Translated
+from chatcluster.postgres.connecting import Connection, close, close_after, connect, is_pooled
+from chatcluster.postgres.translation import ReportingClosed
 
 if TYPE_CHECKING:
     from chatcluster.postgres.database import Database
 
+CLOSE_SECONDS = 1.0
 PROBE_SECONDS = 1.0
 """A session that lasts is asked for a sign of life this often: a cut network does not close a connection."""
 
@@ -42,7 +40,7 @@ class Session:
         self._purpose = purpose
         self._url = url
         self._lasting = lasting
-        self._connection: AsyncpgConnection | None = None
+        self._connection: asyncpg.Connection | None = None
         self._lost = trio.Event()
         self._turn = trio.Lock()
 
@@ -63,8 +61,8 @@ class Session:
         seconds = self._database.deadline_seconds if deadline_seconds is None else deadline_seconds
         is_watched = seconds <= self._database.deadline_seconds and not is_pooled(self._database.settings, self._url)
         async with self._turn:
-            with trio.move_on_after(seconds), Translated():
-                return await self._run(body, args, is_watched=is_watched)
+            with trio.move_on_after(seconds):
+                return await self._database.cross(self._run(body, args, is_watched=is_watched))
         raise StoreUnavailable(f"Postgres did not answer the {self._purpose} session within {seconds:g} s")
 
     async def wait_lost(self) -> None:
@@ -84,13 +82,14 @@ class Session:
         self._database.forget(self)
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.close()
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._database.cross(close(connection))
 
     async def _run(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...], *, is_watched: bool) -> T:
         if self._connection is None or self._connection.is_closed():
             self._lost = lost = trio.Event()
             self._connection = await self._connect()
-            self._connection.on_closed(lost.set)
+            self._connection.add_termination_listener(lambda _: lost.set())
         connection = self._connection
         try:
             with ReportingClosed(connection), self._database.watching(connection) if is_watched else nullcontext():
@@ -100,9 +99,9 @@ class Session:
             await close_after(connection, error)
             raise
 
-    async def _connect(self) -> AsyncpgConnection:
+    async def _connect(self) -> asyncpg.Connection:
         try:
-            return await self._database.connect(self._purpose, self._url, lasting=self._lasting, attended=True)
+            return await connect(self._database.settings, self._purpose, self._url, lasting=self._lasting)
         except asyncpg.TooManyConnectionsError:
             self._database.spare_connection()
             raise

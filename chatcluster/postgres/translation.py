@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import Protocol
 
 import asyncpg
 
@@ -53,10 +52,6 @@ NOT_OURS_CLASSES = frozenset({"42", "3F"})
 NUL = re.compile(r"0x00\s*$")
 
 
-class Closable(Protocol):
-    def is_closed(self) -> bool: ...
-
-
 class ReportingClosed:
     """asyncpg has one error for a closed connection and for wrong use of it; tell them apart.
 
@@ -65,7 +60,7 @@ class ReportingClosed:
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: Closable) -> None:
+    def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
     def __enter__(self) -> None:

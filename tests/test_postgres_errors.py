@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
+from chatcluster.config import Settings
 from chatcluster.errors import (
     ChatclusterError,
     ConfigError,
@@ -19,6 +20,7 @@ from chatcluster.errors import (
     StoreUnavailable,
     Unreadable,
 )
+from chatcluster.postgres.connecting import connect
 from chatcluster.postgres.translation import LOST, RAISED, Translated, translate
 from chatcluster.web.errors import answer
 
@@ -36,6 +38,15 @@ EVERY_ERROR = sorted(every_error(), key=lambda error: error.__name__)
 
 def test_there_is_something_to_look_at() -> None:
     assert len(EVERY_ERROR) > 250
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_no_malformed_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def distrusted(*_: object, **__: object) -> None:
+        raise ssl.SSLCertVerificationError("self-signed certificate")  # which is a ValueError
+
+    monkeypatch.setattr(asyncpg, "connect", distrusted)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await connect(Settings(), "test", "postgres://x@127.0.0.1/x")
 
 
 @pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.__name__)

@@ -94,6 +94,8 @@ async def connect(settings: Settings, purpose: str, url: str, *, lasting: bool =
         )
     except asyncpg.ClientConfigurationError as error:
         raise ConfigError(f"the Postgres URL cannot be used: {error}") from None
+    except OSError:  # a certificate that nobody vouches for is a ValueError as well
+        raise
     except (ValueError, OverflowError, KeyError):  # its text may be a part of the password
         raise ConfigError(postgres_url.MALFORMED) from None
     except (asyncpg.ProtocolViolationError, asyncpg.SyntaxOrAccessError, asyncpg.DataError) as error:

@@ -78,6 +78,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "limits.not_added_up": "what users spent could not be added up; it is tried again, and limits hold meanwhile",
         "limits.unknown": "what a user may spend could not be looked up, so the user may",
         "log.not_kept": "an old log could not be kept",
+        "log.not_read": "what a process of the cluster says cannot be shown, as its log cannot be read",
         "log.not_rotated": "a log has grown too large, and could not be rotated",
         "mcp.call_failed": "a call of a tool of an MCP server failed; the model is told",
         "mcp.directory_failed": "the servers of tools could not be read again; the copy of before is worked with",

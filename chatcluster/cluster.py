@@ -192,7 +192,7 @@ class _Process:
             keyring=keyring,
         )
         self.tally = Tally(services.overview.series)
-        self._later_loops = self._loops(services, redis_health, purge, directory, spending, titling)
+        self._later_loops = self._loops(services, redis_health, purge, directory, model, spending, titling)
         """Those that begin when the schema is there."""
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)
@@ -220,6 +220,7 @@ class _Process:
         redis_health: RedisHealth,
         purge: Purge,
         directory: ModelDirectory,
+        model: Model,
         spending: SpendingLimits,
         titling: Titling,
     ) -> tuple[Callable[[], Awaitable[None]], ...]:
@@ -227,6 +228,7 @@ class _Process:
             redis_health.run,
             purge.run,
             self._mcp.run,
+            *((model.close_idle,) if isinstance(model, HttpModel) else ()),
             self.tally.run,
             services.mcp.sign_ins.run,
             services.browsers.push.run,

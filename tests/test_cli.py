@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -254,6 +255,28 @@ class TestEnds:
             command = [sys.executable, "-c", PRINTS_INTO_A_CLOSED_PIPE]
             ended = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True)
         assert (ended.returncode, ended.stderr) == (exits.UNHEARD, "")
+
+    def test_output_that_fits_nowhere_is_one_line_and_no_traceback(self) -> None:
+        """`chatcluster user list > a-full-disk`"""
+        with open("/dev/full", "wb") as full:
+            command = [sys.executable, "-m", "chatcluster", "--help"]
+            ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+            unheard = subprocess.run(command, stdout=full, stderr=full)
+        assert (ended.returncode, ended.stderr.count("\n")) == (exits.FAILED, 1)
+        assert "No space left" in ended.stderr
+        assert unheard.returncode == exits.FAILED
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EPIPE])
+    def test_a_cluster_goes_on_where_what_it_says_can_be_written_nowhere(
+        self, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        """P10: on a full disk, or when its terminal was closed."""
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(cli.click, "echo", fail)
+        cli._tell("replica-1: something happened")
 
     def test_a_bug_is_not_hidden_behind_an_error_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
         group = ExceptionGroup("", [Fenced("late"), ZeroDivisionError()])

@@ -135,6 +135,8 @@ class ProcessProvider:
 
     async def _create(self, spec: WorkspaceSpec) -> None:
         place = self._place(spec.workspace_id)
+        if spec.base:
+            _check_base(Path(spec.base), self._interpreter)
         try:
             for directory in (place.directory, place.state, place.directory / "disk"):
                 directory.mkdir(mode=0o700, exist_ok=True)
@@ -268,6 +270,14 @@ def _choose_interpreter(root: Path) -> tuple[Interpreter, bool]:
     found = find_interpreter(readable_by_all=False)
     assert found is not None, "this process's own interpreter is always there"
     return found, False
+
+
+def _check_base(root: Path, interpreter: Interpreter) -> None:
+    """Raises ``SandboxFailed`` where a template's own root cannot be one here."""
+    if not root.is_absolute() or not (root / "usr").is_dir():
+        raise SandboxFailed(f"the template's base, {root}, is no directory with a root (a usr) on this host")
+    if interpreter.prefix.is_relative_to("/usr") and not (root / interpreter.executable.lstrip("/")).exists():
+        raise SandboxFailed(f"the template's base, {root}, lacks the Python of this host: {interpreter.executable}")
 
 
 async def _wait(process: subprocess.Popen[bytes]) -> None:

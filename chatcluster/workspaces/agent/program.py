@@ -24,7 +24,7 @@ import trio
 
 from chatcluster.workspaces.agent.calls import Calls
 from chatcluster.workspaces.agent.desktop import Screens
-from chatcluster.workspaces.agent.gateway import serve_gateway
+from chatcluster.workspaces.agent.gateway import LentConnections, by_socket, serve_gateway
 from chatcluster.workspaces.agent.landlock import wall_of_sandbox
 from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.ledger import Ledger
@@ -32,7 +32,7 @@ from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.processes import Processes, become_parent_of_orphans
 from chatcluster.workspaces.agent.routes import Routes
-from chatcluster.workspaces.agent.server import Server, listen, listen_tcp
+from chatcluster.workspaces.agent.server import Holder, Server, listen, listen_tcp
 
 SOCKET_NAME = "agent.sock"
 TOKEN_VARIABLE = "CHATCLUSTER_AGENT_TOKEN"
@@ -57,6 +57,7 @@ class Arguments:
     leashed: bool
     screen: tuple[int, int] | None
     gateway: Path | None
+    lent_gateway: str
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -83,6 +84,9 @@ def parse(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--file-bytes-max", type=int, default=0, help="of one file that is written; 0: as it is")
     parser.add_argument("--screen", type=_size, help="WIDTHxHEIGHT of its desktop; none without it")
     parser.add_argument("--gateway", type=Path, help="socket of the proxy of its network; none without it")
+    parser.add_argument(
+        "--lent-gateway", default="", metavar="ADDRESS:PORT", help="of its network, by connections that its host lends"
+    )
     parser.add_argument(
         "--listen", default="", metavar="ADDRESS:PORT", help=f"over TCP, too, for those who know {TOKEN_VARIABLE}"
     )
@@ -118,12 +122,18 @@ async def run(arguments: Arguments) -> None:
         if screens is not None:
             nursery.start_soon(screens.begin)
         routes, leash = Routes(calls, processes, places, servers, has_desktop=screens is not None), Leash()
-        listener, server = listen(arguments.state / SOCKET_NAME), Server(routes.answer, leash)
+        held: dict[tuple[str, ...], Holder] = {("leash",): leash.hold}
+        if arguments.gateway:
+            nursery.start_soon(serve_gateway, partial(by_socket, arguments.gateway))
+        if arguments.lent_gateway:
+            host, _, port = arguments.lent_gateway.rpartition(":")
+            lent = LentConnections()
+            held["network",] = lent.lend
+            nursery.start_soon(partial(serve_gateway, lent.way_out, host=host, port=int(port)))
+        listener, server = listen(arguments.state / SOCKET_NAME), Server(routes.answer, held)
         nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
         if arguments.listen:
-            await _serve_tcp(nursery, arguments.listen, Server(routes.answer, leash, token))
-        if arguments.gateway:
-            nursery.start_soon(serve_gateway, arguments.gateway)
+            await _serve_tcp(nursery, arguments.listen, Server(routes.answer, held, token))
         if arguments.leashed:
             nursery.start_soon(_end_without, leash, calls, routes.stopped)
         await routes.stopped.wait()
@@ -175,10 +185,12 @@ async def _stay_alive(path: Path) -> None:
     """The last sign of life is what the next agent knows of this one's end."""
     while True:
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
             os.utime(path)
         except PermissionError:
             _restore_modes(path.parent)
+        except BlockingIOError:
+            pass  # a command has a lease of it
         await trio.sleep(ALIVE_SECONDS)
 
 

@@ -189,6 +189,12 @@ async def test_a_thousand_random_paths_lead_to_nothing_outside(outside: Path, in
     assert (await inside.status()).running == 0
 
 
+async def test_what_the_agent_says_to_its_host_is_not_read(inside: AgentClient) -> None:
+    for path in ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/2", "/proc/1/fd/1"):
+        with pytest.raises(WorkspaceRefused):
+            await inside.read_file(path, offset=0, limit=1000)
+
+
 # --- processes ------------------------------------------------------------------------------------
 
 
@@ -241,7 +247,7 @@ HOLD = """if True:
         except PermissionError:
             pass
     resource.prlimit(0, resource.RLIMIT_NOFILE, (100, 100))
-    os.setpriority(os.PRIO_PROCESS, 0, 5)
+    os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
     os.sched_setaffinity(0, os.sched_getaffinity(0))
     print(words, flush=True)
     time.sleep(1000)

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import trio
-import yaml
 from agent_process import request
 from provider_worlds import HOST, IMAGE, KubernetesWorld, open_world
 from sandbox_world import spec_of
@@ -23,7 +22,7 @@ from chatcluster.workspace_wire import Kind
 from chatcluster.workspaces.agent.gateway import CONNECTIONS_MAX, LENT_MAX, PORT, LentConnections
 from chatcluster.workspaces.container_provider import ContainerProvider, open_containers
 from chatcluster.workspaces.kubernetes_engine import PodOptions, open_kubernetes
-from chatcluster.workspaces.network_proxy import SPARE_CONNECTIONS
+from chatcluster.workspaces.network_proxy import LEND_RETRY_SECONDS, SPARE_CONNECTIONS, NetworkProxies
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 REAL = socket.getaddrinfo
@@ -144,7 +143,7 @@ async def test_p10_one_that_takes_all_its_connections_still_answers_and_is_in_no
 async def test_one_without_a_list_has_no_way_out_and_takes_no_connections(kubernetes: KubernetesWorld) -> None:
     async with open_provider(kubernetes) as provider:
         await provider.start(spec_of("one"))
-        with pytest.raises(OSError, match=r"refused|failed to connect"):
+        with pytest.raises(OSError, match="attempts to connect"):
             await way_out(kubernetes)
         async with await provider.dial("one") as stream:
             token = dict(provider.headers("one"))["authorization"]
@@ -174,33 +173,64 @@ async def test_a_stop_closes_what_was_lent_and_a_start_lends_anew(
         with trio.fail_after(SECONDS_MAX):
             with suppress(trio.BrokenResourceError):
                 assert await program.receive_some(1) == b""
+        await program.aclose()
         await provider.start(spec)
         await provider.connect("one").put("w", request(Kind.WRITE_FILE, path="a", content="b"))
         async with await way_out(kubernetes) as again:
             assert (await connected(again, outside.place)).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("said", [b"HTTP/1.1 404 Not Found\r\n\r\n", b""])
+async def test_p10_an_agent_that_takes_none_is_not_asked_without_a_pause(
+    autojump_clock: trio.testing.MockClock, said: bytes
+) -> None:
+    """One of an older image, or one that is not the one that was meant."""
+    lent = 0
+
+    async def lend() -> trio.SocketStream:
+        nonlocal lent
+        lent += 1
+        await trio.lowlevel.checkpoint()
+        ours, theirs = a_pair()
+        if said:
+            await theirs.send_all(said)
+        theirs.socket.close()
+        return ours
+
+    async with trio.open_nursery() as nursery:
+        proxies = NetworkProxies(nursery)
+        proxies.lend("one", lend, ("example.org",))
+        await trio.sleep(10 * LEND_RETRY_SECONDS)
+        proxies.close("one")
+    assert SPARE_CONNECTIONS <= lent <= 11 * SPARE_CONNECTIONS
+
+
 def test_the_policy_of_pods_lets_them_connect_to_nobody() -> None:
-    documents = list(yaml.safe_load_all(MANIFEST.read_text()))
-    (policy,) = (one for one in documents if one["kind"] == "NetworkPolicy")
-    assert policy["spec"]["egress"] == []
-    assert "Egress" in policy["spec"]["policyTypes"]
+    (policy,) = (one for one in MANIFEST.read_text().split("\n---\n") if "kind: NetworkPolicy" in one)
+    assert "policyTypes: [Ingress, Egress]" in policy
+    assert policy.endswith("egress: []")
 
 
 # --- the agent's part -----------------------------------------------------------------------------
 
 
-async def a_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+def a_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
     one, other = trio.socket.socketpair()
     return trio.SocketStream(one), trio.SocketStream(other)
+
+
+async def held(lent: LentConnections, stream: trio.SocketStream) -> None:
+    """As the agent's server does."""
+    async with stream:
+        await lent.lend(stream)
 
 
 async def test_a_connection_whose_host_is_gone_is_given_to_no_program() -> None:
     lent = LentConnections()
     async with trio.open_nursery() as nursery:
         for keeps in (False, True):
-            ours, theirs = await a_pair()
-            nursery.start_soon(lent.lend, ours)
+            ours, theirs = a_pair()
+            nursery.start_soon(held, lent, ours)
             await trio.testing.wait_all_tasks_blocked()
             if not keeps:
                 await theirs.aclose()
@@ -219,7 +249,7 @@ async def test_a_program_waits_for_a_connection_but_not_for_ever(autojump_clock:
 
 async def test_more_than_there_is_use_for_are_not_kept() -> None:
     lent = LentConnections()
-    pairs = [await a_pair() for _ in range(LENT_MAX + 1)]
+    pairs = [a_pair() for _ in range(LENT_MAX + 1)]
     async with trio.open_nursery() as nursery:
         for ours, _ in pairs[:-1]:
             nursery.start_soon(lent.lend, ours)
@@ -227,3 +257,5 @@ async def test_more_than_there_is_use_for_are_not_kept() -> None:
         with trio.fail_after(SECONDS_MAX):
             await lent.lend(pairs[-1][0])
         nursery.cancel_scope.cancel()
+    for stream in (stream for pair in pairs for stream in pair):
+        stream.socket.close()

@@ -42,6 +42,8 @@ ADDRESSES_TRIED_MAX = 4
 SPARE_CONNECTIONS = 4
 """To an agent's machine, for programs to come."""
 LEND_RETRY_SECONDS = 1.0
+REFUSAL = b"HTTP/"
+"""So begins what an agent says that does not take it; a program begins with what it asks for."""
 REFUSALS_TOLD_MAX = 20
 """Of one start of a workspace, in the log."""
 HTTP_PORT = 80
@@ -128,9 +130,10 @@ async def _lend_one(lend: Lend, proxy: _Proxy, task_status: trio.TaskStatus[bool
         task_status.started(False)
         return
     async with inside:
-        has_begun = False
+        said = b""
         with suppress(OSError):
-            has_begun = bool(await inside.socket.recv(1, socket.MSG_PEEK))
+            said = await inside.socket.recv(len(REFUSAL), socket.MSG_PEEK)
+        has_begun = said not in (b"", REFUSAL)
         task_status.started(has_begun)
         if has_begun:
             await proxy.serve(inside)

@@ -26,6 +26,7 @@ from chatcluster.ports.workspace import SandboxState, SandboxStatus, Workspace, 
 from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, WorkspaceUnreachable
 from chatcluster.workspaces import cgroups, disks
 from chatcluster.workspaces.agent.landlock import ABI_MIN, LANDLOCK_MISSING, landlock_abi
+from chatcluster.workspaces.agent.seccomp import SECCOMP_MISSING, seccomp_filter
 from chatcluster.workspaces.agent_client import over_unix
 from chatcluster.workspaces.interpreter import Interpreter, compile_agent, find_interpreter, is_open_to_all, library
 from chatcluster.workspaces.network_proxy import NetworkProxies
@@ -40,7 +41,6 @@ from chatcluster.workspaces.places import (
 )
 from chatcluster.workspaces.reach import Network
 from chatcluster.workspaces.sandbox import PROXY_NAME, bubblewrap, can_sandbox, write_etc
-from chatcluster.workspaces.seccomp import SECCOMP_MISSING, seccomp_filter
 
 START_SECONDS = 15.0
 STOP_SECONDS = 4.0

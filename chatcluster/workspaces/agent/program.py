@@ -25,13 +25,14 @@ import trio
 from chatcluster.workspaces.agent.calls import Calls
 from chatcluster.workspaces.agent.desktop import Screens
 from chatcluster.workspaces.agent.gateway import LentConnections, by_socket, serve_gateway
-from chatcluster.workspaces.agent.landlock import wall_of_sandbox
+from chatcluster.workspaces.agent.landlock import Wall, wall_of_sandbox
 from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.ledger import Ledger
 from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.processes import Processes, become_parent_of_orphans
 from chatcluster.workspaces.agent.routes import Routes
+from chatcluster.workspaces.agent.seccomp import Filter, filter_of_commands
 from chatcluster.workspaces.agent.server import Holder, Server, listen, listen_tcp
 
 SOCKET_NAME = "agent.sock"
@@ -108,7 +109,7 @@ async def run(arguments: Arguments) -> None:
     await _be_the_only_one(arguments.state)
     token = os.environ.pop(TOKEN_VARIABLE, "")  # no command inherits it
     ledger = Ledger(arguments.state)
-    processes = Processes(wall_of_sandbox(arguments.state))
+    processes = Processes(*_walls(arguments))
     places = Places(arguments.home, arguments.work, os.fsencode(arguments.state.resolve()))
     alive = arguments.state / ALIVE_NAME
     async with trio.open_nursery() as nursery:
@@ -139,6 +140,13 @@ async def run(arguments: Arguments) -> None:
         await routes.stopped.wait()
         nursery.cancel_scope.cancel()
     ledger.close()
+
+
+def _walls(arguments: Arguments) -> list[Wall | Filter]:
+    """Around what is begun here. A sandbox that would outlive its maker is a container, whose engine knows no filter of
+    ours."""
+    walls = wall_of_sandbox(arguments.state), filter_of_commands() if arguments.leashed else None
+    return [wall for wall in walls if wall is not None]
 
 
 async def _serve_tcp(nursery: trio.Nursery, address: str, server: Server) -> None:

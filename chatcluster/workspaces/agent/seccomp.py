@@ -1,4 +1,5 @@
-"""The system calls that a sandbox does without: a filter of seccomp, as bubblewrap loads it.
+"""The system calls that a sandbox does without: a filter of seccomp. Bubblewrap loads it for the whole sandbox; in a
+container the agent does, for what it begins (``Filter``), beside whatever its engine filters.
 
 Nothing there has a right to most of them anyway; what is not there to be called cannot be broken. Some need no right:
 the kernel's keys, which whoever started this process may have left in reach; io_uring, which does what a filter does
@@ -11,6 +12,7 @@ system goes on. Programs for another machine than this one's (32 bits on one of 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import platform
 import socket
@@ -76,6 +78,7 @@ _OF_MANY = {"setpriority": ((141, 140), 2), "ioprio_set": ((251, 30), 3)}
 _AGENT = 1
 _FCNTL = {"x86_64": 72, "aarch64": 25}
 _SET_LEASE = 1024
+_NO_NEW_PRIVILEGES, _SET_SECCOMP, _BY_FILTER = 38, 22, 2
 _TERMINAL_INPUT = (0x5412, 0x541C)
 """``TIOCSTI`` and ``TIOCLINUX``: what types for others."""
 _X32 = 0x4000_0000
@@ -93,6 +96,27 @@ def seccomp_filter() -> bytes | None:
     if machine not in _ARCHITECTURES or not _ACTIONS.exists():
         return None
     return _program(machine)
+
+
+class Filter:
+    """For what the agent begins, where nobody loaded it for the agent itself."""
+
+    def __init__(self, program: bytes) -> None:
+        self._program = ctypes.create_string_buffer(program, len(program))
+        self._described = struct.pack("@HP", len(program) // len(_RETURN_ALLOW), ctypes.addressof(self._program))
+        self._prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def confine(self) -> None:
+        """This process and all that come of it. Raises ``OSError``."""
+        for arguments in ((_NO_NEW_PRIVILEGES, 1, None), (_SET_SECCOMP, _BY_FILTER, self._described)):
+            if self._prctl(*arguments, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), "system calls cannot be filtered")
+
+
+def filter_of_commands() -> Filter | None:
+    """None where there can be none."""
+    program = seccomp_filter()
+    return None if program is None else Filter(program)
 
 
 def _program(machine: str) -> bytes:

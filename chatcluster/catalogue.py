@@ -47,7 +47,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "call.question_unread": "whether a question in mid-call was answered could not be read; it is looked at again",
         "chat.action_expired": "calls that waited for somebody were answered, as their time was over",
         "chat.actions_unreadable": "what a chat waits for is not understood by this version",
-        "chat.attempt_failed": "the model's server failed an attempt",
+        "chat.attempt_failed": "the model's server failed an attempt; which model is asked instead, if one is",
         "chat.compaction_failed": "a history could not be summarised",
         "chat.damaged": "a chat's row is damaged, and was shown without what cannot be read",
         "chat.error_unreadable": "the error in a chat's row is not understood by this version",

@@ -320,6 +320,15 @@ def test_a_retry_is_kept_until_the_next_attempt_starts() -> None:
     assert (started.retry, started.attempt) == (None, 3)
 
 
+def test_a_model_that_is_not_asked_again_counts_for_all_its_failures_and_no_count_goes_back() -> None:
+    waiting = owner(state_of(RUNNING), ScheduleRetry(RETRY, failures=6)).state
+    assert waiting.failures == 6
+    again = owner(waiting, ScheduleRetry(RETRY, failures=6)).state
+    assert again.failures == 6, "a repeat of the same commit"
+    started = owner(again, StartAttempt()).state
+    assert owner(started, ScheduleRetry(msgspec.structs.replace(RETRY, attempt=3), failures=2)).state.failures == 7
+
+
 def test_a_retry_survives_the_release_of_the_chat() -> None:
     released = owner(state_of(RUNNING, retry=RETRY), Release())
     assert (released.state.retry, released.state.worker_id) == (RETRY, None)

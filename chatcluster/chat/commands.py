@@ -234,9 +234,13 @@ class KeepAnswer(msgspec.Struct, frozen=True):
 
 
 class ScheduleRetry(msgspec.Struct, frozen=True):
-    """``retry`` names the attempt that failed: once a later one is on, a request that arrives late changes nothing."""
+    """``retry`` names the attempt that failed: once a later one is on, a request that arrives late changes nothing.
+
+    ``failures``: so many count from now on, at least, as the model that failed is not to be asked again.
+    """
 
     retry: Retry
+    failures: int = 0
 
 
 class CommitStep(msgspec.Struct, frozen=True):

@@ -196,7 +196,7 @@ def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
         raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.after.attempt} is on by now")
     known = draft.after.retry
     if known is None or known.attempt < command.retry.attempt:  # a repeat of this very commit fails nothing anew
-        draft.after.failures += 1
+        draft.after.failures = max(draft.after.failures + 1, command.failures)
         draft.after.failed = command.retry.attempt
         draft.after.attempt = command.retry.attempt  # a failover may have lost that it was started
     draft.after.retry = command.retry

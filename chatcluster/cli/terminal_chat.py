@@ -318,7 +318,10 @@ class Conversation:
                 self._show_needs(event)
             case RetryEvent():
                 self._text = ""
-                self._note(f"[{event.error}; trying again in {event.delay_ms / 1000:g} s]")
+                then = (
+                    f"trying again in {event.delay_ms / 1000:g} s" if event.model is None else f"asking {event.model}"
+                )
+                self._note(f"[{event.error}; {then}]")
 
     def _show_message(self, message: Message) -> None:
         if message.id <= (self._seen_id or 0):

@@ -75,6 +75,11 @@ def test_the_server_in_thirty_lines_is_found_and_listed(cluster: ClusterProcess,
     assert [line.split()[:2] for line in report.splitlines()[1:]] == [["todo__show", "read"], ["todo__add", "once"]]
 
 
+def test_the_command_line_names_servers_of_tools(cluster: ClusterProcess, todo: str) -> None:
+    said = chatcluster(cluster, "chat", "--mcp", todo, 'Tea [[call=todo__add {"text": "tea"}]]')
+    assert "things to do now" in said
+
+
 def test_a_chat_calls_the_server_and_shows_what_came_of_it(cluster: ClusterProcess, todo: str) -> None:
     shown = example(cluster, "chat_with_mcp.py", todo, 'Milk [[call=todo__add {"text": "milk"}]]')
     assert '-> todo__add {"text": "milk"}' in shown

@@ -106,11 +106,14 @@ class Sending(httpx2.AsyncByteStream):
         raise StopAsyncIteration
 
 
-async def pieces(monkeypatch: pytest.MonkeyPatch, encoding: str, *chunks: bytes) -> list[int]:
+async def pieces(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, *chunks: bytes, media_type: str = "application/json"
+) -> list[int]:
     """The sizes of the pieces in which this body comes to who asked for it."""
 
     async def answer(request: httpx2.Request, _: object) -> httpx2.Response:
-        return httpx2.Response(200, headers={"content-encoding": encoding}, stream=Sending(*chunks), request=request)
+        headers = {"content-encoding": encoding, "content-type": media_type}
+        return httpx2.Response(200, headers=headers, stream=Sending(*chunks), request=request)
 
     monkeypatch.setattr(mcp_http, "_answer", answer)
     async with mcp_http.client({}, Refusals()).stream("GET", "http://server/") as response:
@@ -127,6 +130,19 @@ async def test_what_comes_compressed_is_taken_out_in_pieces_and_counts_by_what_i
     assert max(await pieces(monkeypatch, encoding, body)) <= PIECE_BYTES
     with pytest.raises(BodyTooLarge):
         await pieces(monkeypatch, encoding, pack(bytes(2 * BODY_BYTES_MAX)))
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\r\r", "\r\n\r\n"])
+@pytest.mark.parametrize("cut", [0, 1, 3])
+async def test_a_stream_of_events_has_no_end_wherever_its_pieces_do(
+    monkeypatch: pytest.MonkeyPatch, end: str, cut: int
+) -> None:
+    event = b"data: " + b"x" * (BODY_BYTES_MAX // 4)
+    chunks = [event + end.encode()[:cut], end.encode()[cut:]] * 6
+    stream = [chunk for chunk in chunks if chunk]
+    assert sum(await pieces(monkeypatch, "identity", *stream, media_type="text/event-stream")) > BODY_BYTES_MAX
+    with pytest.raises(BodyTooLarge):
+        await pieces(monkeypatch, "identity", *([event] * 6), media_type="text/event-stream")
 
 
 @pytest.mark.parametrize(

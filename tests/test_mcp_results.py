@@ -90,7 +90,7 @@ def test_tools_that_cannot_be_used_are_left_out_and_counted() -> None:
         tool("array", input_schema={"type": "array"}),
         tool("huge", input_schema={"type": "object", "description": "x" * (64 << 10)}),
         tool("read"),
-        tool("read"),
+        tool("read", description="Another one."),
     ]
     taken, left_out = listed_tools(odd)
     assert ([found.name for found in taken], left_out) == (["read"], 6)
@@ -100,8 +100,14 @@ def test_a_list_of_tools_is_bounded() -> None:
     taken, left_out = listed_tools([tool(f"t{n}", description="x" * 8000) for n in range(100)])
     assert sum(len(found.description) for found in taken) <= LIST_BYTES_MAX
     assert len(taken) + left_out == 100
-    taken, left_out = listed_tools([tool(f"t{n}") for n in range(501)], [tool("t7"), tool("more")])
+    taken, left_out = listed_tools([tool(f"t{n}") for n in range(501)], [tool("t7", description="x"), tool("more")])
     assert (len(taken), left_out) == (500, 3)
+
+
+def test_a_page_that_comes_twice_counts_once() -> None:
+    page = [tool("read"), tool("write")]
+    taken, left_out = listed_tools(page, page)
+    assert ([found.name for found in taken], left_out) == (["read", "write"], 0)
 
 
 def test_what_postgres_cannot_keep_is_replaced_in_schemas_and_descriptions() -> None:

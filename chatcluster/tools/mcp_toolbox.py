@@ -139,9 +139,8 @@ class McpTurn:
             notices[server.slug] = self._notice_of(server, failure)
         else:
             if found.left_out:
-                text = (
-                    f"{found.left_out} tools of {server.slug} cannot be used: too large, unnamed, or for tasks alone."
-                )
+                why = "too many, too large, unnamed, unreadable, named like another one, or for tasks alone"
+                text = f"{found.left_out} tools of {server.slug} cannot be used: {why}."
                 notices[server.slug] = _notice("mcp_tools_left_out", server.slug, text)
 
     def _notice_of(self, server: McpServer, failure: McpFailed) -> NoticePart:
@@ -210,7 +209,7 @@ class McpTurn:
             return True
         if failure.trouble is Trouble.UNAUTHORIZED and not isinstance(failure, SignInNeeded):
             self._with(server).drop()
-            return await self._toolbox.credentials.renew(server, self._chat.owner_id, 0)
+            return await self._toolbox.credentials.renew(server, self._chat.owner_id, 0, failure.challenge)
         return False
 
     async def _run_once(self, found: _Found, call: ToolCall, running: RunningCall) -> ToolResult:

@@ -92,8 +92,9 @@ class HeldTools:
         tools = await self._open.tools()
         if tools and LIBRARY not in sys.modules:
             await trio.to_thread.run_sync(load_library)
+        specs = await _specs_of(tools)
         self.known = {tool.name: KnownTool(tool, ArgumentCheck(tool.parameters)) for tool in tools}
-        self.specs = await _specs_of(tools)
+        self.specs = specs
         self._is_asked = True
 
     def renew(self) -> None:

@@ -101,10 +101,11 @@ def test_a_script_approves_or_denies_what_a_chat_wants_to_do(
     chatcluster(cluster, "mcp", "set", todo, "--tool", "add=ask")
     with httpx.Client(base_url=f"{cluster.local.url}/api/v1", trust_env=False) as http:
         http.headers["Authorization"] = f"Bearer {cluster.token}"
-        body = {"content": 'Milk [[call=todo__add {"text": "eggs"}]]', "mcp_servers": [todo]}
+        twice = '[[call=todo__add {"text": "eggs"}]] [[call=todo__add {"text": "flour"}]]'
+        body = {"content": f"Cake {twice}", "mcp_servers": [todo]}
         chat: dict[str, Any] = http.post("/chats", json=body).json()
         shown = example(cluster, "approve.py", chat["id"], flag)
         history = http.get(f"/chats/{chat['id']}/messages").text
-    assert f"  {word}" in shown
+    assert shown.count(f"  {word}") == 2
     assert "[finished]" in shown
     assert result in history

@@ -200,6 +200,7 @@ def sent(*became: int | Exception) -> Sent:
 CLOSED = MCPError(CONNECTION_CLOSED, "Connection closed")
 BROKE = MCPError(INTERNAL_ERROR, "it broke")
 NO_CONNECTION = httpx2.ConnectError("refused")
+NO_SESSION = MCPError(-32000, "Bad Request: No valid session ID provided")
 
 
 @pytest.mark.parametrize(
@@ -208,6 +209,8 @@ NO_CONNECTION = httpx2.ConnectError("refused")
         ((401,), BROKE, Trouble.UNAUTHORIZED),
         ((403,), CLOSED, Trouble.UNAUTHORIZED),
         ((404,), MCPError(INTERNAL_ERROR, "Session terminated"), Trouble.SESSION_LOST),
+        ((400,), NO_SESSION, Trouble.SESSION_LOST),
+        ((400,), MCPError(-32000, "Bad Request: Server not initialized"), Trouble.SESSION_LOST),
         ((NO_CONNECTION,), CLOSED, Trouble.UNREACHABLE),
         ((), CLOSED, Trouble.SESSION_LOST),
     ],
@@ -225,6 +228,7 @@ def test_a_call_was_not_run_if_each_of_its_requests_was_refused_before_it_began(
         ((200,), NO_CONNECTION),
         ((200,), MCPError(REQUEST_TIMEOUT, "too long")),
         ((200, 401), BROKE),
+        ((200, 400), NO_SESSION),
         ((200, NO_CONNECTION), CLOSED),
         ((502,), BROKE),
         ((httpx2.ReadError("reset"),), CLOSED),
@@ -232,3 +236,27 @@ def test_a_call_was_not_run_if_each_of_its_requests_was_refused_before_it_began(
 )
 def test_a_call_that_failed_otherwise_may_have_been_run(became: tuple[int | Exception, ...], error: Exception) -> None:
     assert failed_call(1, error, sent(*became)).trouble is Trouble.BROKEN
+
+
+def test_a_refusal_that_speaks_of_a_session_of_its_own_is_one_of_the_tool() -> None:
+    refusal = MCPError(-32602, "the session of this user has ended")
+    assert failed_call(1, refusal, sent(400)).trouble is Trouble.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("said", "is_of_the_tool"),
+    [
+        ("Unknown tool: read", True),
+        ("MCP error -32602: Tool read.all not found", True),
+        ("Tool not found", True),
+        ("No such tool", True),
+        ("The tool could not be found", True),
+        ("Error executing tool read: customer not found", False),
+        ("The tool has not found the file", False),
+    ],
+)
+def test_a_tool_that_is_not_there_is_another_thing_than_what_a_tool_did_not_find(
+    said: str, is_of_the_tool: bool
+) -> None:
+    trouble = failed_call(1, MCPError(-32602, said), sent(200)).trouble
+    assert trouble is (Trouble.UNKNOWN_TOOL if is_of_the_tool else Trouble.REFUSED)

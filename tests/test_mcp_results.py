@@ -54,6 +54,12 @@ def test_an_image_that_cannot_be_decoded_is_named_and_not_kept() -> None:
     assert content_of(image) == (TextPart("[an image that cannot be decoded]"),)
 
 
+@pytest.mark.parametrize("said", ["AAAA\nAAAA\r\n", "data:image/png;base64,AAAAAAAA", " AAAA AAAA"])
+def test_an_image_is_one_in_lines_and_as_an_address_of_a_page(said: str) -> None:
+    image = types.ImageContent(type="image", data=said, mime_type="image/png")
+    assert content_of(image) == (ImagePart("image/png", "AAAAAAAA"),)
+
+
 def test_an_image_within_a_resource_is_an_image_and_another_blob_a_reference() -> None:
     picture = types.BlobResourceContents(uri="file:///a.png", mime_type="image/png", blob="AAAA")
     archive = types.BlobResourceContents(uri="file:///a.zip", mime_type="application/zip", blob="AAAA")

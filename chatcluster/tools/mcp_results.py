@@ -161,11 +161,17 @@ def _embedded(resource: types.TextResourceContents | types.BlobResourceContents)
 
 
 def _image(data: str, media_type: str) -> ResultContent:
+    data = _plain_base64(data)
     try:
         b64decode(data, validate=True)
     except ValueError:
         return TextPart("[an image that cannot be decoded]")
     return ImagePart(storable(media_type), data)
+
+
+def _plain_base64(data: str) -> str:
+    """Without the lines that mail has, and what stands before it in a page."""
+    return "".join((data.partition(",")[2] if data.startswith("data:") else data).split())
 
 
 def _stored(text: str | None) -> str | None:

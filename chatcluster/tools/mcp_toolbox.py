@@ -57,7 +57,7 @@ from chatcluster.tools.mcp_link import LinkSession, McpFailed
 from chatcluster.tools.mcp_lists import ToolList, ToolLists
 from chatcluster.tools.mcp_running import RunningCall
 from chatcluster.tools.mcp_sessions import ServerSessions
-from chatcluster.tools.mcp_wire import CALL_ID_META, ListedTool, Trouble, questions_of
+from chatcluster.tools.mcp_wire import CALL_ID_META, ListedTool, Trouble, questions_of, says_unknown_tool
 
 NAME_CHARS_MAX = 64
 DIGEST_CHARS = 8
@@ -354,8 +354,7 @@ _ADVICE: dict[Trouble, str] = {
 
 def _says_unknown(content: Sequence[ResultContent]) -> bool:
     """Whether an error may say that there is no such tool: servers have no other way to say so, or do not use it."""
-    text = content[0].text[:200].lower() if content and isinstance(content[0], TextPart) else ""
-    return "unknown tool" in text or ("tool" in text and "not found" in text)
+    return bool(content) and isinstance(content[0], TextPart) and says_unknown_tool(content[0].text[:200])
 
 
 def _error(text: str) -> ToolResult:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -112,6 +112,7 @@ class Conversation:
         *,
         chat_id: str | None = None,
         model: str | None = None,
+        mcp_servers: Sequence[str] = (),
         out: TextIO | None = None,
         note: Callable[[str], None] = lambda text: click.secho(text, err=True, dim=True),
         typed: Callable[[], Awaitable[str]] | None = None,
@@ -123,7 +124,7 @@ class Conversation:
         """The calls for which the last turn waits."""
         self._url = url
         self._token = token
-        self._model = model
+        self._fields: Json = {name: said for name, said in (("model", model), ("mcp_servers", mcp_servers)) if said}
         self._note = note
         self._typed = typed
         self._printer = Printer(out or sys.stdout)
@@ -249,14 +250,13 @@ class Conversation:
                 raise
 
     async def _send(self, client: Client, *, content: str) -> None:
-        model = {"model": self._model} if self._model else {}
         with_files = await self._with_files(client, content)
         if self.chat_id is None:
-            chat = await client.create(with_files, **model)
+            chat = await client.create(with_files, **self._fields)
             self.chat_id = chat["id"]
         else:
             await self._skip_history(client, self.chat_id)
-            await client.send(self.chat_id, with_files, **model)
+            await client.send(self.chat_id, with_files, **self._fields)
         self._files.clear()
 
     async def _with_files(self, client: Client, content: str) -> str | list[Json]:

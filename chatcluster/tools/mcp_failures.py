@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx2
 import mcp_types as types
 import trio
@@ -12,7 +14,7 @@ from pydantic import ValidationError
 from chatcluster.errors import errors_in
 from chatcluster.tools import mcp_http
 from chatcluster.tools.mcp_results import TooMuch
-from chatcluster.tools.mcp_wire import Failed, Trouble
+from chatcluster.tools.mcp_wire import Failed, Trouble, says_unknown_tool
 
 MESSAGE_CHARS_MAX = 500
 
@@ -31,11 +33,15 @@ _NOT_RUN = {
     Trouble.FORBIDDEN_ADDRESS,
 }
 """What is said of a call that was not run. Some of it is run again."""
+_NO_SESSION = re.compile(r"no valid session|server not initialized|mcp-session-id header")
+"""What widespread servers say, in lower case, where the protocol wants 404: they look at nothing else before."""
 
 
 def failed_call(call_id: int, error: Exception, sent: mcp_http.Sent) -> Failed:
     """What went wrong with a call, from what the SDK raised and what the call's own HTTP requests met."""
     found = failed(call_id, error, sent)
+    if found.trouble is Trouble.SESSION_LOST and sent.requests == 1:
+        return found  # by what status it was said makes no difference
     if sent.may_have_run:
         return replace(found, trouble=Trouble.BROKEN) if found.trouble in _NOT_RUN else found
     if found.trouble in (Trouble.BROKEN, Trouble.TOO_LARGE):
@@ -94,9 +100,9 @@ def _trouble_of(error: MCPError, refusals: mcp_http.Met) -> Trouble:
     text = error.message.lower()
     if "exceeded" in text and "byte limit" in text:
         return Trouble.TOO_LARGE
-    if refusals.status == 404 and "session" in text:
+    if (refusals.status == 404 and "session" in text) or (refusals.status == 400 and _NO_SESSION.search(text)):
         return Trouble.SESSION_LOST
-    if "unknown tool" in text or ("tool" in text and "not found" in text):
+    if says_unknown_tool(text):
         return Trouble.UNKNOWN_TOOL
     if error.code == types.CONNECTION_CLOSED or refusals.status >= 500:
         return Trouble.BROKEN

@@ -41,6 +41,9 @@ VALUES_MAX = 2_000_000
 HELD_BYTES_MAX = 512 << 20
 PIECE_BYTES = 256 << 10
 ENCODINGS = ("gzip", "deflate")
+EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
+END_BYTES = 3
+"""That may be the beginning of one."""
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 CONNECTIONS_MAX = 1000
@@ -318,6 +321,8 @@ class _Bounded(httpx2.AsyncByteStream):
         self._encoding = response.headers.pop("content-encoding", "identity").strip().lower()  # it is taken out here
         self._inflater = zlib.decompressobj(zlib.MAX_WBITS + 32) if self._encoding in ENCODINGS else None
         self._size = self._values = 0
+        self._end = b""
+        """Of what was counted last: an event's end may come in pieces."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -344,8 +349,11 @@ class _Bounded(httpx2.AsyncByteStream):
             received = self._inflater.unconsumed_tail
 
     def _count(self, chunk: bytes) -> None:
-        if self._is_events and (b"\n\n" in chunk or b"\r\n\r\n" in chunk):
-            self._begin_anew()
+        if self._is_events:
+            seen = self._end + chunk
+            self._end = seen[-END_BYTES:]
+            if any(end in seen for end in EVENT_ENDS):
+                self._begin_anew()
         _held.take(self._server, len(chunk))
         self._size += len(chunk)
         self._values += chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")

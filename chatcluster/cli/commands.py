@@ -122,7 +122,7 @@ def up(*, replicas: int, port: int, host: str, data_dir: Path, workspaces: bool,
 
 
 def _tell(text: str, *, err: bool = False) -> None:
-    """A cluster goes on when nobody reads what it says any more (`chatcluster up | head`)."""
+    """A cluster goes on when its output has no reader any more (`chatcluster up | head`)."""
     with suppress(BrokenPipeError):
         click.echo(text, err=err)
 

@@ -165,7 +165,7 @@ def model_add(*, name: str, provider_name: str, provider_model: str | None, is_d
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
 def model_list(*, as_json: bool, **rest: Any) -> None:
-    """List the models, also those that cannot be asked now."""
+    """List all models, with those that are disabled or whose provider is."""
     from chatcluster.cli.listings import show_models
 
     show_models(_run(rest, lambda admin: admin.models()), as_json=as_json)

@@ -1,4 +1,4 @@
-"""The commands for what models cost, and for how much of it anybody may have."""
+"""The commands for usage and for usage limits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of tables")
 @server_options
 def limits_list(*, as_json: bool, **rest: Any) -> None:
-    """List the limits, and who is in which group."""
+    """List the limits, and the members of each group."""
     from chatcluster.cli.listings import show_limits
 
     async def fetch(client: Any) -> Any:

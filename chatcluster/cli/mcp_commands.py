@@ -194,7 +194,7 @@ def login(*, slug: str, **options: Any) -> None:
 @click.argument("slug")
 @server_options
 def logout(*, slug: str, **options: Any) -> None:
-    """Have your login at a server forgotten."""
+    """Forget your sign-in at a server."""
     _split(options)[0](lambda client: client.sign_out(slug))
     click.echo(f"signed out of {slug}")
 

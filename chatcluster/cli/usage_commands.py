@@ -101,7 +101,7 @@ def limits_set(*, cost: float | None, tokens: int | None, unlimited: bool, **res
 @place_options
 @server_options
 def limits_remove(**rest: Any) -> None:
-    """Take a limit away: what stands behind it counts again."""
+    """Remove a limit. Where a user's own limit is removed, that of the groups counts again, or else the default."""
     place = _place(rest)
     run(rest, lambda client: client.admin.remove_limit(**place))
     click.echo(f"removed the limit of {place['subject']} {place['name']}".strip())

@@ -89,12 +89,12 @@ def _first_words(prompt: str) -> str:
 
 
 def rests(chat: Chat) -> bool:
-    """Whether there is nothing that an agent does, or is about to do: whoever waits for it need not wait any more."""
+    """Whether an agent does nothing and is about to do nothing: a call that waits for it can be answered."""
     return chat.archived or chat.status in (Status.WAITING, Status.ERROR)
 
 
 def waits_for_people(state: StoredState) -> bool:
-    """Whether there is something to do for somebody else than agents."""
+    """Whether a person or a client has something to do here, and not just agents."""
     return state.status is Status.REQUIRES_ACTION and not state.waits_for_agents
 
 

@@ -44,11 +44,11 @@ LIBRARY = "jsonschema"
 
 
 class BadArguments(Exception):
-    """What is wrong, in words for the model."""
+    """The arguments do not fit the schema; the text says why, in words for the model."""
 
 
 class _Enough(Exception):
-    """The value is larger than what is checked."""
+    """The value is too large to be checked."""
 
 
 class ArgumentCheck:

@@ -63,7 +63,7 @@ class Said(NamedTuple):
 
 
 class Listener(Protocol):
-    """Who is told what the model says: the readers, as a rule."""
+    """Takes what the model says. As a rule it is the stream to the readers."""
 
     def part(self, part: Part, sequence: int | None = None) -> None: ...
 
@@ -82,7 +82,7 @@ class Attempt:
         keep_answer: Callable[[str], Awaitable[None]],
     ) -> None:
         self.has_heard = False
-        """The model's server has answered, whatever it said."""
+        """The model's server has answered, with success or with an error."""
         self.is_resumed = False
         self._attachment: Attachment | None = None
         """Gets at an answer that its provider goes on with, whoever listens, behind the last delta."""

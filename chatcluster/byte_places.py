@@ -1,4 +1,4 @@
-"""Bytes that those who work at the same time share: each takes what it needs, waits where that is not free, and gives
+"""Bytes that the tasks of one moment share: each takes what it needs, waits where that is not free, and gives
 it back. One alone is never kept waiting, however much it wants. Who waits has nothing in hand, so there is no circle of
 waiters, as long as nobody takes twice."""
 

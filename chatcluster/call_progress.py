@@ -105,7 +105,7 @@ class CallProgress:
             self._stir()
 
     def show(self) -> None:
-        """Show what is there, if it is time to."""
+        """Show the pending output, if it is time to."""
         if not self._is_stirred or trio.current_time() < self._next_at:
             return
         self._is_stirred = False
@@ -118,7 +118,7 @@ class CallProgress:
         self._next_at = now + max(PACE_SECONDS, (now - self._began_at) / SHOWINGS)
 
     def show_again(self) -> None:
-        """A new attempt has begun: the newest output once more, for those who begin to read here."""
+        """A new attempt has begun: show the newest output once more, for readers that join here."""
         for output in self._outputs.values():
             if output.newest is not None:
                 self._show_part(output.newest)
@@ -144,7 +144,7 @@ class CallProgress:
 
 
 def _pieces(call_id: str, output: _Output, *, is_over: bool) -> Iterator[ToolOutputPart]:
-    """What is pending, up to a character whose rest is still to come."""
+    """The pending output, without a last character whose rest is still to come."""
     while output.pending:
         piece, offset = bytes(output.pending[:PIECE_BYTES_MAX]), output.offset
         decoder = _DECODER("replace")

@@ -30,7 +30,7 @@ from chatcluster.held_chat import HeldChat
 from chatcluster.ports import Asked, InputRequired
 
 LOOK_SECONDS = 2.0
-"""A hint that somebody answered may be lost."""
+"""The hint of an answer may be lost, so the database is asked this often."""
 
 
 class CallQuestions:
@@ -84,7 +84,7 @@ class CallQuestions:
             await self._held.commit(AskUser(call_id, required.questions, required.resume, seconds))
 
     def ended(self, call_id: str) -> None:
-        """The call runs no longer: whatever it asked, nobody waits for it."""
+        """The call runs no longer: the answers to its questions are not waited for any more."""
         self._asked.pop(call_id, None)
         self._stop_watching(call_id)
 

@@ -39,7 +39,7 @@ class CatchUps:
         self.store = store
         self.pages = trio.CapacityLimiter(PAGES_MAX)
         self._large: OrderedDict[tuple[Cursor, int], bytes] = OrderedDict()
-        """The last large events. Those who read a chat at the same time hold them once."""
+        """The last large events, so that readers of one chat share them instead of holding a copy each."""
 
     def event(self, cursor: Cursor, message: Message) -> bytes:
         key = (cursor, message.id)
@@ -137,7 +137,7 @@ class CatchUp:
         return pieces
 
     def _remembered(self) -> NewerMessages | None:
-        """What is after the cursor, if the feed still has it all."""
+        """The events after the cursor, if the feed still has all of them."""
         found = self._snapshot.remembered(self._after_version)
         if found is None:
             return None

@@ -177,7 +177,7 @@ STREAMED_ONLY = (ToolArgumentsPart, ToolProgressPart, ToolOutputPart, NoticePart
 """Parts that no message has."""
 
 HIDDEN = (OpaquePart, SummaryPart)
-"""Parts that are in history, and are shown to nobody."""
+"""Parts that are in history for the model alone, and never shown."""
 
 UNSEEN = (ReasoningPart, *HIDDEN, *STREAMED_ONLY)
 """What is not part of an answer to look at."""
@@ -199,7 +199,7 @@ def content_version_of(parts: Iterable[Part]) -> int:
 
 
 def seen(parts: Parts) -> Parts:
-    """The parts without those that are hidden: the very same if there is none."""
+    """The parts that are not hidden; the same tuple if none is."""
     return tuple(part for part in parts if not isinstance(part, HIDDEN)) if has_hidden(parts) else parts
 
 

@@ -51,7 +51,7 @@ PDF_TOKENS_MAX = 100_000
 MESSAGE_TOKENS = 4
 """What a message counts for besides its content."""
 CUT_FACTOR = 2
-"""Some servers cut a prompt that is too long without a word, and count what is left: less than the estimate by this."""
+"""Some servers silently cut a prompt that is too long. Then their count is below our estimate by this factor."""
 KEPT_MESSAGES_MAX = 20
 TIGHT_MAX = 2
 TRANSCRIPT_SHARES = 8

@@ -27,7 +27,7 @@ SWEEP_SECONDS = 1.0
 
 
 async def sweep(store: Store, notices: Notices) -> None:
-    """All that every replica looks for: deadlines, and what is left undone in families. Until cancelled."""
+    """The sweep that every replica makes: deadlines, and unfinished work in families. Until cancelled."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_keep_on, "deadlines", partial(_sweep, store, notices))
         nursery.start_soon(_keep_on, "families", partial(sweep_families, store, notices))

@@ -198,7 +198,7 @@ class CallAnswered(Conflict):
 
 
 class CallChanged(Conflict):
-    """The arguments of the call are others than those that the approval is for. Look at it again."""
+    """The call has other arguments than those that were approved. Look at it again."""
 
     code = "call_changed"
 
@@ -349,7 +349,7 @@ class StreamsUnavailable(UnavailableError):
 
 
 class StreamsMisconfigured(StreamsUnavailable):
-    """Redis is there, and refuses what is needed: somebody has to change it or its URL. Soon again is of no use."""
+    """Redis answers, and refuses a command: its rights, its settings or the URL have to be changed before a retry."""
 
 
 class StreamRefused(StreamsUnavailable):
@@ -382,5 +382,5 @@ def errors_in(group: BaseExceptionGroup[E]) -> Iterator[E]:
 
 
 def first_error(group: BaseExceptionGroup[E]) -> E:
-    """The one that stands for all of a group: of those that failed together people are told of one."""
+    """The error that is reported for a group: of several that failed together, people are told one."""
     return next(errors_in(group))

@@ -50,7 +50,7 @@ class FailureDetector:
         return f"<FailureDetector {len(self._tokens)} workers>"
 
     def seconds_to_verdict(self, now: float) -> float:
-        """When to look again at the latest: then somebody will have been silent for long enough."""
+        """When to look again at the latest: the next time at which a worker's silence can be long enough."""
         return max(0.0, self._next_verdict - now)
 
     def observe(self, heartbeats: Mapping[UUID, Heartbeat], now: float) -> dict[UUID, Silence]:

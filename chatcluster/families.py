@@ -28,7 +28,7 @@ SETTLE_SECONDS_MAX = 2.0
 CHATS_MAX = 20
 """In one sweep."""
 ROUNDS_MAX = 10
-"""Of orders: those who obey give orders in turn, as deep as a family goes."""
+"""Rounds of orders: an agent that obeys gives orders to its own agents, as deep as a family goes."""
 
 
 async def settle(store: Store, notices: Notices, chat: Chat) -> None:
@@ -71,7 +71,7 @@ def _tell(notices: Notices, outcome: Outcome | None) -> None:
 
 
 async def sweep_families(store: Store, notices: Notices) -> int:
-    """Do what those left undone who were to do it. Returns how much was done."""
+    """Do the reports and orders that their own replicas left undone. Returns how many were done."""
     done = 0
     undone = await store.undone(CHATS_MAX)
     for chat_id in undone.reports:

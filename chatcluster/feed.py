@@ -48,7 +48,7 @@ FIRST_BYTES = 8 << 10
 class _Tasks(NamedTuple):
     nursery: trio.Nursery
     context: Context
-    """A task inherits from the feed, and not from whoever brought a hint, and may be at work for somebody else."""
+    """The feed's own context variables, for its tasks. One that begins in a hint's call would get the caller's."""
 
 
 class Feed:
@@ -86,7 +86,7 @@ class Feed:
         self.ready = trio.Event()
         self.failure: ChatclusterError | None = None
         self.readers = 0
-        """Who reads, or is about to; a feed without readers ends."""
+        """The readers that read, or are about to; a feed without readers ends."""
         self._store = store
         self._pubsub = pubsub
         self._settings = settings
@@ -98,9 +98,9 @@ class Feed:
         self._is_stirred = self._is_at_work = False
         """There may be something for the merge to do; a task does it."""
         self._awake: trio.Event | None = None
-        """While that one waits for frames."""
+        """There while the merge's task waits for frames."""
         self._changed: trio.Event | None = None
-        """Of those who wait until something durable was shown, or is known not to exist."""
+        """There while readers wait until something durable is shown, or is known not to exist."""
 
     def __repr__(self) -> str:
         return f"<Feed {self.chat_id} {self._merge}>"
@@ -117,7 +117,7 @@ class Feed:
     # --- readers ------------------------------------------------------------------------------
 
     def look(self, version: int) -> None:
-        """There is a snapshot of this version, or so somebody says."""
+        """A hint: there may be a snapshot of this version."""
         self._merge.look(version)
 
     def look_again(self) -> None:
@@ -282,7 +282,7 @@ class Feed:
 
 
 class IdleFeeds:
-    """Those that nobody reads. Each outlives its last reader for a while: one that comes back finds it warm."""
+    """Feeds without readers. Each outlives its last reader for a while: a reader that comes back finds it warm."""
 
     def __init__(self, end: Callable[[Feed], None]) -> None:
         self._end = end

@@ -6,7 +6,7 @@ from chatcluster.errors import CallerError, Conflict, NotFound
 
 
 class FileNotFound(NotFound):
-    """There is no such file, it is somebody else's, or it was never sent along and is gone."""
+    """There is no such file, it is another user's, or it was never sent along and is gone."""
 
     code = "file_not_found"
 

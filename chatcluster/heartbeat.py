@@ -171,7 +171,7 @@ class Lease:
         return self._detector.seconds_to_verdict(trio.current_time())
 
     async def _bury_now(self, worker_id: UUID, proof: Death | None) -> None:
-        """With what is locked for a moment. It never raises; what it does not bring about is left to the sweep."""
+        """Tries again while rows are locked for a moment. Never raises: what it cannot free is left to the sweep."""
         left: Proof = proof
         seen = "told" if proof is None else "session"
         for pause_seconds in (*BURIAL_PAUSES_SECONDS, None):
@@ -201,7 +201,7 @@ class Lease:
         self._pubsub.publish(REPLICAS_CHANNEL, b"")
 
     async def replace(self, worker_id: UUID) -> None:
-        """Bury a worker of which somebody else saw the process die: a supervisor, or our own last incarnation."""
+        """Bury a worker whose process has surely ended: a supervisor saw it, or it was our own last incarnation."""
         await self._bury_now(worker_id, None)
 
     async def retire(self) -> None:

@@ -193,7 +193,7 @@ class HeldChat:
     # --- what others change -------------------------------------------------------------------
 
     def told(self, snapshot_version: int) -> None:
-        """There is a newer snapshot of the chat, or so somebody says: look."""
+        """A hint: there may be a newer snapshot of the chat, so look."""
         if snapshot_version > self.chat.snapshot_version:
             self.look()
 
@@ -209,7 +209,7 @@ class HeldChat:
         return None
 
     async def wait_look(self) -> None:
-        """Return when somebody's change of the chat was looked at."""
+        """Return once a change that another one made to the chat was looked at."""
         await self._looks.made.wait()
 
     async def open_calls(self) -> tuple[OpenCall, ...]:
@@ -234,7 +234,7 @@ class HeldChat:
         return newer and _work_of(seen) == _work_of(self.chat)
 
     async def look_when_told(self) -> None:
-        """Compare the chat with the database whenever somebody says so, and cancel what it moved under."""
+        """Compare the chat with the database at each hint, and cancel the work that a change has made obsolete."""
         while True:
             await self._looks.wanted.wait()
             self._looks.wanted = trio.Event()

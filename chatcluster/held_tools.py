@@ -98,7 +98,7 @@ class HeldTools:
         self._is_asked = True
 
     def renew(self) -> None:
-        """A result of this turn has made tools: who asks next is told of them."""
+        """A result of this turn has made new tools: the next model request has them."""
         self._is_asked, self.is_renewed = False, True
 
     def news(self) -> list[NoticePart]:

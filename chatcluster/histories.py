@@ -46,7 +46,7 @@ PLACE_SECONDS_MAX = 10.0
 
 
 def bytes_max_of(settings: Settings) -> int:
-    """What is read of a history: all that may be sent to a chat, and one more answer."""
+    """Bytes that are read of a history: as many as a chat may hold, and one more answer."""
     return settings.history_bytes_max + settings.attempt_bytes_max
 
 
@@ -55,7 +55,7 @@ class History:
 
     def __init__(self, store: Store, places: Places, settings: Settings, windows: Windows) -> None:
         self.messages: list[Message] | None = None
-        """None until they are read. What is further back than any request goes is left out."""
+        """None until they are read. Messages that are too old for any request are left out."""
         self.prompts = NOTHING_TOLD
         """What its model is told before it, as of the claim."""
         self.is_plain = False
@@ -83,7 +83,7 @@ class History:
             self._size_bytes += sum(len(text) for new in messages for part in new.parts for text in strings_of(part))
 
     def require_room(self) -> None:
-        """Raise ``HistoryTooLarge`` if what a turn added to it is more than anybody will read again."""
+        """Raise ``HistoryTooLarge`` if a turn has added more than a later owner would read."""
         if self._size_bytes > self._bytes_max:
             raise self._too_large()
 

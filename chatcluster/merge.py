@@ -59,7 +59,7 @@ class Source(Protocol):
 
 
 class Wanted(NamedTuple):
-    """What is newer than this is to be read."""
+    """The next read of the database: everything that is newer than this."""
 
     after_version: int
     after_id: int
@@ -98,7 +98,7 @@ class Merge:
         """That of ``chat``; 0 before the first read."""
         self._newest = 0
         self.looks = 0
-        """How often somebody said that there is something newer."""
+        """Counts the hints that there is something newer."""
         self._failed: dict[int, int] = {}
         """By history version: the newest attempt that is known to have come to nothing."""
         # what the stream says
@@ -120,7 +120,7 @@ class Merge:
     # --- what is to be done -------------------------------------------------------------------
 
     def look(self, version: int) -> None:
-        """There is a snapshot of this version, or so somebody says."""
+        """A hint: there may be a snapshot of this version."""
         if version > self._read_version:
             self._seek(version)
 
@@ -136,7 +136,7 @@ class Merge:
 
     @property
     def is_behind(self) -> bool:
-        """Whether there is something newer than what was shown, or so somebody says."""
+        """Whether something newer than what was shown is there, or was hinted at."""
         return self._newest > self.chat.snapshot_version or self._read is not None
 
     @property

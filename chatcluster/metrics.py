@@ -26,7 +26,7 @@ Rule = Callable[[Fields], None]
 
 FAST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 OVERTAKEN = ("cancelled", "Moved", "Fenced")
-"""Ends of a stage that are nobody's failure: its chat has moved on."""
+"""Errors that end a stage and are no failure: the chat has moved on."""
 STAGE_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 TURN_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 

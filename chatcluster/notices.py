@@ -62,7 +62,7 @@ _lifecycle_decoder = msgspec.json.Decoder(Lifecycle)
 
 
 def hint_in(payload: bytes | Gap) -> Hint | None:
-    """The hint that was received; None if there may be anything to look at: a gap, or what nobody understands."""
+    """The hint that was received; None after a gap or for unknown bytes: then anything may have changed."""
     return _understood(_hint_decoder, payload)
 
 

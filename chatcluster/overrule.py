@@ -49,7 +49,7 @@ class Overruling:
         self._worker_id = worker_id
         self._count = 0
         self._former_epochs: set[int] = set()
-        """Those that were overruled after an attempt began: its frames are sent again under the present one."""
+        """Epochs that were overruled after an attempt began: its frames are sent again under the present epoch."""
 
     @property
     def is_due(self) -> bool:

@@ -50,7 +50,7 @@ SET.set()
 
 
 class Tenure(msgspec.Struct, frozen=True):
-    """Whom to dial. ``worker_id`` is None for a tenure that is over and known by its epoch alone."""
+    """The tenure to dial. ``worker_id`` is None for a tenure that is over and known by its epoch alone."""
 
     epoch: int
     worker_id: UUID | None = None
@@ -291,7 +291,7 @@ class Relay:
 
 
 def _frames_in(payloads: Iterable[bytes | Gap]) -> list[Frame] | None:
-    """The frames that were received; None if some may be missing: after a gap, or what nobody understands."""
+    """The frames that were received; None if some may be missing: after a gap, or for unknown bytes."""
     frames = []
     for payload in payloads:
         if isinstance(payload, Gap):

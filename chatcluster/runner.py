@@ -108,7 +108,7 @@ class Runner:
         return self._held.chat
 
     def told(self, snapshot_version: int) -> None:
-        """There is a newer snapshot of the chat, or so somebody says: look."""
+        """A hint: there may be a newer snapshot of the chat, so look."""
         self._held.told(snapshot_version)
 
     def look(self) -> None:
@@ -128,7 +128,7 @@ class Runner:
             self._held.stop_waiting()
 
     async def run(self) -> None:
-        """The whole tenure. Returns when the chat rests, was given back, or belongs to somebody else."""
+        """The whole tenure. Returns when the chat rests, was given back, or has another owner."""
         with telemetry.span("chat.tenure", chat_id=str(self.chat.id), epoch=self.chat.epoch) as span, self._whole:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._held.look_when_told)

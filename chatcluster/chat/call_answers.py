@@ -122,7 +122,7 @@ def gone(state: ChatState, facts: Facts, call_id: str) -> Exception:
 
 
 def _go_on(draft: Draft) -> None:
-    """The turn does, unless there is somebody left to wait for."""
+    """The turn goes on, unless other calls still wait for an answer."""
     if any(call.waits for call in draft.open_calls.values()):
         return
     if not draft.open_calls:

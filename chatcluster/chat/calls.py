@@ -45,7 +45,7 @@ CANCELLED_ASKING_TEXT = (
 TIMED_OUT_TEXT = "The call timed out: no result came in time."
 
 WAIT_SECONDS = 24 * 3600.0
-"""How long a call waits for somebody that does not say."""
+"""How long a call waits for an answer where its tool sets no time."""
 
 
 class CallState(StrEnum):
@@ -103,12 +103,12 @@ class OpenCall(msgspec.Struct, frozen=True):
 
     @property
     def waits(self) -> bool:
-        """Whether somebody else than the chat's owner has to do something."""
+        """Whether the call waits for a person, a client or an agent, and not for the chat's owner."""
         return self.state in WAITING_STATES
 
     @property
     def may_have_run(self) -> bool:
-        """Whether it may have taken effect already, as somebody ran it and nobody saw a result."""
+        """Whether it may have taken effect already: it was started, and no result of it is known."""
         return self.started_epoch is not None and self.effect != "read"
 
     @property

@@ -22,7 +22,7 @@ FAILED = "error"
 ARCHIVED = "archive"
 UNARCHIVED = "unarchive"
 ACTION = "action"
-"""Tool calls wait for somebody."""
+"""Tool calls wait for a person, a client or an agent."""
 
 HANDED_OVER = (TAKEN_OVER, DRAINED)
 """The next claim keeps these."""

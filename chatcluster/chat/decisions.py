@@ -215,7 +215,7 @@ def _commit_step(draft: Draft, command: CommitStep) -> None:
 
 
 def _check_open(draft: Draft, message: NewMessage) -> None:
-    """Each call has one result, whoever would give it another."""
+    """Each call has one result; a second one is refused."""
     for part in message.parts:
         if isinstance(part, ToolResultPart):
             owned_calls.owned_call(draft, part.call_id)

@@ -63,7 +63,7 @@ class Requeued(NamedTuple):
 
 
 class _QueueEdits(msgspec.Struct):
-    """What is made of the queue, as in ``Decision``."""
+    """The changes to the queue, as in ``Decision``."""
 
     enqueue: NewMessage | None = None
     steer: bool = False
@@ -171,7 +171,7 @@ class Draft:
     # queue
 
     def require_room(self, message: NewMessage) -> None:
-        """A message that is alone has room, whatever its size."""
+        """A message that is alone has room at any size."""
         if len(self.queue) >= QUEUE_MESSAGES_MAX:
             raise QueueFull(f"the queue holds {QUEUE_MESSAGES_MAX} messages already; wait for the chat to get to them")
         self._require_queue_bytes(message.parts, self.queue)
@@ -225,7 +225,7 @@ class Draft:
             self.insert(self._taken(queued))
 
     def _taken(self, queued: Queued) -> NewMessage:
-        """What is only half understood would be half lost."""
+        """An answer that this version understands in part would lose the rest."""
         if self.before.content_version > CONTENT_VERSION:
             raise Unreadable("a newer version of chatcluster wrote what is queued; it takes one to go on with it")
         self.delete_queued(queued)
@@ -254,12 +254,12 @@ class Draft:
             self.rest(Status.WAITING)
 
     def settle(self) -> None:
-        """Rest if all that is open waits for somebody: then there is nothing for an owner to do."""
+        """Rest if all open calls wait for an answer from outside: then an owner has nothing to do."""
         if self.open_calls and all_wait(self.open_calls.values()):
             self.rest(Status.REQUIRES_ACTION)
 
     def end_tenure(self) -> None:
-        """In order: whatever became of earlier owners, the chat is not what ended them."""
+        """The tenure ended in order: the chat is not charged for the deaths of earlier owners any more."""
         self.after.worker_id = None
         self.after.takeovers = 0
 

@@ -25,11 +25,11 @@ class Facts(msgspec.Struct, frozen=True):
     parent_archived: bool = False
     """Of a chat that belongs to another one."""
     known_calls: frozenset[str] = frozenset()
-    """Of the calls that an answer names, those that the chat ever had."""
+    """The calls that an answer names, as far as the chat ever had them."""
     is_asker_gone: bool = False
     """The call that sends a message is answered, or its chat is being stopped. What agents were told of that, this
     message was not."""
 
 
 NO_FACTS = Facts()
-"""For all commands but those that ask for one."""
+"""For commands that need no facts."""

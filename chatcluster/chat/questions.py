@@ -18,7 +18,7 @@ from chatcluster.errors import InvalidRequest
 
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``key`` names it among those that are asked at the same time."""
+    """``key`` names it among the questions that are asked at the same time."""
 
     key: str
     message: str
@@ -55,7 +55,7 @@ def replies_of(text: str) -> Replies:
 
 
 def cancelled(questions: Sequence[Question]) -> Replies:
-    """What is said where nobody answers."""
+    """The answer where the user gives none in time."""
     return {question.key: Reply(ReplyAction.CANCEL) for question in questions}
 
 

@@ -19,9 +19,9 @@ from chatcluster.local.local_cluster import reach
 
 
 @click.command()
-@click.option("--search", "-q", "words", metavar="WORDS", help="Only those with this in their title, in any case")
-@click.option("--archived", is_flag=True, help="Those in the archive, and no others")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="So many at most")
+@click.option("--search", "-q", "words", metavar="WORDS", help="Only chats with this in their title")
+@click.option("--archived", is_flag=True, help="Only chats in the archive")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
 def chats(
@@ -88,7 +88,7 @@ def fork(*, chat_id: str, message_id: int | None, url: str | None, token: str | 
     """Begin a new chat with the history of a CHAT, and print its ID.
 
     The new one has all whole turns, or those up to a MESSAGE that ends one (`chatcluster history --json` has their
-    IDs); the old one stays as it is. A history above 4 MiB is refused.
+    IDs); the old one stays as it is.
 
     \b
     chatcluster fork ID

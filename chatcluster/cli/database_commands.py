@@ -13,9 +13,7 @@ import trio
 from chatcluster.cli.database import database_settings
 from chatcluster.cli.flags import DATABASE, Commands, data_dir_option, settings_flags
 
-SCOPE_HELP = (
-    "Where it lets in: chats, admin, openai, ai-sdk, ag-ui or mcp; may be given several times.  [default: everywhere]"
-)
+SCOPE_HELP = "What it is good for: chats, admin, openai, ai-sdk, ag-ui or mcp; may be repeated.  [default: everything]"
 
 
 @click.command()
@@ -33,7 +31,7 @@ def migrate(*, data_dir: Path, **flags: Any) -> None:
 
 @click.group(cls=Commands)
 def cluster() -> None:
-    """What concerns a cluster as a whole."""
+    """Commands for a cluster as a whole."""
 
 
 @cluster.command("new-id")
@@ -55,14 +53,14 @@ def token() -> None:
 
 
 @token.command("create")
-@click.option("--user", default="admin", show_default=True, help="Whose token it is; the user is created if need be")
+@click.option("--user", default="admin", show_default=True, help="Its user, who is created if need be")
 @click.option("--admin", is_flag=True, help="A user that is created is an administrator")
 @click.option("--name", default="", help="What it is for")
 @click.option("--scope", "scopes", multiple=True, help=SCOPE_HELP)
 @click.option(
     "--expires-in-days",
     type=click.FloatRange(min=0, min_open=True, max=36_500),
-    help="When it is of no use any more.  [default: never]",
+    help="Days until it expires.  [default: never]",
 )
 @data_dir_option
 @settings_flags(*DATABASE)

@@ -1,4 +1,4 @@
-"""How a command ends: whatever it raises on purpose becomes one line and an exit code, never a traceback.
+"""How a command ends: each error of ours becomes one line and an exit code, never a traceback.
 
 Exit codes: 0 done; 1 it failed; 2 a flag, a setting or a server that is missing is to blame; 130 interrupted;
 141 nobody reads its output any more. What it says can be written nowhere (a full disk, a terminal that is gone): it

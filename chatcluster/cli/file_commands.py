@@ -97,7 +97,7 @@ def download(*, file_id: str, output: Path | None, url: str | None, token: str |
 @click.argument("file_id", metavar="ID")
 @server_options
 def delete(*, file_id: str, url: str | None, token: str | None, data_dir: Path) -> None:
-    """Delete a file. One that a chat has is refused."""
+    """Delete a file. One that a chat refers to is refused."""
 
     async def run(client: Client) -> None:
         await client.delete_file(file_id)

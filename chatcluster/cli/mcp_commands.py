@@ -168,7 +168,7 @@ def enable(*, slug: str, **options: Any) -> None:
 @click.argument("slug")
 @server_options
 def disable(*, slug: str, **options: Any) -> None:
-    """Have nobody connect to a server, and keep what is known of it."""
+    """Turn a server off: no replica connects to it. Its settings are kept."""
     _split(options)[0](lambda client: client.change_mcp_server(slug, enabled=False))
     click.echo(f"disabled {slug}")
 
@@ -194,7 +194,7 @@ def login(*, slug: str, **options: Any) -> None:
 @click.argument("slug")
 @server_options
 def logout(*, slug: str, **options: Any) -> None:
-    """Have your login at a server forgotten."""
+    """Forget your sign-in at a server."""
     _split(options)[0](lambda client: client.sign_out(slug))
     click.echo(f"signed out of {slug}")
 

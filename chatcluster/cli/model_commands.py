@@ -109,7 +109,7 @@ def provider_set(*, name: str, base_url: str | None, enabled: bool | None, new_k
 @click.argument("name")
 @server_options
 def provider_remove(*, name: str, **rest: Any) -> None:
-    """Remove a provider that no model is of."""
+    """Remove a provider. One that still has models is refused."""
     _run(rest, lambda admin: admin.remove_provider(name))
     click.echo(f"removed {name}")
 
@@ -118,15 +118,15 @@ def provider_remove(*, name: str, **rest: Any) -> None:
 
 
 MODEL_OPTIONS = (
-    click.option("--context-tokens", type=click.IntRange(1), help="How long a conversation it takes"),
-    click.option("--output-tokens-max", type=click.IntRange(1), help="How long its answers may get"),
+    click.option("--context-tokens", type=click.IntRange(1), help="Longest conversation that it takes"),
+    click.option("--output-tokens-max", type=click.IntRange(1), help="Longest answer to ask for"),
     click.option("--compaction-percent", type=click.IntRange(10, 95), help="Of the context, before summarising"),
     click.option("--fallback", "fallbacks", multiple=True, help="A model that takes over when this one fails"),
-    click.option("--failover-after", type=click.IntRange(1, 100), help="After so many failed attempts"),
+    click.option("--failover-after", type=click.IntRange(1, 100), help="Failed attempts until the fall-back"),
     click.option(
         "--continuation",
         type=click.Choice(["none", "prefix", "background"]),
-        help="What a takeover in mid-answer does",
+        help="What becomes of an answer whose replica dies",
     ),
     click.option("--option", "options", multiple=True, metavar="NAME=JSON", help="As temperature=0.2; may be repeated"),
     click.option(
@@ -147,7 +147,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @model.command("add")
 @click.argument("name")
-@click.option("--provider", "provider_name", required=True, help="The provider that it is of")
+@click.option("--provider", "provider_name", required=True, help="Name of its provider")
 @click.option("--as", "provider_model", help="What the provider calls it.  [default: NAME]")
 @click.option("--default", "is_default", is_flag=True, help="Chats that name no model get it")
 @model_options
@@ -175,7 +175,7 @@ def model_add(*, name: str, provider_name: str, provider_model: str | None, is_d
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
 def model_list(*, as_json: bool, **rest: Any) -> None:
-    """List the models, also those that cannot be asked now."""
+    """List all models, with those that are disabled or whose provider is."""
     from chatcluster.cli.listings import show_models
 
     show_models(_run(rest, lambda admin: admin.models()), as_json=as_json)

@@ -1,4 +1,4 @@
-"""The commands for keys: those that encrypt secrets in the database, and the one that push services know."""
+"""The commands for keys: for the secrets in the database, and for push services."""
 
 from __future__ import annotations
 

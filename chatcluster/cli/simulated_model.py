@@ -23,10 +23,12 @@ class _WithDirectives(click.Command):
 
 
 @click.command("simulate-llm", cls=_WithDirectives)
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on")
 @click.option("--port", type=click.IntRange(0, 65535), default=8200, show_default=True, help="0 picks a free one")
 @click.option("--tokens-per-second", type=click.FloatRange(0), default=50.0, show_default=True, help="0: all at once")
-@click.option("--first-token-ms", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option(
+    "--first-token-ms", type=click.FloatRange(0), default=0.0, show_default=True, help="Wait before an answer"
+)
 @click.option("--tokens", type=click.IntRange(0), help="Answer in so many words: w0 w1 w2 …")
 @click.option("--seed", type=int, default=0, show_default=True, help="Draw the words; 0 counts")
 @click.option(
@@ -41,7 +43,10 @@ class _WithDirectives(click.Command):
     help="How they are refused; cut: they are cut without a word. Default: as is usual on the wire",
 )
 @click.option(
-    "--ledger", default="", metavar="FILE", help="Note each answer there; its number is told as cached tokens"
+    "--ledger",
+    default="",
+    metavar="FILE",
+    help="Note each answer in this file; its number is told as cached tokens",
 )
 @ready_fd_option
 def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:

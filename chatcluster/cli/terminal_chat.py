@@ -186,7 +186,7 @@ class Conversation:
         return bool(chat["status"] == "waiting")
 
     async def _tell_of_silence(self, sent: trio.Event) -> None:
-        """A person who mistyped an address shall not look at an empty screen for half a minute."""
+        """Say so if the first answer does not come soon, as the address may be wrong."""
         with trio.move_on_after(SILENCE_SECONDS):
             await sent.wait()
             return
@@ -202,7 +202,7 @@ class Conversation:
             nursery.start_soon(self._interrupt, client, self.chat_id)
 
     async def _listen(self, client: Client, typed: Callable[[], Awaitable[str]]) -> None:
-        """Send what is typed while the chat is at work."""
+        """Send the lines that are typed while the chat is at work."""
         while line := await typed():
             content = line.strip()
             if content == "/stop":
@@ -367,7 +367,7 @@ class Conversation:
 
 
 async def typed_line() -> str:
-    """The next line from the terminal. Nothing of it is taken, and no thread is left, once nobody waits for it."""
+    """The next line from the terminal. If the wait is cancelled, no input is consumed and no thread is left."""
     await trio.lowlevel.wait_readable(sys.stdin)
     return os.read(sys.stdin.fileno(), LINE_BYTES_MAX).decode(errors="replace")
 

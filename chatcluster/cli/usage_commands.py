@@ -1,4 +1,4 @@
-"""The commands for what models cost, and for how much of it anybody may have."""
+"""The commands for usage and for usage limits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of tables")
 @server_options
 def limits_list(*, as_json: bool, **rest: Any) -> None:
-    """List the limits, and who is in which group."""
+    """List the limits, and the members of each group."""
     from chatcluster.cli.listings import show_limits
 
     async def fetch(client: Any) -> Any:
@@ -101,7 +101,7 @@ def limits_set(*, cost: float | None, tokens: int | None, unlimited: bool, **res
 @place_options
 @server_options
 def limits_remove(**rest: Any) -> None:
-    """Take a limit away: what stands behind it counts again."""
+    """Remove a limit. Where a user's own limit is removed, that of the groups counts again, or else the default."""
     place = _place(rest)
     run(rest, lambda client: client.admin.remove_limit(**place))
     click.echo(f"removed the limit of {place['subject']} {place['name']}".strip())

@@ -110,7 +110,7 @@ def workspace_create(*, chat_id: str, template_name: str, parameters: tuple[str,
 @click.argument("workspace_id", metavar="ID")
 @server_options
 def workspace_show(*, workspace_id: str, **options: Any) -> None:
-    """Print what is known of a workspace, as JSON."""
+    """Print a workspace and its state, as JSON."""
     found = _run(options, lambda client: client.workspace(workspace_id))
     click.echo(msgspec.json.format(msgspec.json.encode(found)))
 

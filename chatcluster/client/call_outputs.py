@@ -24,7 +24,7 @@ class CallOutput(msgspec.Struct, frozen=True):
 
 
 def with_piece(known: CallOutput | None, piece: ToolOutputPart) -> CallOutput:
-    """What is known after a further piece."""
+    """The output with a further piece."""
     if known is None or piece.offset > known.end:
         return CallOutput(piece.offset, piece.end, piece.text)
     if piece.end <= known.end:

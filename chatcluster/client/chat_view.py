@@ -88,7 +88,7 @@ class ChatView:
         self.messages: dict[int, Message] = {}
         self.queue: Sequence[QueuedMessage] = ()
         self.actions: Sequence[Action] = ()
-        """The calls that wait for somebody."""
+        """The calls that wait for an answer: of a person, of the client, or of a sign-in."""
         self.attempt = 0
         self.retry: RetryEvent | None = None
         self.error: ErrorEvent | None = None

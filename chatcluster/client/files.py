@@ -34,7 +34,7 @@ class FileTransfers(ABC):
         return await self._read("/files", query)
 
     async def file(self, file_id: UUID | str) -> Json:
-        """What is known of a file."""
+        """A file's name, type, size and digest."""
         return await self._read(f"/files/{segment(file_id)}/metadata")
 
     async def download(self, file_id: UUID | str) -> bytes:

@@ -22,7 +22,7 @@ class McpClient(Client):
         return await self._write("POST", "/admin/mcp-servers", {"slug": slug, "url": url, **fields})
 
     async def change_mcp_server(self, slug: str, **fields: Any) -> Json:
-        """What is left away stays."""
+        """Change the given fields; the others stay."""
         return await self._write("PATCH", _path(slug), fields)
 
     async def remove_mcp_server(self, slug: str) -> None:

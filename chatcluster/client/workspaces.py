@@ -18,7 +18,7 @@ class WorkspaceClient(Client):
     # templates
 
     async def templates(self) -> list[Json]:
-        """Those that are offered."""
+        """The templates that are offered to this user."""
         answer: list[Json] = (await self._read("/templates"))["templates"]
         return answer
 

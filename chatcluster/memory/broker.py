@@ -48,7 +48,7 @@ class MemoryBroker:
     # faults
 
     def disconnect(self) -> None:
-        """Nobody reaches the server; what it holds stays."""
+        """The server cannot be reached; it keeps its data."""
         self.connected = False
 
     def connect(self) -> None:

@@ -91,7 +91,7 @@ class Claims:
         return msgspec.structs.replace(decision, state=claimed_with(decision.state, worker_id))
 
     def _has_turn(self, worker_id: UUID) -> bool:
-        """Whether a worker may take up another chat without looking whose turn it is: nobody waits for one."""
+        """Whether a worker may take up another chat at once: as no chat waits, no user's turn is skipped."""
         lives = worker_id in self._database.replicas and worker_id not in self._database.locked_rows
         waits = self._settings.user_chats_max or self._claimable(Status.RUNNING, Status.INTERRUPTING)
         return lives and not waits

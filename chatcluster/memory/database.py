@@ -47,7 +47,7 @@ def _lost(state: ChatState) -> Booking:
 
 
 class HeldLock:
-    """The session that holds a lock of a worker on a server, and those that wait for it."""
+    """One lock of a worker on a server: the session that holds it, and the sessions that wait for it."""
 
     def __init__(self, server: str = "") -> None:
         self.server = server
@@ -76,7 +76,7 @@ class MemoryDatabase:
         self.model_tables = ModelTables()
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
-        """Chats, and workers, whose rows somebody holds: a burial passes them over."""
+        """Chats and workers whose rows are locked by another transaction: a burial passes them over."""
         self.sessions_restarted = trio.Event()
         self.ids = count(1)
         """IDs of messages and of queued messages: ascending in the order of their insertion."""
@@ -150,7 +150,7 @@ class MemoryDatabase:
         return tuple(self.view(row) for row in freed)
 
     def book(self, row: ChatRow, spent: Booking) -> None:
-        """What is booked already stays as it is."""
+        """Book attempts; one that is booked already stays as it is."""
         for one in spent:
             key = UsageKey(row.id, one.history_version, one.attempt)
             kin = self.kept.families.kin.get(row.id)
@@ -170,7 +170,7 @@ class MemoryDatabase:
         log.append(Takeover(len(log) + 1, row.id, row.owner_id, cause, row.state.worker_id, name, self.now()))
 
     def log_claimed(self, row: ChatRow, worker_id: UUID) -> None:
-        """Note who takes a chat up, if it had lost its owner."""
+        """Complete the log of takeovers, if the chat had lost its owner: this worker takes it up."""
         index = self.kept.freed.pop(row.id, None)
         if index is None:
             return
@@ -200,7 +200,7 @@ class MemoryDatabase:
             self.record(deed.by, deed.action, deed.target, deed.details)
 
     def note_for_push(self, row: ChatRow, outcome: str) -> None:
-        """A turn ended: note whom to tell, unless it is an agent's."""
+        """A turn ended: note the browsers to be told, unless it is an agent's turn."""
         if row.id not in self.kept.families.kin:
             self.kept.browsers.push.note(row.owner_id, row.id, outcome, tokens=self.tokens, now=self.clock())
 

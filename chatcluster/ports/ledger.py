@@ -88,7 +88,7 @@ class Ledger(Protocol):
         ...
 
     async def waits(self, chat_id: UUID, message_id: int) -> Waits:
-        """Of the calls that this message asks for, those that ever waited for somebody, until now."""
+        """The calls of this message that ever waited for an answer from outside, until now."""
         ...
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:

@@ -69,7 +69,7 @@ class Subscription(Protocol):
 
 
 class PubSub(Protocol):
-    """Fire and forget messages to those that listen now."""
+    """Send messages to the present listeners, without a guarantee."""
 
     def publish(self, channel: str, payload: bytes) -> None:
         """Never blocks and never fails. Subscribers in this process get it at once, the others

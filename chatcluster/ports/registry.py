@@ -79,7 +79,7 @@ NO_ROW = Silence("")
 """The silence of a worker that still owns chats, and whose row is gone: no renewal will come under its ID any more."""
 
 Proof = Silence | Death | None
-"""Why a worker is taken for dead; None: somebody saw its process end."""
+"""Why a worker is taken for dead; None: its process was seen to end."""
 
 
 class Burial(msgspec.Struct, frozen=True):
@@ -89,7 +89,7 @@ class Burial(msgspec.Struct, frozen=True):
     gone: bool = False
     """Whether this burial deleted the worker's row."""
     left: int = 0
-    """Rows that somebody else has locked: chats of the worker, or its own. They are left to a later burial."""
+    """Rows that another transaction has locked: chats of the worker, or its own. They are left to a later burial."""
 
 
 SESSION_LOCKS = 2
@@ -107,7 +107,7 @@ class Registry(Protocol):
     async def register(self, replica: Replica) -> None: ...
 
     async def renew(self, worker_id: UUID, *, draining: bool) -> Renewal:
-        """Raises ``LeaseLost`` when the row is gone: somebody buried this worker."""
+        """Raises ``LeaseLost`` when the row is gone: this worker was buried."""
         ...
 
     async def retire(self, worker_id: UUID) -> tuple[Chat, ...]:

@@ -38,7 +38,7 @@ class Responses(Protocol):
         ...
 
     async def get(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> StoredResponse | None:
-        """None if there is none, or the chat is somebody else's."""
+        """None if there is none, or the chat belongs to another user."""
         ...
 
     async def remove(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> bool:

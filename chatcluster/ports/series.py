@@ -9,7 +9,6 @@ import msgspec
 
 FIRST_TOKEN_MS = (50, 100, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 7500, 10_000, 20_000, 60_000)
 """Upper bounds of the counts of waits for a first token; one more count has those above all."""
-KEPT_DAYS = 7
 
 
 class Minute(msgspec.Struct, kw_only=True):

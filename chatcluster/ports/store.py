@@ -55,7 +55,7 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
 
     @property
     def family_id(self) -> UUID:
-        """The chat at the top of the family: itself, if it is nobody's agent."""
+        """The chat at the top of the family: itself, unless it is an agent."""
         return self.root_id or self.id
 
     @property
@@ -199,7 +199,7 @@ class DeletedChat(NamedTuple):
 
 
 def require_rest(chat: Chat) -> None:
-    """Raises ``ChatBusy`` for a chat that may not be deleted: somebody works on it, or is about to."""
+    """Raises ``ChatBusy`` for a chat that is at work, is about to be, or waits for an answer from outside."""
     if chat.runnable or chat.status is Status.REQUIRES_ACTION:
         raise ChatBusy("the chat is busy: interrupt it, and delete it when it rests", status=chat.shown_status)
 

@@ -42,7 +42,7 @@ class FoundDiff(msgspec.Struct, frozen=True, kw_only=True):
 
 class DiffStatuses(Protocol):
     async def status(self, chat_id: UUID) -> DiffStatus | None:
-        """Of the workspace that the chat has; None if nobody has looked into it."""
+        """The status of the chat's workspace; None if it was never looked at."""
         ...
 
     async def statuses(self, owner_id: UUID, limit: int) -> dict[UUID, DiffStatus]:

@@ -104,7 +104,7 @@ class WorkspaceHost(msgspec.Struct, frozen=True, kw_only=True):
     """Why it can run no workspace; empty if it can."""
     alive: bool = True
     workspaces: int = 0
-    """Those that are building, starting or running there."""
+    """The workspaces that are building, starting or running there."""
     started_at: datetime | None = None
     heartbeat_age_seconds: float = 0.0
 
@@ -180,7 +180,7 @@ class RunningCall(NamedTuple):
 
 
 class ClosedCall(NamedTuple):
-    """A call that nobody waits for any more, and the epoch of its chat: 2⁶²-1 if that is gone."""
+    """A call that is not waited for any more, and the epoch of its chat: 2⁶²-1 if the chat is gone."""
 
     chat_id: UUID
     call_id: str
@@ -282,16 +282,16 @@ class Workspaces(Protocol):
 
 
 class WorkspaceHosts(Protocol):
-    """What hosts ask and report, and what is asked about them."""
+    """The calls of hosts: their leases, their work and their reports; and the questions about hosts."""
 
     async def hosts(self) -> tuple[WorkspaceHost, ...]: ...
 
     async def register(self, host: WorkspaceHost) -> tuple[WorkspaceRow, ...]:
-        """In the place of an earlier incarnation. Returns what that one ran, which is stopped now."""
+        """In the place of an earlier incarnation. Returns the workspaces which that one ran: they are stopped now."""
         ...
 
     async def renew(self, lease: HostLease, *, problem: str = "") -> None:
-        """Raises ``LeaseLost`` when the row has another incarnation, or somebody buried this one."""
+        """Raises ``LeaseLost`` when the row has another incarnation, or this one was buried."""
         ...
 
     async def retire(self, lease: HostLease) -> None:
@@ -299,7 +299,7 @@ class WorkspaceHosts(Protocol):
         ...
 
     async def heartbeats(self) -> dict[UUID, Heartbeat]:
-        """Of those that are alive."""
+        """The heartbeats of the hosts that are alive."""
         ...
 
     async def bury(self, host_id: UUID, token: str) -> tuple[WorkspaceRow, ...] | None:

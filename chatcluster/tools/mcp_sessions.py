@@ -37,8 +37,6 @@ from chatcluster.tools.mcp_link import LinkSession, McpFailed
 TELL_SECONDS = 5.0
 """How often a call says that it waits."""
 
-OpenOne = Callable[[], Awaitable[LinkSession]]
-
 
 class ServerSessions:
     """Those with one server. ``open_one`` makes one, and raises ``McpFailed`` and ``StoreUnavailable``."""

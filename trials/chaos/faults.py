@@ -96,8 +96,6 @@ SERVER_FAULTS: dict[str, Callable[[Servers, random.Random], Awaitable[None]]] = 
     "redis-crash": _crash_redis,
     "redis-flush": _flush_redis,
 }
-READER_FAULTS = ("client-drop", "slow-reader")
-"""``crowd.py`` has them."""
 FAILOVER = "failover"
 BOUND_SECONDS = {
     **dict.fromkeys(REPLICA_FAULTS, 6.0),

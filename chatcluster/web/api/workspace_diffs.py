@@ -19,9 +19,6 @@ from chatcluster.workspace_errors import WorkspaceNotFound, WorkspaceRefused, Wo
 from chatcluster.workspace_wire import DiffAnswer, DiffFile
 
 COMMIT_CHARACTERS_MAX = 200
-Base = Annotated[
-    str | None, QueryParameter(max_length=COMMIT_CHARACTERS_MAX, description="A commit to compare with, such as HEAD")
-]
 
 
 class ChatDiffAnswer(msgspec.Struct, frozen=True, kw_only=True):

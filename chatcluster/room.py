@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chatcluster.chat import ChatState, Decision, Edit, EditQueued, Queued, Send, SubmitToolResults, UserCommand
+from chatcluster.chat import ChatState, Decision, Edit, EditQueued, Insert, Queued, Send, SubmitToolResults, UserCommand
 from chatcluster.content import SummaryPart
 from chatcluster.errors import ChatFull
 from chatcluster.parts import Message, NewMessage, Parts, QueuedMessage, encode
@@ -29,7 +29,7 @@ def new_parts(command: UserCommand) -> Parts | None:
             return command.message.parts
         case Edit() | EditQueued():
             return command.parts
-        case SubmitToolResults():
+        case SubmitToolResults() | Insert():
             return command.parts
     return None
 

@@ -52,7 +52,8 @@ def next_step(messages: Sequence[Message], *, steps_max: int, compacting: bool =
     A chat that is ``compacting`` answers nobody. A turn that reaches ``steps_max`` ends as it is, without an error,
     once what was called has its results.
     """
-    if calls := open_calls(messages):
+    calls = () if compacting else open_calls(messages)
+    if calls:
         return RunCalls(tuple(calls))
     if compacting and has_news(messages):
         return Summarize()

@@ -31,11 +31,13 @@ from chatcluster.chat import (
     Compact,
     Create,
     Decision,
+    DeleteMessage,
     DeleteQueued,
     Edit,
     Facts,
     FinishInterruption,
     FinishTurn,
+    Insert,
     OwnerCommand,
     Phase,
     Promote,
@@ -56,6 +58,7 @@ from chatcluster.errors import (
     ChatArchived,
     MessageNotFound,
     MessageNotUser,
+    MessageSummarized,
     OwnershipError,
     ParentArchived,
     QueueFull,
@@ -76,6 +79,36 @@ def owner(state: ChatState, command: OwnerCommand) -> Decision:
 def texts(state: ChatState) -> list[str]:
     """The queue, as the text of its messages."""
     return [part.text for queued in state.queue for part in queued.parts if isinstance(part, TextPart)]
+
+
+# --- inserting, and deleting one message --------------------------------------------------------
+
+
+def test_what_is_inserted_is_at_the_end_answered_by_nobody_and_its_calls_are_nobodys_to_run() -> None:
+    said = (user("by the way"), assistant("let me see", "call"))
+    for status in (WAITING, ERROR):
+        before = state_of(status)
+        decision = decide(before, Insert(said))
+        after = decision.state
+        assert (decision.messages, after.status, after.open_calls) == (said, status, ())
+        assert (after.history_version, after.reset_version) == (11, before.reset_version)
+        assert decision.ended is None
+
+
+def test_a_message_that_is_deleted_leaves_what_follows_and_readers_begin_anew() -> None:
+    decision = decide(state_of(WAITING), DeleteMessage(5), facts=A_USERS_MESSAGE)
+    assert (decision.delete_from, decision.delete_to, decision.messages) == (5, 5, ())
+    assert (decision.state.history_version, decision.state.reset_version) == (11, 11)
+    with pytest.raises(MessageNotFound):
+        decide(state_of(WAITING), DeleteMessage(5))
+
+
+def test_what_a_summary_tells_of_is_not_deleted_from_under_it() -> None:
+    summarised = state_of(WAITING, summaries=(6,))
+    for revision in (5, 6):
+        with pytest.raises(MessageSummarized):
+            decide(summarised, DeleteMessage(5), facts=Facts(replaced=Replaced(Role.USER, revision=revision)))
+    decide(summarised, DeleteMessage(5), facts=Facts(replaced=Replaced(Role.USER, revision=7)))
 
 
 # --- sending ----------------------------------------------------------------------------------

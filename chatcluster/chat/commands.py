@@ -76,6 +76,22 @@ class Edit(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
+class Insert(msgspec.Struct, frozen=True):
+    """At the end of a history that nobody works on. None of it is answered, and no call in it is run."""
+
+    messages: tuple[NewMessage, ...]
+
+    @property
+    def parts(self) -> Parts:
+        return tuple(part for message in self.messages for part in message.parts)
+
+
+class DeleteMessage(msgspec.Struct, frozen=True):
+    """One message of a history that nobody works on; what follows it stays."""
+
+    message_id: int
+
+
 class DeleteQueued(msgspec.Struct, frozen=True):
     queued_id: int
 
@@ -319,6 +335,8 @@ class Release(msgspec.Struct, frozen=True):
 UserCommand = (
     Send
     | Edit
+    | Insert
+    | DeleteMessage
     | DeleteQueued
     | Promote
     | Interrupt

@@ -83,7 +83,7 @@ class Decision(msgspec.Struct, frozen=True):
     ``messages`` go into history in this order. ``enqueue`` becomes a new queued message at the end of
     the queue, and a steered one if ``steer``; ``dequeue`` leaves the queue (deleted, or promoted: then its
     parts are in ``messages``), ``queue_head`` moves to the front. ``delete_from`` soft-deletes that message and
-    all after it.
+    all after it, up to ``delete_to`` if there is one.
     ``unsteer``: of those that are queued none is steered any more.
     By the store's clock, the next attempt waits for ``retry_delay_ms`` from now (None: as long as it waits already, if
     the state has a retry). In a chat that requires action each call that waits for somebody has a deadline, which is
@@ -100,6 +100,7 @@ class Decision(msgspec.Struct, frozen=True):
     dequeue: tuple[int, ...] = ()
     queue_head: int | None = None
     delete_from: int | None = None
+    delete_to: int | None = None
     unsteer: bool = False
     calls: CallEdits = NO_EDITS
     setup: ChatSetup | None = None
@@ -126,6 +127,7 @@ class Draft:
         self.kept: list[tuple[str, bytes]] = []
         self.queue_edits = _QueueEdits()
         self.delete_from: int | None = None
+        self.delete_to: int | None = None
         self.setup: ChatSetup | None = None
         self.grant: Grant | None = None
         self.retry_delay_ms: int | None = None
@@ -148,6 +150,12 @@ class Draft:
                     self.open_calls[part.id] = opened(part, plans.get(part.id), self.before.epoch)
                 elif isinstance(part, ToolResultPart):
                     self.open_calls.pop(part.call_id, None)
+
+    def take_in(self, *messages: NewMessage) -> None:
+        """What was said elsewhere: its calls are nobody's to run."""
+        for message in messages:
+            self.messages.append(message)
+            self._note_content(message)
 
     def _note_content(self, message: NewMessage) -> None:
         self.after.content_version = max(self.after.content_version, content_version_of(message.parts))
@@ -297,6 +305,7 @@ class Draft:
             dequeue=tuple(self.queue_edits.dequeue),
             queue_head=self.queue_edits.head,
             delete_from=self.delete_from,
+            delete_to=self.delete_to,
             unsteer=unsteer,
             calls=self._call_edits(),
             setup=self.setup,

@@ -83,7 +83,7 @@ async def write_decision(
     version = decision.state.snapshot_version
     ended = await _end_turn(connection, chat_id, decision, spent)
     if decision.delete_from is not None:
-        await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
+        await connection.execute(SQL["delete_messages"], chat_id, decision.delete_from, decision.delete_to, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
     await refer(connection, chat_id, messages, by_user=fence is None)

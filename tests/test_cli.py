@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import signal
@@ -29,7 +28,7 @@ from chatcluster.cli.call_answers import ask
 from chatcluster.cli.terminal_chat import Conversation, Printer, converse
 from chatcluster.client import ApiError, StreamEvent
 from chatcluster.config import Settings, env_name
-from chatcluster.errors import ConfigError, Fenced, StoreUnavailable
+from chatcluster.errors import ConfigError
 from chatcluster.events import MessageEvent, RetryEvent, StatusEvent
 from chatcluster.local import local_cluster, provisioning
 from chatcluster.parts import (
@@ -212,76 +211,6 @@ class TestWhichCluster:
         assert local_cluster.reach("http://localhost", "ccl_mine", tmp_path) == ("http://localhost", "ccl_mine")
         with pytest.raises(ConfigError, match="is damaged"):
             local_cluster.reach(None, "ccl_mine", tmp_path)
-
-
-PRINTS_INTO_A_CLOSED_PIPE = """
-from chatcluster.cli import exits
-def command():
-    print("still buffered")
-    raise ExceptionGroup("from a nursery", [BrokenPipeError()])
-raise SystemExit(exits.exit_code_of(command))
-"""
-
-
-class TestEnds:
-    """Whatever a command raises on purpose becomes one line, also out of nurseries; a bug stays a traceback."""
-
-    def run_raising(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
-        def fail(*_: object, **__: object) -> None:
-            raise error
-
-        monkeypatch.setattr(cli.commands, "main", fail)
-        return cli.run([])
-
-    @pytest.mark.parametrize(
-        ("error", "status"),
-        [
-            (ConfigError("wrong"), exits.USAGE),
-            (StoreUnavailable("gone"), exits.FAILED),
-            (ExceptionGroup("", [ExceptionGroup("", [ConfigError("wrong")])]), exits.USAGE),
-            (KeyboardInterrupt(), exits.INTERRUPTED),
-            (BaseExceptionGroup("", [KeyboardInterrupt()]), exits.INTERRUPTED),
-        ],
-        ids=repr,
-    )
-    def test_exit_code(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int) -> None:
-        assert self.run_raising(monkeypatch, error) == status
-
-    def test_output_that_nobody_reads_any_more_ends_a_command_quietly(self) -> None:
-        """`chatcluster chat ... | head`"""
-        read_fd, write_fd = os.pipe()
-        os.close(read_fd)
-        with open(write_fd, "wb") as unread:
-            command = [sys.executable, "-c", PRINTS_INTO_A_CLOSED_PIPE]
-            ended = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True)
-        assert (ended.returncode, ended.stderr) == (exits.UNHEARD, "")
-
-    def test_output_that_fits_nowhere_is_one_line_and_no_traceback(self) -> None:
-        """`chatcluster user list > a-full-disk`"""
-        with open("/dev/full", "wb") as full:
-            command = [sys.executable, "-m", "chatcluster", "--help"]
-            ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-            unheard = subprocess.run(command, stdout=full, stderr=full)
-        assert (ended.returncode, ended.stderr.count("\n")) == (exits.FAILED, 1)
-        assert "No space left" in ended.stderr
-        assert unheard.returncode == exits.FAILED
-
-    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EPIPE])
-    def test_a_cluster_goes_on_where_what_it_says_can_be_written_nowhere(
-        self, monkeypatch: pytest.MonkeyPatch, number: int
-    ) -> None:
-        """P10: on a full disk, or when its terminal was closed."""
-
-        def fail(*_: object, **__: object) -> None:
-            raise OSError(number, os.strerror(number))
-
-        monkeypatch.setattr(cli.click, "echo", fail)
-        cli._tell("replica-1: something happened")
-
-    def test_a_bug_is_not_hidden_behind_an_error_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        group = ExceptionGroup("", [Fenced("late"), ZeroDivisionError()])
-        with pytest.raises(ExceptionGroup):
-            self.run_raising(monkeypatch, group)
 
 
 @pytest.mark.postgres

@@ -2,8 +2,8 @@
 
 ``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens, and what each user has
 under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), ``/livez``,
-``pages``, litestar's routing, ``auth``, then a route. A route decodes the request, calls one transition of the store,
-and after the commit tells ``notices``. The store decides what is allowed, never the route.
+``pages``, litestar's routing, ``auth``, ``direct``, then a route. A route decodes the request, calls one transition of
+the store, and after the commit tells ``notices``. The store decides what is allowed, never the route.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from chatcluster import __version__
 from chatcluster.errors import NotFound
 from chatcluster.ports import TokenScope
 from chatcluster.web.auth import SCOPE, Authenticator, authentication, require_scope_of
+from chatcluster.web.direct import direct
 from chatcluster.web.errors import respond
 from chatcluster.web.health import Alive
 from chatcluster.web.http.boundary import Boundary
@@ -93,14 +94,14 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
     api = _Router(
         path="/api/v1",
         route_handlers=API,
-        middleware=[authentication(authenticator, shares, public_url, require_scope_of, require_known_query)],
+        middleware=[authentication(authenticator, shares, public_url, require_scope_of, require_known_query), direct],
         opt={SCOPE: TokenScope.CHATS},
     )
     doors = [
         _Router(
             path=path,
             route_handlers=routes,
-            middleware=[authentication(authenticator, shares, public_url, require_scope_of)],
+            middleware=[authentication(authenticator, shares, public_url, require_scope_of), direct],
             opt={SCOPE: SCOPES[path]},
         )
         for path, routes in DOORS.items()

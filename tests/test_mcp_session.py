@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatcluster.tools.mcp_http import Refusals
+from chatcluster.tools.mcp_met import Refusals
 from chatcluster.tools.mcp_questions import LiveQuestions
 from chatcluster.tools.mcp_session import CHANGED_SECONDS_MIN, PAGES_MAX, Changes, Session
 from chatcluster.tools.mcp_wire import Listed, Reply

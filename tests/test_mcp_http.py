@@ -19,7 +19,8 @@ from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT
 from chatcluster.tools import mcp_http
 from chatcluster.tools.mcp_addresses import is_forbidden
 from chatcluster.tools.mcp_failures import failed_call
-from chatcluster.tools.mcp_http import BODY_BYTES_MAX, PIECE_BYTES, QUICK, BodyTooLarge, PromptStream, Refusals, Sent
+from chatcluster.tools.mcp_http import BODY_BYTES_MAX, PIECE_BYTES, QUICK, BodyTooLarge, PromptStream
+from chatcluster.tools.mcp_met import Refusals, Sent
 from chatcluster.tools.mcp_wire import CALL_ID_META, Trouble
 
 FORBIDDEN = [

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatcluster.tools.mcp_http import Refusals
+from chatcluster.tools.mcp_met import Refusals
 from chatcluster.tools.mcp_questions import LiveQuestions
 from chatcluster.tools.mcp_session import CHANGED_SECONDS_MIN, PAGES_MAX, Changes, Session
 from chatcluster.tools.mcp_wire import Listed, Reply
@@ -54,6 +54,10 @@ class Pages:
         return types.ListToolsResult(tools=[tool], next_cursor=self._follows.get(params.cursor))
 
 
+def in_a_row(pages: int) -> dict[str | None, str | None]:
+    return {str(n) if n else None: str(n + 1) for n in range(pages - 1)}
+
+
 async def listed(pages: Pages) -> Listed:
     async def say(_: Reply) -> None: ...
 
@@ -63,7 +67,7 @@ async def listed(pages: Pages) -> Listed:
 
 
 async def test_a_list_may_have_a_page_for_each_tool() -> None:
-    pages = Pages({None: "1"} | {str(n): str(n + 1) for n in range(1, 299)})
+    pages = Pages(in_a_row(300))
     found = await listed(pages)
     assert (len(found.tools), found.left_out) == (300, 0)
 
@@ -77,7 +81,7 @@ async def test_a_list_is_over_where_it_leads_back(follows: dict[str | None, str 
 
 
 async def test_a_list_without_end_is_read_up_to_what_is_taken() -> None:
-    pages = Pages({None: "1"} | {str(n): str(n + 1) for n in range(1, 2 * PAGES_MAX)})
+    pages = Pages(in_a_row(2 * PAGES_MAX))
     found = await listed(pages)
     assert len(pages.read) == PAGES_MAX
     assert (len(found.tools), found.left_out) == (PAGES_MAX, 1), "there are more"

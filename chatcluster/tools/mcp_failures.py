@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 
 from chatcluster.errors import errors_in
-from chatcluster.tools import mcp_http
+from chatcluster.tools import mcp_http, mcp_met
 from chatcluster.tools.mcp_results import TooMuch
 from chatcluster.tools.mcp_wire import Failed, Trouble, says_unknown_tool
 
@@ -37,7 +37,7 @@ _NO_SESSION = re.compile(r"no valid session|server not initialized|mcp-session-i
 """What widespread servers say, in lower case, where the protocol wants 404: they look at nothing else before."""
 
 
-def failed_call(call_id: int, error: Exception, sent: mcp_http.Sent) -> Failed:
+def failed_call(call_id: int, error: Exception, sent: mcp_met.Sent) -> Failed:
     """What went wrong with a call, from what the SDK raised and what the call's own HTTP requests met."""
     found = failed(call_id, error, sent)
     if found.trouble is Trouble.SESSION_LOST and sent.requests == 1:
@@ -49,7 +49,7 @@ def failed_call(call_id: int, error: Exception, sent: mcp_http.Sent) -> Failed:
     return found
 
 
-def failed(request_id: int, error: BaseException, refusals: mcp_http.Met) -> Failed:
+def failed(request_id: int, error: BaseException, refusals: mcp_met.Met) -> Failed:
     """What went wrong, from what the SDK raised and what HTTP requests met."""
     if isinstance(error, SessionFailed):
         return error.failed
@@ -73,7 +73,7 @@ def failed(request_id: int, error: BaseException, refusals: mcp_http.Met) -> Fai
     return Failed(request_id, Trouble.GARBAGE, f"{type(error).__name__}: {message}")
 
 
-def _said(error: MCPError, refusals: mcp_http.Met) -> str:
+def _said(error: MCPError, refusals: mcp_met.Met) -> str:
     status = f" (HTTP {refusals.status})" if refusals.status >= 400 else ""
     return f"{error.message[:MESSAGE_CHARS_MAX]}{status}"
 
@@ -96,7 +96,7 @@ def _trouble_of_transport(error: BaseException) -> Trouble | None:
             return None
 
 
-def _trouble_of(error: MCPError, refusals: mcp_http.Met) -> Trouble:
+def _trouble_of(error: MCPError, refusals: mcp_met.Met) -> Trouble:
     text = error.message.lower()
     if "exceeded" in text and "byte limit" in text:
         return Trouble.TOO_LARGE

@@ -38,7 +38,7 @@ from pydantic import TypeAdapter
 from chatcluster import __version__
 from chatcluster.chat.questions import Question, Replies, ReplyAction, encoded
 from chatcluster.content import TextPart
-from chatcluster.tools import mcp_http, mcp_mending, mcp_questions
+from chatcluster.tools import mcp_http, mcp_mending, mcp_met, mcp_questions
 from chatcluster.tools.mcp_failures import MESSAGE_CHARS_MAX, SessionFailed, failed, failed_call
 from chatcluster.tools.mcp_results import ToolListing, called, instructions_of
 from chatcluster.tools.mcp_wire import (
@@ -92,7 +92,7 @@ class Session:
     def __init__(
         self,
         client: Client,
-        refusals: mcp_http.Refusals,
+        refusals: mcp_met.Refusals,
         questions: mcp_questions.LiveQuestions,
         changes: Changes,
         *,
@@ -318,7 +318,7 @@ class _Telling:
 @asynccontextmanager
 async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
     """A session within the block. Raises what ``failed`` translates, wrapped into ``SessionFailed``."""
-    refusals = mcp_http.Refusals()
+    refusals = mcp_met.Refusals()
 
     async def heard(message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
@@ -345,7 +345,7 @@ async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
         raise SessionFailed(failed(request.id, error, refusals)) from error
 
 
-def _transport(request: Open, refusals: mcp_http.Refusals) -> AbstractAsyncContextManager[Any]:
+def _transport(request: Open, refusals: mcp_met.Refusals) -> AbstractAsyncContextManager[Any]:
     if request.transport == "sse":
 
         def client(

@@ -121,6 +121,10 @@ def named(kind: str, data: bytes) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (kind.encode(), data)
 
 
+ID = b"id: "
+"""How each event of a chat begins."""
+
+
 def with_id(cursor: Cursor, event_body: bytes) -> bytes:
     return b"id: %s\n%s" % (str(cursor).encode(), event_body)
 

@@ -69,7 +69,7 @@ def kept_bytes(before: ChatState, decision: Decision) -> int | None:
 def change_bytes(before: ChatState, decision: Decision) -> int:
     """By how much the decision changes what the chat holds, apart from the messages of its history that it deletes."""
     added = bytes_of(decision.messages) + bytes_of(filter(None, (decision.enqueue,)))
-    if decision.delete_from is not None:
+    if decision.delete is not None:
         return added  # an edit empties the queue as well; what it keeps was counted
     gone = set(decision.dequeue)
     if decision.requeue is not None:

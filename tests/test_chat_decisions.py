@@ -53,6 +53,7 @@ from chatcluster.chat import (
     create,
     decide,
 )
+from chatcluster.chat.draft import Span
 from chatcluster.errors import (
     CallerError,
     ChatArchived,
@@ -97,7 +98,7 @@ def test_what_is_inserted_is_at_the_end_answered_by_nobody_and_its_calls_are_nob
 
 def test_a_message_that_is_deleted_leaves_what_follows_and_readers_begin_anew() -> None:
     decision = decide(state_of(WAITING), DeleteMessage(5), facts=A_USERS_MESSAGE)
-    assert (decision.delete_from, decision.delete_to, decision.messages) == (5, 5, ())
+    assert (decision.delete, decision.messages) == ((5, 5), ())
     assert (decision.state.history_version, decision.state.reset_version) == (11, 11)
     with pytest.raises(MessageNotFound):
         decide(state_of(WAITING), DeleteMessage(5))
@@ -285,7 +286,7 @@ def test_an_interruption_before_the_first_word_leaves_history_alone() -> None:
 def test_an_edit_truncates_history_empties_the_queue_and_makes_open_work_obsolete(status: Status) -> None:
     before = state_of(status, queue=queue_of("A", "B"), open_calls=calls("call"))
     decision = decide(before, Edit(5, text("better")), facts=A_USERS_MESSAGE)
-    assert decision.delete_from == 5
+    assert decision.delete == Span(5)
     assert decision.messages == (user("better"),), "no result for calls that are deleted with their message"
     assert decision.dequeue == (1, 2)
     after = decision.state

@@ -42,8 +42,7 @@ STEPS = 60
 
 
 def is_deleted(number: int, decision: Decision) -> bool:
-    first, last = decision.delete_from, decision.delete_to
-    return first is not None and number >= first and (last is None or number <= last)
+    return decision.delete is not None and decision.delete.first <= number <= decision.delete.last
 
 
 class Walk:
@@ -77,7 +76,7 @@ class Walk:
         self.account_for(command, decision)
         self.write(decision)
         assert self.state.snapshot_version == before.snapshot_version + 1
-        rewritten = bool(decision.messages) or decision.delete_from is not None
+        rewritten = bool(decision.messages) or decision.delete is not None
         assert self.state.history_version == (self.state.snapshot_version if rewritten else before.history_version)
         queue_changed = [queued.id for queued in self.state.queue] != [queued.id for queued in before.queue]
         assert not queue_changed or self.state.queue_version == self.state.snapshot_version
@@ -95,12 +94,12 @@ class Walk:
             self.accepted.add(text_of(command.messages[0].parts))
         if isinstance(command, DeleteQueued | Edit | Close):
             self.discarded |= {text_of(item.parts) for item in self.state.queue if item.id in decision.dequeue}
-        if decision.delete_from is not None:
+        if decision.delete is not None:
             deleted = [message for number, message in self.history.items() if is_deleted(number, decision)]
             self.discarded |= {text_of(message.parts) for message in deleted if message.role is Role.USER}
 
     def write(self, decision: Decision) -> None:
-        if decision.delete_from is not None:
+        if decision.delete is not None:
             self.history = {number: kept for number, kept in self.history.items() if not is_deleted(number, decision)}
         self.history |= {next(self.serial): message for message in decision.messages}
         self.state = decision.state

@@ -51,7 +51,7 @@ from chatcluster.chat.commands import (
     Unarchive,
     event_name,
 )
-from chatcluster.chat.draft import Decision, Draft
+from chatcluster.chat.draft import Decision, Draft, Span
 from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.setup import ChatSetup
 from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome, Underway
@@ -93,7 +93,7 @@ def _edit(draft: Draft, command: Edit) -> None:
         raise MessageNotFound("there is no such message in this chat", message_id=command.message_id)
     if replaced.role is not Role.USER:
         raise MessageNotUser("only a user's message can be edited", role=str(replaced.role))
-    draft.delete_from = command.message_id
+    draft.delete = Span(command.message_id)
     draft.delete_queued(*draft.queue)
     draft.open_calls.clear()  # their calls are deleted with the messages that asked for them
     draft.after.compacting = False
@@ -111,7 +111,7 @@ def _delete_message(draft: Draft, command: DeleteMessage) -> None:
     if deleted is None:
         raise MessageNotFound("there is no such message in this chat", message_id=command.message_id)
     summaries.require_none_behind(draft, deleted.revision)
-    draft.delete_from = draft.delete_to = command.message_id
+    draft.delete = Span(command.message_id, command.message_id)
 
 
 def _delete_queued(draft: Draft, command: DeleteQueued) -> None:

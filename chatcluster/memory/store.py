@@ -44,7 +44,6 @@ from chatcluster.memory.room import make_sure_of_room, require_files_of, require
 from chatcluster.memory.tables import ChatRow, Origin, TitleWish, UsedKey
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
 from chatcluster.ports import (
-    VERSION_MAX,
     Booking,
     Chat,
     Claimed,
@@ -208,8 +207,8 @@ class MemoryStore(Claims, MemoryReads):
 
     def _write(self, row: ChatRow, decision: Decision) -> Outcome:
         ended = self._end_turn(row, decision)
-        if decision.delete_from is not None:
-            first, last = decision.delete_from, decision.delete_to or VERSION_MAX
+        if decision.delete is not None:
+            first, last = decision.delete
             row.messages = [message for message in row.messages if not first <= message.id <= last]
         state = decision.state
         version = state.snapshot_version

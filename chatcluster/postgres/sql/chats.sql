@@ -346,13 +346,11 @@ answered as (
 select messages, exists (select from answered) as is_new from told
 
 -- name: delete_messages
--- From one on, up to $3 if that is given.
 with unreferenced as (
-    delete from chat_files
-    where chat_id = $1 and message_id >= $2 and message_id <= coalesce($3::bigint, 9223372036854775807)
+    delete from chat_files where chat_id = $1 and message_id between $2 and $3
 )
 update messages set deleted_at = statement_timestamp(), revision = $4
-where chat_id = $1 and id >= $2 and id <= coalesce($3::bigint, 9223372036854775807) and deleted_at is null
+where chat_id = $1 and id between $2 and $3 and deleted_at is null
 
 -- name: select_replaced
 select role, model, revision from messages where chat_id = $1 and id = $2 and deleted_at is null

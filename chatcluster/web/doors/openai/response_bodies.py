@@ -51,7 +51,15 @@ OF_A_SERVER = ("allowed_tools", "authorization", "connector_id", "headers", "ser
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class CreateResponse(msgspec.Struct, kw_only=True, frozen=True):
+class NotHere(msgspec.Struct, kw_only=True, frozen=True):
+    """What may be asked of a response, and would make it another one than can be had here."""
+
+    prompt: dict[str, Any] | None = None
+    max_tool_calls: int | None = None
+    top_logprobs: int | None = None
+
+
+class CreateResponse(NotHere, kw_only=True, frozen=True):
     """A response to be made. Fields that are not here are echoed where OpenAI's API knows them."""
 
     input: str | list[Any] = ""
@@ -66,9 +74,6 @@ class CreateResponse(msgspec.Struct, kw_only=True, frozen=True):
     tool_choice: str | dict[str, Any] | None = None
     metadata: dict[str, str] | None = None
     text: dict[str, Any] | None = None
-    prompt: dict[str, Any] | None = None
-    max_tool_calls: int | None = None
-    top_logprobs: int | None = None
     on_disconnect: str | None = None
 
     @property

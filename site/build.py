@@ -180,7 +180,9 @@ def _run(command: Sequence[str], **environment: str) -> None:
             text=True,
             timeout=INSTALL_SECONDS_MAX,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{_name(command)} was not done after {INSTALL_SECONDS_MAX} s; try again") from None
+    except OSError as error:
         raise BuildError(f"{_name(command)}: {error}") from None
     if done.returncode:
         (WORK / "failed.log").write_text(done.stdout)

@@ -162,6 +162,12 @@ def test_what_fails_is_told_in_one_line(build: ModuleType) -> None:
         build._run(["/nowhere/node"])
 
 
+def test_what_takes_too_long_is_told_in_words(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "INSTALL_SECONDS_MAX", 0.05)
+    with pytest.raises(build.BuildError, match=r"^sleep 60 was not done after 0\.05 s; try again$"):
+        build._run(["/bin/sleep", "60"])
+
+
 def test_its_help_says_what_it_does() -> None:
     told = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
     assert all(deed in told for deed in ("--check", "--schema", "--test", "--browser"))

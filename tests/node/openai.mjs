@@ -71,13 +71,18 @@ export async function functions(client, order) {
 }
 
 export async function cancel(client, order) {
-  const one = at(client, order, order.url, { maxRetries: 2 });
+  let requests = 0;
+  const counted = (...given) => {
+    requests += 1;
+    return fetch(...given);
+  };
+  const one = at(client, order, order.url, { maxRetries: 2, fetch: counted });
   const made = await one.responses.create({ model: MODEL, input: order.input, background: true });
-  const began = Date.now();
+  const before = requests;
   const busy = await one.responses
     .create({ model: MODEL, input: "?", previous_response_id: made.id })
     .catch((error) => ({ name: error.constructor.name, code: error.code }));
-  const took = Date.now() - began;
+  const tries = requests - before;
   const stream = at(client, order, order.other).responses.stream({ response_id: made.id });
   const seen = [];
   for await (const event of stream) {
@@ -85,7 +90,7 @@ export async function cancel(client, order) {
     if (isWord(event) && !seen.slice(0, -1).includes(event.type)) await one.responses.cancel(made.id);
   }
   const ended = await stream.finalResponse();
-  return { made: made.status, busy, took, last: seen.at(-1), status: ended.status, text: ended.output_text };
+  return { made: made.status, busy, tries, last: seen.at(-1), status: ended.status, text: ended.output_text };
 }
 
 export async function errors(client, order) {

@@ -25,7 +25,7 @@ from chatcluster import tokens
 from chatcluster.cli import commands as cli
 from chatcluster.cli import exits, flags, listings, model_commands, terminal_chat
 from chatcluster.cli.call_answers import ask
-from chatcluster.cli.terminal_chat import Conversation, Printer, converse
+from chatcluster.cli.terminal_chat import Conversation, converse
 from chatcluster.client import ApiError, StreamEvent
 from chatcluster.config import Settings, env_name
 from chatcluster.errors import ConfigError
@@ -382,34 +382,6 @@ def test_a_flag_says_its_default_and_its_variables() -> None:
 
 
 # --- chat -------------------------------------------------------------------------------------
-
-
-class TestPrinter:
-    """P3 on a screen: nothing twice, nothing missing, whatever becomes of an attempt."""
-
-    def printed(self, *states: str, finished: str | None = None) -> str:
-        out = io.StringIO()
-        printer = Printer(out)
-        for text in states:
-            printer.show(text)
-        if finished is not None:
-            printer.finish(finished)
-        return out.getvalue()
-
-    def test_what_is_new_is_printed(self) -> None:
-        assert self.printed("a", "ab", "abc") == "abc"
-
-    def test_an_attempt_that_repeats_what_was_said_is_not_printed_again(self) -> None:
-        assert self.printed("abc", "a", "ab", "abc", "abcd", finished="abcd") == "abcd\n"
-
-    def test_an_attempt_that_says_something_else_is_printed_anew(self) -> None:
-        assert self.printed("abc", "ax", finished="axy") == "abc\n\n[the answer begins anew]\n\naxy\n"
-
-    def test_what_the_stream_did_not_show_comes_with_the_message(self) -> None:
-        assert self.printed("ab", finished="abcd") == "abcd\n"
-
-    def test_an_answer_without_text_prints_nothing(self) -> None:
-        assert self.printed(finished="") == ""
 
 
 def text(value: str) -> Parts:

@@ -43,7 +43,7 @@ from chatcluster.cli.call_answers import (
     typed_answer,
 )
 from chatcluster.cli.lines import agent_line, few_words
-from chatcluster.cli.output_lines import OutputLines
+from chatcluster.cli.printed import OutputLines, Printer
 from chatcluster.cli.questions import attached, question_of
 from chatcluster.client.client import ApiError, Client
 from chatcluster.client.events import Event, known_messages
@@ -71,35 +71,6 @@ SILENCE_SECONDS = 2.0
 """Longer than any takeover."""
 LINE_BYTES_MAX = 64 << 10
 COMPACT = "/compact"
-
-
-class Printer:
-    """Prints an answer that is known piece by piece, and that may begin anew."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._printed = ""
-
-    def show(self, text: str) -> None:
-        """``text`` is the answer as far as it is known: print what of it is not on the screen yet."""
-        if text.startswith(self._printed):
-            self._write(text[len(self._printed) :])
-        elif not self._printed.startswith(text):
-            self._write("\n\n[the answer begins anew]\n\n" + text)
-        else:
-            return
-        self._printed = text
-
-    def finish(self, text: str) -> None:
-        """``text`` is the whole answer."""
-        self.show(text)
-        if self._printed and not self._printed.endswith("\n"):
-            self._write("\n")
-        self._printed = ""
-
-    def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
 
 
 class Conversation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -175,7 +176,7 @@ async def test_a_database_that_is_away_is_asked_again(site: Site, monkeypatch: p
 
 
 @pytest.mark.parametrize("settings", [{"titles": False}, {"slots": 0}])
-async def test_who_is_not_to_name_chats_does_not(site: Site, settings: dict[str, object]) -> None:
+async def test_who_is_not_to_name_chats_does_not(site: Site, settings: dict[str, Any]) -> None:
     await site.replica(**settings)
     await site.chat()
     await trio.sleep(SOON_SECONDS)

@@ -3120,6 +3120,7 @@ export interface components {
             delay_ms: number;
             error: string;
             kind: string;
+            model?: string | null;
             provider?: string | null;
             retrying_at: string | null;
             status_code?: number | null;

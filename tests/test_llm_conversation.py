@@ -129,7 +129,7 @@ PARTS: st.SearchStrategy[SentPart] = st.one_of(
     st.builds(OpaquePart, st.just("p"), st.just("m"), st.just("extra_content"), st.sampled_from(["{}", "null", "?"])),
 )
 MESSAGES = st.lists(st.tuples(st.sampled_from(Role), st.lists(PARTS, max_size=4).map(tuple)), max_size=8)
-TOOL = ToolSpec("f", "", {"type": "object"})
+TOOL = ToolSpec("f", "", {"type": "object", "properties": {}})
 
 
 @given(MESSAGES, st.booleans())

@@ -38,6 +38,7 @@ SAMPLES: dict[str, Json] = {
     },
     "CreateCompletion": {"model": "m", "messages": [USER_TURN]},
     "CreateConversation": {"metadata": {"a": "b"}},
+    "CreateItems": {"items": [{"type": "message", "role": "user", "content": "hello"}]},
     "CreateResponse": {"model": "m", "input": "hello"},
     "CreateToken": {"user": "ada", "name": "n", "scopes": ["chats"]},
     "CreateWorkspace": {"chat_id": "CHAT", "template": "one", "name": "w", "parameters": {}},

@@ -108,7 +108,9 @@ class ApiRequest(Request[Account, Credential, State]):
         return self._taken_out.body if self._taken_out is not None else b""
 
     async def _read(self) -> bytes:
-        """What the boundary passes on, which bounds it. Past litestar's generator, and its own bound."""
+        """What the boundary passes on, which bounds it, past litestar's generator; that has the bounds of routes."""
+        if self.route_handler.resolve_request_max_body_size() is not None:
+            return await super().body()
         pieces, more = list[bytes](), True
         while more:
             event = cast(HTTPRequestEvent, await self.receive())

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from chatcluster import histories
-from chatcluster.chat import Compact, Fence, Status
+from chatcluster.chat import Fence, Status
 from chatcluster.errors import Unreadable
 from chatcluster.memory import MemoryStore
 from chatcluster.parts import Message, Role, TextPart
@@ -224,8 +224,9 @@ async def test_a_chat_whose_calls_were_ended_without_results_goes_on_with_the_ne
 async def test_a_call_that_the_ledger_has_no_record_of_ends_the_turn_in_an_error(world: World) -> None:
     """It is not looked for again and again."""
     a = await world.replica()
-    chat = await ended_without_results(world, a)
-    await a.apply(chat, Compact())
+    chat = await calling(world, a, "c1", tools=(tool("tool", approval=Approval.ASK),))
+    await chat.until_status("requires_action")
+    world.database.change(chat.row, msgspec.structs.replace(chat.state, status=Status.RUNNING, open_calls=()))
     await chat.until_status("error")
     assert code_of(chat) == "internal"
     assert "chat.call_unrecorded" in world.names_told()

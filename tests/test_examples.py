@@ -75,16 +75,16 @@ def test_the_server_in_thirty_lines_is_found_and_listed(cluster: ClusterProcess,
     assert [line.split()[:2] for line in report.splitlines()[1:]] == [["todo__show", "read"], ["todo__add", "once"]]
 
 
-def test_the_command_line_names_servers_of_tools(cluster: ClusterProcess, todo: str) -> None:
-    said = chatcluster(cluster, "chat", "--mcp", todo, 'Tea [[call=todo__add {"text": "tea"}]]')
-    assert "things to do now" in said
-
-
 def test_a_chat_calls_the_server_and_shows_what_came_of_it(cluster: ClusterProcess, todo: str) -> None:
     shown = example(cluster, "chat_with_mcp.py", todo, 'Milk [[call=todo__add {"text": "milk"}]]')
     assert '-> todo__add {"text": "milk"}' in shown
     assert "<- There are 1 things to do now." in shown
     assert shown.rstrip().endswith("[finished]")
+
+
+def test_the_command_line_names_servers_of_tools(cluster: ClusterProcess, todo: str) -> None:
+    said = chatcluster(cluster, "chat", "--mcp", todo, 'Tea [[call=todo__add {"text": "tea"}]]')
+    assert "things to do now" in said
 
 
 def test_a_chat_gets_an_answer_from_a_tool_of_its_client(cluster: ClusterProcess, tmp_path: Path) -> None:

@@ -55,9 +55,7 @@ function Retrying({ retry }: { retry: Retry }) {
   return (
     <Notice tone="warn" role="status">
       The model{provider} failed ({retry.error}). {/* the words are told once, not with every second */}
-      <span aria-hidden>
-        {seconds ? `Attempt ${retry.attempt + 1} in ${seconds} s.` : begins}
-      </span>
+      <span aria-hidden>{seconds ? `Attempt ${retry.attempt + 1} in ${seconds} s.` : begins}</span>
       <span className="sr-only">{retry.model ? begins : "It is tried again."}</span>
     </Notice>
   );

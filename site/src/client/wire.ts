@@ -68,6 +68,8 @@ export type Retry = {
   retrying_at: string | null;
   provider?: string | null;
   status_code?: number | null;
+  /** Which is asked next, where that is another one. */
+  model?: string | null;
 };
 export type Turn = {
   message_id: number;

@@ -36,7 +36,7 @@ from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
-from chatcluster.llm.routing import catalogue_routing
+from chatcluster.llm.routing import catalogue_routing, catalogue_stints
 from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.windows import catalogue_windows
 from chatcluster.loop_watch import return_large_blocks, spare_pauses, watch_loop
@@ -153,6 +153,7 @@ class _Process:
         outside = replace(
             outside_of(database, redis, self._pubsub, model, self._mcp.toolbox, workspaces, notices, spending),
             windows=catalogue_windows(lambda: directory.known, settings),
+            stints=catalogue_stints(lambda: directory.known),
         )
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
@@ -174,7 +175,7 @@ class _Process:
             on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
-        titling = Titling(PostgresTitles(database), model, notices, settings)
+        titling = Titling(PostgresTitles(database), model, notices, settings, stints=outside.stints)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
         services = services_of(
@@ -192,7 +193,7 @@ class _Process:
             keyring=keyring,
         )
         self.tally = Tally(services.overview.series)
-        self._later_loops = self._loops(services, redis_health, purge, directory, spending, titling)
+        self._later_loops = self._loops(services, redis_health, purge, directory, model, spending, titling)
         """Those that begin when the schema is there."""
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)
@@ -220,6 +221,7 @@ class _Process:
         redis_health: RedisHealth,
         purge: Purge,
         directory: ModelDirectory,
+        model: Model,
         spending: SpendingLimits,
         titling: Titling,
     ) -> tuple[Callable[[], Awaitable[None]], ...]:
@@ -227,6 +229,7 @@ class _Process:
             redis_health.run,
             purge.run,
             self._mcp.run,
+            *((model.close_idle,) if isinstance(model, HttpModel) else ()),
             self.tally.run,
             services.mcp.sign_ins.run,
             services.browsers.push.run,

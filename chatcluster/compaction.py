@@ -99,6 +99,8 @@ class Compaction:
         self._steps = steps
         self._overflowed_at = 0
         """The history version of which the provider said that it is too long."""
+        self._overflow = ""
+        """In its words, which may be of images or of bytes."""
         self._failed_at = 0
         """The one at which a summary could not be had."""
         self._is_told = True
@@ -106,11 +108,11 @@ class Compaction:
     def __repr__(self) -> str:
         return f"<Compaction {self._held}>"
 
-    async def overflowed(self) -> None:
+    async def overflowed(self, error: ProviderError) -> None:
         """The provider says that the prompt is too long: the next step summarises, or ends the turn."""
         chat = self._held.chat
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind="context_overflow", retryable=False)
-        self._overflowed_at = chat.history_version
+        self._overflowed_at, self._overflow = chat.history_version, error.message
 
     def news(self) -> list[NoticePart]:
         """What the turn goes on without, once."""
@@ -128,7 +130,8 @@ class Compaction:
         if need is None:
             return False
         if isinstance(need, ErrorInfo):
-            await self._steps.end(Fail(need), "error")
+            said = f" ({self._overflow})" if self._overflowed_at == self._held.chat.history_version else ""
+            await self._steps.end(Fail(msgspec.structs.replace(need, message=need.message + said)), "error")
         else:
             await self._summarise(messages, need, is_needed=is_needed)
         return True

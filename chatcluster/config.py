@@ -128,7 +128,9 @@ class Settings:
         "gives; 0 is twice model-silence-seconds",
         minimum=0,
     )
-    attempts_max: int = setting(25, "Attempts at one model response", minimum=1, maximum=1000)
+    attempts_max: int = setting(
+        25, "Attempts at one model response; a fall-back has as many of its own", minimum=1, maximum=1000
+    )
     retry_base_seconds: float = setting(1.0, "Wait before the second attempt; doubles with each", minimum=0)
     retry_cap_seconds: float = setting(
         60.0, "Longest wait between attempts, unless the provider asks for more", minimum=0

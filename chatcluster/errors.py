@@ -215,6 +215,12 @@ class MessageNotUser(Conflict):
     code = "message_not_user"
 
 
+class MessageSummarized(Conflict):
+    """What a model is told of in a summary cannot be deleted from under it."""
+
+    code = "message_summarized"
+
+
 class NameTaken(Conflict):
     code = "name_taken"
 

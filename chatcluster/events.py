@@ -54,6 +54,7 @@ class RetryEvent(msgspec.Struct, frozen=True, tag="retry", omit_defaults=True):
     retrying_at: datetime | None
     provider: str | None = None
     status_code: int | None = None
+    model: str | None = None
 
 
 class ErrorEvent(msgspec.Struct, frozen=True, tag="error"):
@@ -120,6 +121,10 @@ def named(kind: str, data: bytes) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (kind.encode(), data)
 
 
+ID = b"id: "
+"""How each event of a chat begins."""
+
+
 def with_id(cursor: Cursor, event_body: bytes) -> bytes:
     return b"id: %s\n%s" % (str(cursor).encode(), event_body)
 
@@ -164,7 +169,14 @@ def retry_event(chat: Chat, shown: Position = START) -> RetryEvent | None:
     if retry is None or (retry.position is not None and Position.parse(retry.position) < shown):
         return None
     return RetryEvent(
-        retry.attempt, retry.delay_ms, retry.error, retry.kind, chat.retry_at, retry.provider, retry.status_code
+        retry.attempt,
+        retry.delay_ms,
+        retry.error,
+        retry.kind,
+        chat.retry_at,
+        retry.provider,
+        retry.status_code,
+        retry.model,
     )
 
 

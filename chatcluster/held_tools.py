@@ -23,6 +23,7 @@ from chatcluster.parts import NoticePart, TextPart, storable
 from chatcluster.ports import Chat, Effect, Progressed, Tool, Toolbox, ToolCall, ToolResult, ToolSpec, TurnTools
 from chatcluster.ports.toolbox import Tell
 from chatcluster.tool_plan import KnownTool
+from chatcluster.tool_schemas import spec_of
 
 CLOSE_SECONDS_MAX = 5.0
 NOTICE_CHARACTERS_MAX = 2000
@@ -91,8 +92,9 @@ class HeldTools:
         tools = await self._open.tools()
         if tools and LIBRARY not in sys.modules:
             await trio.to_thread.run_sync(load_library)
+        specs = await _specs_of(tools)
         self.known = {tool.name: KnownTool(tool, ArgumentCheck(tool.parameters)) for tool in tools}
-        self.specs = tuple(ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools)
+        self.specs = specs
         self._is_asked = True
 
     def renew(self) -> None:
@@ -172,3 +174,12 @@ def _too_slow(tool: Tool, *, in_all: bool) -> str:
 def _short(notice: NoticePart) -> NoticePart:
     source = None if notice.source is None else storable(notice.source)
     return NoticePart(storable(notice.code), storable(notice.message)[:NOTICE_CHARACTERS_MAX], source)
+
+
+async def _specs_of(tools: Sequence[Tool]) -> tuple[ToolSpec, ...]:
+    """Schemas are large, and there may be many: each is a step of its own."""
+    specs = []
+    for tool in tools:
+        specs.append(spec_of(tool))
+        await trio.lowlevel.checkpoint()
+    return tuple(specs)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -56,6 +56,20 @@ def http_client(
         if not trust_environment:
             raise
         raise ConfigError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}") from None
+
+
+async def close_expired(clients: Callable[[], Iterable[httpx.AsyncClient]], *, every_seconds: float) -> None:
+    """Close the connections that were idle for longer than their client's limits say, or that the server has closed.
+
+    httpx does that when something else is asked, so the last ones of a busy time would be kept for good.
+    """
+    while True:
+        await trio.sleep(every_seconds)
+        for client in tuple(clients()):
+            transport: Any = client._transport
+            for connection in transport._pool.connections:
+                if connection.has_expired():
+                    await connection.aclose()
 
 
 def headers_of_stream() -> dict[str, str]:

@@ -101,6 +101,7 @@ class Working:
         self._upstream = make.counter("upstream_requests_total", "Attempts at a model response", "outcome")
         self._upstream_seconds = make.histogram("upstream_request_seconds", "Length of an attempt", TURN_BUCKETS)
         self._upstream_failures = make.counter("upstream_failures_total", "Attempts that failed", "kind", "retryable")
+        self._fallbacks = make.counter("fallbacks_total", "Attempts that failed and made way for another model", "kind")
         self._stages = make.histogram("stage_seconds", "Stages of turns", STAGE_BUCKETS, "stage", "outcome")
         self.rules: dict[str, Rule] = {
             "stage.ended": self._stage,
@@ -133,6 +134,8 @@ class Working:
 
     def _attempt_failed(self, fields: Fields) -> None:
         self._upstream_failures.labels(str(fields.get("kind")), str(bool(fields.get("retryable"))).lower()).inc()
+        if fields.get("successor"):
+            self._fallbacks.labels(str(fields.get("kind"))).inc()
 
 
 class Belonging:

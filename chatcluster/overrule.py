@@ -83,7 +83,7 @@ class Overruling:
             case FinishInterruption(partial) if partial is not None:
                 return msgspec.structs.replace(command, partial=self._placed(partial))
             case ScheduleRetry(retry):
-                return ScheduleRetry(self._placed(retry))
+                return msgspec.structs.replace(command, retry=self._placed(retry))
         return command
 
     def _placed(self, positioned: P) -> P:

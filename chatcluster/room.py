@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chatcluster.chat import ChatState, Decision, Edit, EditQueued, Queued, Send, SubmitToolResults, UserCommand
+from chatcluster.chat import ChatState, Decision, Edit, EditQueued, Insert, Queued, Send, SubmitToolResults, UserCommand
 from chatcluster.content import SummaryPart
 from chatcluster.errors import ChatFull
 from chatcluster.parts import Message, NewMessage, Parts, QueuedMessage, encode
@@ -29,7 +29,7 @@ def new_parts(command: UserCommand) -> Parts | None:
             return command.message.parts
         case Edit() | EditQueued():
             return command.parts
-        case SubmitToolResults():
+        case SubmitToolResults() | Insert():
             return command.parts
     return None
 
@@ -69,7 +69,7 @@ def kept_bytes(before: ChatState, decision: Decision) -> int | None:
 def change_bytes(before: ChatState, decision: Decision) -> int:
     """By how much the decision changes what the chat holds, apart from the messages of its history that it deletes."""
     added = bytes_of(decision.messages) + bytes_of(filter(None, (decision.enqueue,)))
-    if decision.delete_from is not None:
+    if decision.delete is not None:
         return added  # an edit empties the queue as well; what it keeps was counted
     gone = set(decision.dequeue)
     if decision.requeue is not None:

@@ -38,16 +38,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.attempt import Attempt, Said
-from chatcluster.chat import (
-    CommitStep,
-    ErrorInfo,
-    FinishTurn,
-    Retry,
-    ScheduleRetry,
-    StartAttempt,
-    Status,
-    Underway,
-)
+from chatcluster.chat import CommitStep, ErrorInfo, FinishTurn, ScheduleRetry, StartAttempt, Status, Underway
 from chatcluster.compaction import Compaction, Steps
 from chatcluster.config import Settings
 from chatcluster.errors import (
@@ -263,7 +254,7 @@ class Runner:
                 telemetry.event("chat.not_resumed", chat_id=str(self.chat.id), kind=error.kind)
                 return  # another attempt, at once
             self._held.said = attempt.partial()
-            await (self._compaction.overflowed() if error.kind == "context_overflow" else self._failed(error))
+            await (self._compaction.overflowed(error) if error.kind == "context_overflow" else self._failed(error))
         else:
             await self._take(answer)
 
@@ -321,11 +312,14 @@ class Runner:
         chat = self.chat
         if self._held.puts_aside(error):
             return  # another attempt, at once
-        telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
-        then = after_failure(error, chat, self._settings, self._held.stream.flush())
-        if isinstance(then, Retry):
-            self._retry_seconds = then.delay_ms / 1000
-            await self._held.commit(ScheduleRetry(then))
+        stint = self._outside.stints(await self._held.history.asked_model(chat), chat.failures)
+        then = after_failure(error, chat, stint, self._settings, self._held.stream.flush())
+        fields = {"kind": error.kind, "retryable": error.retryable, "provider": error.provider}
+        successor = then.retry.model if isinstance(then, ScheduleRetry) else None
+        telemetry.event("chat.attempt_failed", chat_id=str(chat.id), successor=successor, **fields)
+        if isinstance(then, ScheduleRetry):
+            self._retry_seconds = then.retry.delay_ms / 1000
+            await self._held.commit(then)
             self._held.said = Said()
         else:
             await self._ends.fail(then)

@@ -42,6 +42,7 @@ class Subscriber:
         "_cursor",
         "_cut",
         "_join",
+        "_mark",
         "_page",
         "_pending",
         "_pending_bytes",
@@ -67,6 +68,8 @@ class Subscriber:
         """What is pending counts for."""
         self._behind_since = inf
         """When what waits went above the bound."""
+        self._mark = b""
+        """How an event's ID begins for this reader, if it is of more than the chat."""
         self._cut: str | None = None
         self._awake: trio.Event | None = None
         """While somebody waits in ``receive``."""
@@ -162,6 +165,9 @@ class Subscriber:
             raise Cut(self._cut)
         if self._catch_up is not None or not self._pending:
             return b""
+        if len(self._pending) == 1:  # as a rule
+            self._pending_bytes, self._behind_since = 0, inf
+            return self._placed(self._pending.pop())
         pieces, size = list[bytes](), 0
         for notice in self._pending:
             if size and size + len(notice.data) > TAKE_BYTES:
@@ -173,7 +179,7 @@ class Subscriber:
         del self._pending[: len(pieces)]
         if self._pending_bytes <= self._buffer_bytes_max:
             self._behind_since = inf
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     async def _first(self, catch_up: CatchUp) -> bytes:
         page = self._page or list(await catch_up.page())
@@ -188,13 +194,20 @@ class Subscriber:
         """The event as this reader gets it, which may be ahead of the feed: its position does not go back."""
         cursor = notice.cursor
         if cursor is None:
-            return notice.data
+            return self._placed_aside(notice)
         self._told = max(self._told, cursor.version - (cursor.message_id is not None))
         shown = START if notice.is_reset else self._cursor.position
         if notice.is_frame and cursor.position <= shown:
             return b""
+        data = notice.data
         if cursor.position >= shown:
             self._cursor = cursor
-            return notice.data
-        self._cursor = cursor._replace(position=shown)
-        return events.moved(self._cursor, notice.data)
+        else:
+            self._cursor = cursor._replace(position=shown)
+            data = events.moved(self._cursor, data)
+        # This is done for every word of an answer: the mark is no business of a method of its own.
+        return self._mark + data[len(events.ID) :] if self._mark else data
+
+    def _placed_aside(self, notice: Notice) -> bytes:
+        """The same for what has no place in the chat."""
+        return notice.data

@@ -30,7 +30,7 @@ import trio
 from chatcluster.audience import Audience
 from chatcluster.catch_up import CatchUp
 from chatcluster.errors import InvalidCursor
-from chatcluster.events import ListResetEvent, body
+from chatcluster.events import ID, ListResetEvent, body
 from chatcluster.family_stream import FamilyCursor, FamilyStreams, FamilySubscriber, Member, parse_family_cursor
 from chatcluster.parts import BEGINNING, Cursor, parse_cursor
 from chatcluster.ports import Store
@@ -45,8 +45,7 @@ LIST_CHANGES_MAX = 200
 LATELY_SECONDS = 10.0
 """For so long the database is not asked again what time it is."""
 _MOMENT = re.compile(r"[0-9]{1,15}", re.ASCII)
-_ID = b"id: "
-_NEXT_ID = b"\n" + _ID
+_NEXT_ID = b"\n" + ID
 
 
 class TabCursor(NamedTuple):
@@ -98,8 +97,6 @@ class TabSubscriber(Subscriber):
         super().__init__(**options)
         self._listed_ms = 0
         self._mark = b"id: 0~"
-        """How the events of the chat begin, in the place of ``id: ``."""
-        self._chat_cursor = b""
 
     def begin_list(self, at: datetime) -> None:
         """The list was told up to this moment."""
@@ -122,20 +119,13 @@ class TabSubscriber(Subscriber):
         events = await super()._first(catch_up)
         if not events:
             return events
-        last = events.rfind(_NEXT_ID) + 1
-        self._chat_cursor = events[last + len(_ID) : events.index(b"\n", last)]
-        return self._mark + events[len(_ID) :].replace(_NEXT_ID, b"\n" + self._mark)
+        return self._mark + events[len(ID) :].replace(_NEXT_ID, b"\n" + self._mark)
 
-    def _placed(self, notice: Notice) -> bytes:
-        """This is done for every word of an answer, so a chat's event is copied once more, and no more than that."""
+    def _placed_aside(self, notice: Notice) -> bytes:
         if notice.listed is None:
-            event = super()._placed(notice)
-            if not event:
-                return event
-            self._chat_cursor = event[len(_ID) : event.index(b"\n")]
-            return self._mark + event[len(_ID) :]
+            return super()._placed_aside(notice)
         self._list_told(notice.listed.at_ms)
-        return b"%b%b\n%b" % (self._mark, self._chat_cursor, notice.listed.data)
+        return b"%b%b\n%b" % (self._mark, str(self._cursor).encode(), notice.listed.data)
 
 
 class TabMember(Member, TabSubscriber):
@@ -143,8 +133,7 @@ class TabMember(Member, TabSubscriber):
 
     def begin(self, cursor: Cursor) -> None:
         """Nothing of the chat was given yet: this is the place to resume at, should an agent be told of first."""
-        self._chat_cursor = str(cursor).encode()
-        self.shown = self._mark[len(_ID) :] + self._chat_cursor
+        self.shown = self._mark[len(ID) :] + str(cursor).encode()
 
 
 class TabStreams:

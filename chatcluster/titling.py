@@ -5,9 +5,10 @@ creates it. Whoever takes it (the replica that created the chat, as a rule) has 
 other may take it. So a replica that dies in between leaves it to the next look of another, and all of it is done within
 half a minute.
 
-What happens on failure: a try that fails, or gives nothing that is a title, is booked, and after ``TRIES_MAX`` the
-first words stay. A person's own title ends it, at any moment. While Postgres is away nothing is taken. At most
-``CONCURRENT_MAX`` chats are named at a time here; the others wait.
+What happens on failure: a try that fails, or gives nothing that is a title, is booked; the next one asks the model's
+first fall-back, if it has one; and after ``TRIES_MAX`` the first words stay. A person's own title ends it, at any
+moment. While Postgres is away nothing is taken. At most ``CONCURRENT_MAX`` chats are named at a time here; the others
+wait.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from chatcluster.config import Settings
 from chatcluster.errors import ProviderError, StoreUnavailable
 from chatcluster.notices import Notices
 from chatcluster.parts import Message, Part, Role, TextPart, text_of
-from chatcluster.ports import Delta, Finished, Meter, Model, ModelRequest
+from chatcluster.ports import Delta, Finished, Meter, Model, ModelRequest, Stints
+from chatcluster.ports.outside import one_stint
 from chatcluster.ports.titles import Titles, TitleTask
 from chatcluster.title_text import ASKED_CHARS_MAX, TITLE_INSTRUCTION, title_in
 from chatcluster.usage import TITLE_VERSION, Spent, SpentOutcome, cost_micros, counts_of
@@ -39,9 +41,12 @@ BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 class Titling:
     """``run`` names chats until it is cancelled."""
 
-    def __init__(self, titles: Titles, model: Model, notices: Notices, settings: Settings) -> None:
+    def __init__(
+        self, titles: Titles, model: Model, notices: Notices, settings: Settings, *, stints: Stints = one_stint
+    ) -> None:
         self._titles = titles
         self._model = model
+        self._stints = stints
         self._notices = notices
         self._settings = settings
         self._wake = trio.Event()
@@ -135,7 +140,9 @@ class Titling:
             _message(1, Role.SYSTEM, TITLE_INSTRUCTION),
             _message(2, Role.USER, task.text[:ASKED_CHARS_MAX]),
         )
-        return ModelRequest(task.chat_id, messages, self._settings.title_model or task.model, meter=meter)
+        model = self._settings.title_model or task.model
+        failures = (self._stints(model, 0).end or 0) if task.number > 1 else 0
+        return ModelRequest(task.chat_id, messages, model, failures=failures, meter=meter)
 
 
 def _message(number: int, role: Role, text: str) -> Message:

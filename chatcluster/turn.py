@@ -10,15 +10,19 @@ from collections.abc import Sequence
 import msgspec
 
 from chatcluster.backoff import grown_seconds
-from chatcluster.chat import ErrorInfo, Retry
+from chatcluster.chat import ErrorInfo, Retry, ScheduleRetry
 from chatcluster.config import Settings
 from chatcluster.context import has_news, summary_in
 from chatcluster.errors import HistoryTooLarge, ProviderError, Unreadable
 from chatcluster.parts import PAUSED, Message, Position, Role, ToolCallPart, ToolResultPart, storable
-from chatcluster.ports import Chat
+from chatcluster.ports import Chat, Stint
 
 PAUSES_MAX = 10
 """So often in a row an answer is asked to go on."""
+
+
+OF_THE_CONVERSATION = frozenset({"content_filter", "context_overflow"})
+"""Failures that speak of what is said, and not of the model or its server: another model is no way around them."""
 
 
 class CallModel(msgspec.Struct, frozen=True):
@@ -48,7 +52,8 @@ def next_step(messages: Sequence[Message], *, steps_max: int, compacting: bool =
     A chat that is ``compacting`` answers nobody. A turn that reaches ``steps_max`` ends as it is, without an error,
     once what was called has its results.
     """
-    if calls := open_calls(messages):
+    calls = () if compacting else open_calls(messages)
+    if calls:
         return RunCalls(tuple(calls))
     if compacting and has_news(messages):
         return Summarize()
@@ -100,18 +105,29 @@ def steps_taken(messages: Sequence[Message]) -> int:
     return steps
 
 
-def after_failure(error: ProviderError, chat: Chat, settings: Settings, last: Position) -> Retry | ErrorInfo:
+def after_failure(
+    error: ProviderError, chat: Chat, stint: Stint, settings: Settings, last: Position
+) -> ScheduleRetry | ErrorInfo:
     """Another attempt, or the end of the turn. Only the failures of the model count, not the deaths of replicas.
 
-    ``last``: the last frame of the one that failed.
+    Where it has a successor that one is asked, at once: after its share of failures, or after one that another attempt
+    would not mend and another model may, like a key that is refused. ``last``: the last frame of the one that failed.
     """
-    failures, text = chat.failures + 1, storable(error.message)
-    if not error.retryable or failures >= settings.attempts_max:
+    failures, text = chat.failures + 1 - stint.first, storable(error.message)
+    is_over = not error.retryable or failures >= settings.attempts_max
+    if stint.end is not None and (is_over or chat.failures + 1 >= stint.end) and error.kind not in OF_THE_CONVERSATION:
+        return ScheduleRetry(_retry(error, chat, 0, last, stint.successor), stint.end)
+    if is_over:
         if error.retryable:
             text = f"gave up after {failures} attempts: {text}"
         return ErrorInfo(error.kind, text, error.retryable, error.provider, error.status_code)
     delay_ms = round(retry_delay_seconds(error, failures, settings) * 1000)
-    return Retry(chat.attempt, delay_ms, text, error.kind, error.provider, error.status_code, str(last))
+    return ScheduleRetry(_retry(error, chat, delay_ms, last))
+
+
+def _retry(error: ProviderError, chat: Chat, delay_ms: int, last: Position, model: str | None = None) -> Retry:
+    text = storable(error.message)
+    return Retry(chat.attempt, delay_ms, text, error.kind, error.provider, error.status_code, str(last), model)
 
 
 def retry_delay_seconds(error: ProviderError, failures: int, settings: Settings) -> float:

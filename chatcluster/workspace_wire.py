@@ -16,6 +16,8 @@
     GET  /status                     -> AgentStatus
     POST /stop                       -> AgentStatus; then it ends
     POST /leash                      no answer: held open by whoever made the sandbox (``agent/leash.py``)
+    POST /network                    no answer: from then on a connection to a proxy, lent by its host to an agent that
+                                     has no other way out (``agent/gateway.py``)
 
 On a Unix socket whoever can open it may ask; over TCP each request has ``Authorization: Bearer`` with its token.
 All else is a ``Refusal`` with a status of 4xx or 5xx, and wrote nothing.

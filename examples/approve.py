@@ -19,11 +19,13 @@ from chatcluster.ports import Action
 
 
 async def main(url: str, token: str, chat_id: str, answer: str = "") -> None:
+    decided: set[tuple[str, str]] = set()  # what is not answered yet is told again with each answer
     async with Client(url, token) as client, aclosing(client.stream(chat_id)) as events:
         async for _, event in events:
             if isinstance(event, ActionRequiredEvent):
                 for call in event.calls:
-                    if call.kind == "approval":
+                    if call.kind == "approval" and (call.call_id, call.digest) not in decided:
+                        decided.add((call.call_id, call.digest))
                         await decide(client, chat_id, call, answer)
             elif isinstance(event, TurnEvent):
                 print(f"[{event.outcome}]")

@@ -37,10 +37,14 @@ def list_files(pattern: str) -> str:
 async def main(url: str, token: str, question: str) -> None:
     async with Client(url, token) as client:
         chat = await client.create(question, tools=[TOOL])
+        answered: set[str] = set()  # what is not answered yet is told again
         async with aclosing(client.stream(chat["id"])) as events:
             async for _, event in events:
-                if isinstance(event, ActionRequiredEvent) and event.calls:
-                    await client.submit_results(chat["id"], [answer(call) for call in event.calls])
+                if isinstance(event, ActionRequiredEvent):
+                    calls = [call for call in event.calls if call.kind == "client" and call.call_id not in answered]
+                    if calls:
+                        await client.submit_results(chat["id"], [answer(call) for call in calls])
+                    answered.update(call.call_id for call in calls)
                 elif isinstance(event, TurnEvent):
                     break
         for message in await client.history(chat["id"]):

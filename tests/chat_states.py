@@ -27,6 +27,7 @@ from chatcluster.chat import (
     CommitSummary,
     Compact,
     Configure,
+    DeleteMessage,
     DeleteQueued,
     Deny,
     Edit,
@@ -38,6 +39,7 @@ from chatcluster.chat import (
     Fence,
     FinishInterruption,
     FinishTurn,
+    Insert,
     Interrupt,
     KeepAnswer,
     LookAgain,
@@ -196,6 +198,8 @@ EVENTS: dict[str, Command] = {
     "Send(steer)": Send(text("new"), Busy.STEER),
     "Send(reject)": Send(text("new"), Busy.REJECT),
     "Edit": Edit(5, text("better")),
+    "Insert": Insert((user("by the way"), assistant("noted"))),
+    "DeleteMessage": DeleteMessage(5),
     "DeleteQueued": DeleteQueued(1),
     "Promote": Promote(1),
     "Interrupt": Interrupt(),
@@ -266,8 +270,13 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
         case Send(busy=busy):
             return Send(words, busy)
         case Edit():
-            message_id = list(seen.history)[choice % len(seen.history)]
-            return Edit(message_id, words)
+            message_ids = list(seen.history) or [0]
+            return Edit(message_ids[choice % len(message_ids)], words)
+        case Insert():
+            return Insert((user(f"message {number}"), assistant("noted")))
+        case DeleteMessage():
+            asked = [message_id for message_id, role in seen.history.items() if role is Role.USER] or [0]
+            return DeleteMessage(asked[choice % len(asked)])
         case DeleteQueued():
             return DeleteQueued(queued_id)
         case EditQueued():

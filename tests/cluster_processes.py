@@ -173,10 +173,12 @@ class Cluster:
 async def follow(
     client: Client, chat_id: str, until: Callable[[ChatView], bool], *, view: ChatView | None = None
 ) -> ChatView:
-    """Read the chat from the beginning until the view satisfies ``until``; into ``view``, if that is given."""
+    """Read the chat from the beginning, or from where ``view`` is, until the view satisfies ``until``."""
     view = ChatView() if view is None else view
+    if view.ready and until(view):
+        return view
     with trio.fail_after(WAIT_SECONDS):
-        async with aclosing(client.stream(chat_id)) as events:
+        async with aclosing(client.stream(chat_id, view.cursor or None)) as events:
             async for cursor, event in events:
                 view.apply(cursor, event)
                 if until(view):

@@ -60,6 +60,7 @@ def completion(*content: Any, **body: Any) -> Json:
 
 
 CONVERSATION = "/v1/conversations/conv_"
+SOME_TOOLS = {"type": "mcp", "server_label": "x", "allowed_tools": ["read"]}
 RESPONSE = f"/v1/responses/resp_{UNKNOWN}1"
 WRONG_RESPONSES = [
     Wrong("input of a wrong type", 400, "invalid_request", "input", response(input=5)),
@@ -79,6 +80,9 @@ WRONG_RESPONSES = [
     Wrong("a schema", 400, "invalid_request", "text", response(text={"format": {"type": "json_schema"}})),
     Wrong("a forced tool", 400, "invalid_request", "auto", response(tool_choice="required")),
     Wrong("a tool that there is not", 400, "invalid_request", "web_search", response(tools=[{"type": "web_search"}])),
+    Wrong("so many calls", 400, "invalid_request", "max_tool_calls", response(max_tool_calls=1)),
+    Wrong("log probabilities", 400, "invalid_request", "probabilities", response(top_logprobs=2)),
+    Wrong("some tools of a server", 400, "invalid_request", "allowed_tools", response(tools=[SOME_TOOLS])),
     Wrong("a server by address", 400, "invalid_request", "slug", response(tools=[{"type": "mcp", "server_url": "x"}])),
     Wrong(
         "an unknown server",
@@ -173,6 +177,9 @@ WRONG_COMPLETIONS = [
     Wrong("two answers", 400, "invalid_request", "leave n away", completion(n=2)),
     Wrong("words to stop at", 400, "invalid_request", "leave stop away", completion(stop="x")),
     Wrong("a form", 400, "invalid_request", "text", completion(response_format={"type": "json_object"})),
+    Wrong("log probabilities", 400, "invalid_request", "probabilities", completion(logprobs=True)),
+    Wrong("a spoken answer", 400, "invalid_request", "modalities", completion(modalities=["text", "audio"])),
+    Wrong("a search", 400, "invalid_request", "web_search_options", completion(web_search_options={})),
     Wrong("functions of before", 400, "invalid_request", "tools", completion(functions=[{"name": "f"}])),
     Wrong("audio", 400, "invalid_request", "input_audio", completion({"type": "input_audio"})),
     Wrong(
@@ -184,6 +191,7 @@ WRONG_COMPLETIONS = [
     ),
     Wrong("too much to say", 413, "request_too_large", "2000", completion({"type": "text", "text": "x" * 2_001})),
 ]
+ONE_ITEM = {"items": [{"role": "user", "content": "hello"}]}
 WRONG_CONVERSATIONS = [
     Wrong("items of a wrong type", 400, "invalid_request", "items", {"items": "hello"}),
     Wrong("metadata of a wrong type", 400, "invalid_request", "metadata", {"metadata": []}),
@@ -202,6 +210,12 @@ WRONG_CONVERSATIONS = [
     Wrong("another's to change", 404, "conversation_not_found", "HERS", {"metadata": {}}, path=f"{CONVERSATION}HERS"),
     Wrong("another's to delete", 404, "conversation_not_found", "HERS", path=f"{CONVERSATION}HERS", method="DELETE"),
     Wrong("another's items", 404, "conversation_not_found", "HERS", path=f"{CONVERSATION}HERS/items", method="GET"),
+    Wrong("another's to add to", 404, "conversation_not_found", "HERS", ONE_ITEM, path=f"{CONVERSATION}HERS/items"),
+    Wrong("a busy one to add to", 409, "chat_busy", "", ONE_ITEM, path=f"{CONVERSATION}BUSY/items"),
+    Wrong("nothing to add", 400, "invalid_request", "items", {"items": []}, path=f"{CONVERSATION}BUSY/items"),
+    Wrong("no items", 400, "invalid_request", "items", {}, path=f"{CONVERSATION}BUSY/items"),
+    Wrong("an item of a wrong type", 400, "invalid_request", "items", {"items": [5]}, path=f"{CONVERSATION}BUSY/items"),
+    Wrong("no item to delete", 404, "item_not_found", "msg_x", path=f"{CONVERSATION}BUSY/items/msg_x", method="DELETE"),
     Wrong("a busy one to delete", 409, "chat_busy", "", path=f"{CONVERSATION}BUSY", method="DELETE"),
     Wrong(
         "an item that there is not",

@@ -135,7 +135,7 @@ def _outside(word: str, places: Mapping[str, Path], listen: str) -> str:
     option, _, value = word.partition("=")
     if option in ("--state", "--home", "--work"):
         return f"{option}={places[value]}"
-    return f"{option}={listen}:{value.rpartition(':')[2]}" if option == "--listen" else word
+    return f"{option}={listen}:{value.rpartition(':')[2]}" if option in ("--listen", "--lent-gateway") else word
 
 
 def _below(pid: int) -> list[int]:

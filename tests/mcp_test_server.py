@@ -4,7 +4,8 @@ Tools of every kind stand at ``/mcp`` (streamable HTTP) and ``/sse``; the same b
 ``/bearer/mcp``, ``/key/mcp``, ``/own/mcp`` (client credentials) and ``/oauth/mcp``, with an authorization server beside
 them. ``/silent``, ``/rubbish``, ``/html``, ``/broken``, ``/dense`` are servers that are none. ``/stats`` counts, and
 ``POST /control`` changes what the authorization server does, refuses messages with a certain text in them
-(``refused_with``), holds calls (``held``), and bounds how many sessions there are at ``/sse`` (``sessions_max``).
+(``refused_with``), asks for a scope (``needs``), holds calls (``held``), and bounds how many sessions there are at
+``/sse`` (``sessions_max``).
 ``/old/mcp`` knows the old era alone.
 """
 
@@ -47,6 +48,7 @@ control: dict[str, Any] = {
     "refused_with": "",
     "held": True,
     "sessions_max": 1000,
+    "needs": "",
 }
 
 
@@ -309,6 +311,8 @@ class Authorization:
         self.clients: dict[str, str] = {"configured": "configured-secret-1234"}
         self.codes: dict[str, dict[str, str]] = {}
         self.access: set[str] = set()
+        self.scopes: dict[str, str] = {}
+        """Of each access token."""
         self.refresh: dict[str, str] = {}
         self.used: set[str] = set()
 
@@ -368,6 +372,7 @@ async def token(request: Request) -> Response:
     client_id = form.get("client_id", "")
     if client_id not in authorization.clients or form.get("client_secret", "") != authorization.clients[client_id]:
         return JSONResponse({"error": "invalid_client"}, status_code=401)
+    scope = ""
     match form.get("grant_type"):
         case "authorization_code":
             query = authorization.codes.pop(form["code"], None)
@@ -375,8 +380,10 @@ async def token(request: Request) -> Response:
             challenge = base64.urlsafe_b64encode(verifier).rstrip(b"=").decode()
             if query is None or query["code_challenge"] != challenge or query["redirect_uri"] != form["redirect_uri"]:
                 return JSONResponse({"error": "invalid_grant"}, status_code=400)
+            scope = query.get("scope", "")
         case "refresh_token":
             used = form["refresh_token"]
+            scope = authorization.scopes.get(authorization.refresh.get(used, ""), "")
             if used in authorization.used:  # a token that is used twice was stolen
                 authorization.refresh.clear()
                 authorization.access.clear()
@@ -390,6 +397,7 @@ async def token(request: Request) -> Response:
             return JSONResponse({"error": "unsupported_grant_type"}, status_code=400)
     access, refresh = f"access-{secrets.token_hex(8)}", f"refresh-{secrets.token_hex(8)}"
     authorization.access.add(access)
+    authorization.scopes[access] = scope
     authorization.refresh[refresh] = access
     return JSONResponse(
         {"access_token": access, "token_type": "Bearer", "expires_in": control["expires_in"], "refresh_token": refresh}
@@ -509,6 +517,10 @@ def refusal_of(path: str, headers: dict[bytes, bytes]) -> Response | None:
             is_fine = given.removeprefix("Bearer ") in authorization.access
         case _:
             is_fine = True
+    needs = str(control["needs"]) if path == "/oauth/mcp" and is_fine else ""
+    if needs and needs not in authorization.scopes[given.removeprefix("Bearer ")].split():
+        challenge = f'Bearer error="insufficient_scope", scope="{needs}"'
+        return JSONResponse({"error": "forbidden"}, status_code=403, headers={"WWW-Authenticate": challenge})
     if is_fine:
         return None
     challenge = f'Bearer resource_metadata="{base}/.well-known/oauth-protected-resource/oauth/mcp"'

@@ -67,7 +67,7 @@ class LossyLink:
     """A way to the server that breaks once, at a word: before it gets there, or before its answer gets back.
 
     Or it is cut: nothing gets through any more, and nobody is told. Or it forgets: so it is for the connections that
-    there are, and new ones work.
+    there are, and new ones work. The server notices what the client closes, as by its keepalives, or never.
     """
 
     def __init__(self, url: str) -> None:
@@ -78,9 +78,11 @@ class LossyLink:
         self._answering = False
         self._cut = False
         self._generation = 0
+        self._server_notices = True
 
-    def forget(self) -> None:
+    def forget(self, *, server_notices: bool = True) -> None:
         self._generation += 1
+        self._server_notices = server_notices
 
     def cut(self) -> None:
         self._cut = True
@@ -122,6 +124,8 @@ class LossyLink:
                         break
                     self._answering = True
                 await server.send_all(data)
+            if generation != self._generation and not self._server_notices:
+                await trio.sleep_forever()
             nursery.cancel_scope.cancel()
 
     async def _forward_answers(

@@ -11,6 +11,7 @@ import pytest
 from chaos.tools import ASKING, CALLABLE, ONCE, SWEARING, Tools, orders
 from checker import Fault, Kind, Violation
 
+from chatcluster.chat.calls import DENIED_TEXT, EARLIER_RUN_TEXT, NOT_APPROVED_AGAIN_TEXT
 from chatcluster.llm.simulator.script import Script, read_script
 
 CHAT = "c"
@@ -81,6 +82,18 @@ def test_an_outcome_that_nobody_knows_is_said_and_counted(court: Court) -> None:
 def test_p7_an_approval_that_was_taken_and_forgotten(court: Court) -> None:
     court.tools._approved.add("c1")
     assert court.judge("counting__ask", "Nobody approved this call in time.", is_error=True) == [Kind.ANSWER]
+
+
+def test_p7_a_call_that_nobody_denied_and_was(court: Court) -> None:
+    assert court.judge("counting__ask", DENIED_TEXT, is_error=True) == [Kind.ANSWER]
+
+
+@pytest.mark.parametrize("refusal", [DENIED_TEXT, NOT_APPROVED_AGAIN_TEXT])
+def test_a_call_whose_worker_died_may_be_refused_after_it_was_approved(court: Court, refusal: str) -> None:
+    """The worker died between the ledger and the server: nobody knows that the call never ran, so a person is asked."""
+    court.tools._approved.add("c1")
+    court.tools._denied.add("c1")
+    assert court.judge("counting__ask", f"{refusal} {EARLIER_RUN_TEXT}", is_error=True) == []
 
 
 def test_who_approves_twice_wants_it_run_twice(court: Court) -> None:

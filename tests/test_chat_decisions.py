@@ -31,11 +31,13 @@ from chatcluster.chat import (
     Compact,
     Create,
     Decision,
+    DeleteMessage,
     DeleteQueued,
     Edit,
     Facts,
     FinishInterruption,
     FinishTurn,
+    Insert,
     OwnerCommand,
     Phase,
     Promote,
@@ -51,11 +53,13 @@ from chatcluster.chat import (
     create,
     decide,
 )
+from chatcluster.chat.draft import Span
 from chatcluster.errors import (
     CallerError,
     ChatArchived,
     MessageNotFound,
     MessageNotUser,
+    MessageSummarized,
     OwnershipError,
     ParentArchived,
     QueueFull,
@@ -76,6 +80,36 @@ def owner(state: ChatState, command: OwnerCommand) -> Decision:
 def texts(state: ChatState) -> list[str]:
     """The queue, as the text of its messages."""
     return [part.text for queued in state.queue for part in queued.parts if isinstance(part, TextPart)]
+
+
+# --- inserting, and deleting one message --------------------------------------------------------
+
+
+def test_what_is_inserted_is_at_the_end_answered_by_nobody_and_its_calls_are_nobodys_to_run() -> None:
+    said = (user("by the way"), assistant("let me see", "call"))
+    for status in (WAITING, ERROR):
+        before = state_of(status)
+        decision = decide(before, Insert(said))
+        after = decision.state
+        assert (decision.messages, after.status, after.open_calls) == (said, status, ())
+        assert (after.history_version, after.reset_version) == (11, before.reset_version)
+        assert decision.ended is None
+
+
+def test_a_message_that_is_deleted_leaves_what_follows_and_readers_begin_anew() -> None:
+    decision = decide(state_of(WAITING), DeleteMessage(5), facts=A_USERS_MESSAGE)
+    assert (decision.delete, decision.messages) == ((5, 5), ())
+    assert (decision.state.history_version, decision.state.reset_version) == (11, 11)
+    with pytest.raises(MessageNotFound):
+        decide(state_of(WAITING), DeleteMessage(5))
+
+
+def test_what_a_summary_tells_of_is_not_deleted_from_under_it() -> None:
+    summarised = state_of(WAITING, summaries=(6,))
+    for revision in (5, 6):
+        with pytest.raises(MessageSummarized):
+            decide(summarised, DeleteMessage(5), facts=Facts(replaced=Replaced(Role.USER, revision=revision)))
+    decide(summarised, DeleteMessage(5), facts=Facts(replaced=Replaced(Role.USER, revision=7)))
 
 
 # --- sending ----------------------------------------------------------------------------------
@@ -252,7 +286,7 @@ def test_an_interruption_before_the_first_word_leaves_history_alone() -> None:
 def test_an_edit_truncates_history_empties_the_queue_and_makes_open_work_obsolete(status: Status) -> None:
     before = state_of(status, queue=queue_of("A", "B"), open_calls=calls("call"))
     decision = decide(before, Edit(5, text("better")), facts=A_USERS_MESSAGE)
-    assert decision.delete_from == 5
+    assert decision.delete == Span(5)
     assert decision.messages == (user("better"),), "no result for calls that are deleted with their message"
     assert decision.dequeue == (1, 2)
     after = decision.state
@@ -318,6 +352,15 @@ def test_a_retry_is_kept_until_the_next_attempt_starts() -> None:
     assert (waiting.retry, waiting.attempt) == (RETRY, 2)
     started = owner(waiting, StartAttempt()).state
     assert (started.retry, started.attempt) == (None, 3)
+
+
+def test_a_model_that_is_not_asked_again_counts_for_all_its_failures_and_no_count_goes_back() -> None:
+    waiting = owner(state_of(RUNNING), ScheduleRetry(RETRY, failures=6)).state
+    assert waiting.failures == 6
+    again = owner(waiting, ScheduleRetry(RETRY, failures=6)).state
+    assert again.failures == 6, "a repeat of the same commit"
+    started = owner(again, StartAttempt()).state
+    assert owner(started, ScheduleRetry(msgspec.structs.replace(RETRY, attempt=3), failures=2)).state.failures == 7
 
 
 def test_a_retry_survives_the_release_of_the_chat() -> None:

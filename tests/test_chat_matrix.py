@@ -19,7 +19,9 @@ from chatcluster.chat import (
     ChatState,
     Command,
     Decision,
+    DeleteMessage,
     ExpireCalls,
+    Insert,
     LookAgain,
     OwnerCommand,
     Phase,
@@ -49,6 +51,8 @@ Send(interrupt)    running  interrupting    interrupting             running    
 Send(steer)        running  running         interrupting             requires_action         running  -
 Send(reject)       running  -               -                        -                       running  -
 Edit               running  running         running                  running                 running  -
+Insert             waiting  -               -                        -                       error    -
+DeleteMessage      waiting  -               -                        -                       error    -
 DeleteQueued       waiting  running         interrupting             requires_action         error    archived
 Promote            running  interrupting    interrupting             running                 running  -
 Interrupt          -        interrupting    -                        waiting/running         -        -
@@ -119,7 +123,7 @@ def refusal(state: ChatState, command: Command) -> type[Exception] | None:
             return Moved
         if state.archived or state.archiving:
             return ChatArchived
-        if busy_of(command) is Busy.REJECT:
+        if busy_of(command) is Busy.REJECT or isinstance(command, Insert | DeleteMessage):
             return ChatBusy
         return unanswerable(state, command) if isinstance(command, Answer) else NotAllowedInStatus
     if state.archiving and isinstance(command, REFUSED_WHILE_ARCHIVING):

@@ -17,6 +17,7 @@ from chatcluster.chat import (
     Command,
     Create,
     Decision,
+    DeleteMessage,
     DeleteQueued,
     Edit,
     EditQueued,
@@ -24,6 +25,7 @@ from chatcluster.chat import (
     Fence,
     FinishInterruption,
     FinishTurn,
+    Insert,
     OwnerCommand,
     Phase,
     Queued,
@@ -37,6 +39,10 @@ from chatcluster.errors import CallerError, OwnershipError
 from chatcluster.parts import NewMessage, Role, ToolCallPart, ToolResultPart, text_of
 
 STEPS = 60
+
+
+def is_deleted(number: int, decision: Decision) -> bool:
+    return decision.delete is not None and decision.delete.first <= number <= decision.delete.last
 
 
 class Walk:
@@ -70,13 +76,13 @@ class Walk:
         self.account_for(command, decision)
         self.write(decision)
         assert self.state.snapshot_version == before.snapshot_version + 1
-        rewritten = bool(decision.messages) or decision.delete_from is not None
+        rewritten = bool(decision.messages) or decision.delete is not None
         assert self.state.history_version == (self.state.snapshot_version if rewritten else before.history_version)
         queue_changed = [queued.id for queued in self.state.queue] != [queued.id for queued in before.queue]
         assert not queue_changed or self.state.queue_version == self.state.snapshot_version
 
     def facts(self, command: Command) -> Facts:
-        found = self.history.get(command.message_id) if isinstance(command, Edit) else None
+        found = self.history.get(command.message_id) if isinstance(command, Edit | DeleteMessage) else None
         return Facts(None if found is None else Replaced(found.role))
 
     def account_for(self, command: Command, decision: Decision) -> None:
@@ -84,15 +90,17 @@ class Walk:
             self.discarded |= {text_of(item.parts) for item in self.state.queue if item.id == command.queued_id}
         if isinstance(command, Send | Edit | EditQueued):
             self.accepted.add(text_of(command.parts))
+        if isinstance(command, Insert):
+            self.accepted.add(text_of(command.messages[0].parts))
         if isinstance(command, DeleteQueued | Edit | Close):
             self.discarded |= {text_of(item.parts) for item in self.state.queue if item.id in decision.dequeue}
-        if decision.delete_from is not None:
-            deleted = [message for number, message in self.history.items() if number >= decision.delete_from]
+        if decision.delete is not None:
+            deleted = [message for number, message in self.history.items() if is_deleted(number, decision)]
             self.discarded |= {text_of(message.parts) for message in deleted if message.role is Role.USER}
 
     def write(self, decision: Decision) -> None:
-        if decision.delete_from is not None:
-            self.history = {number: kept for number, kept in self.history.items() if number < decision.delete_from}
+        if decision.delete is not None:
+            self.history = {number: kept for number, kept in self.history.items() if not is_deleted(number, decision)}
         self.history |= {next(self.serial): message for message in decision.messages}
         self.state = decision.state
         if decision.enqueue is not None:

@@ -25,10 +25,10 @@ from chatcluster import tokens
 from chatcluster.cli import commands as cli
 from chatcluster.cli import exits, flags, listings, model_commands, terminal_chat
 from chatcluster.cli.call_answers import ask
-from chatcluster.cli.terminal_chat import Conversation, Printer, converse
+from chatcluster.cli.terminal_chat import Conversation, converse
 from chatcluster.client import ApiError, StreamEvent
 from chatcluster.config import Settings, env_name
-from chatcluster.errors import ConfigError, Fenced, StoreUnavailable
+from chatcluster.errors import ConfigError
 from chatcluster.events import MessageEvent, RetryEvent, StatusEvent
 from chatcluster.local import local_cluster, provisioning
 from chatcluster.parts import (
@@ -213,54 +213,6 @@ class TestWhichCluster:
             local_cluster.reach(None, "ccl_mine", tmp_path)
 
 
-PRINTS_INTO_A_CLOSED_PIPE = """
-from chatcluster.cli import exits
-def command():
-    print("still buffered")
-    raise ExceptionGroup("from a nursery", [BrokenPipeError()])
-raise SystemExit(exits.exit_code_of(command))
-"""
-
-
-class TestEnds:
-    """Whatever a command raises on purpose becomes one line, also out of nurseries; a bug stays a traceback."""
-
-    def run_raising(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
-        def fail(*_: object, **__: object) -> None:
-            raise error
-
-        monkeypatch.setattr(cli.commands, "main", fail)
-        return cli.run([])
-
-    @pytest.mark.parametrize(
-        ("error", "status"),
-        [
-            (ConfigError("wrong"), exits.USAGE),
-            (StoreUnavailable("gone"), exits.FAILED),
-            (ExceptionGroup("", [ExceptionGroup("", [ConfigError("wrong")])]), exits.USAGE),
-            (KeyboardInterrupt(), exits.INTERRUPTED),
-            (BaseExceptionGroup("", [KeyboardInterrupt()]), exits.INTERRUPTED),
-        ],
-        ids=repr,
-    )
-    def test_exit_code(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int) -> None:
-        assert self.run_raising(monkeypatch, error) == status
-
-    def test_output_that_nobody_reads_any_more_ends_a_command_quietly(self) -> None:
-        """`chatcluster chat ... | head`"""
-        read_fd, write_fd = os.pipe()
-        os.close(read_fd)
-        with open(write_fd, "wb") as unread:
-            command = [sys.executable, "-c", PRINTS_INTO_A_CLOSED_PIPE]
-            ended = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True)
-        assert (ended.returncode, ended.stderr) == (exits.UNHEARD, "")
-
-    def test_a_bug_is_not_hidden_behind_an_error_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        group = ExceptionGroup("", [Fenced("late"), ZeroDivisionError()])
-        with pytest.raises(ExceptionGroup):
-            self.run_raising(monkeypatch, group)
-
-
 @pytest.mark.postgres
 class TestForeignDatabases:
     """Whatever the database is, or its URL says: one line, and no traceback."""
@@ -430,34 +382,6 @@ def test_a_flag_says_its_default_and_its_variables() -> None:
 
 
 # --- chat -------------------------------------------------------------------------------------
-
-
-class TestPrinter:
-    """P3 on a screen: nothing twice, nothing missing, whatever becomes of an attempt."""
-
-    def printed(self, *states: str, finished: str | None = None) -> str:
-        out = io.StringIO()
-        printer = Printer(out)
-        for text in states:
-            printer.show(text)
-        if finished is not None:
-            printer.finish(finished)
-        return out.getvalue()
-
-    def test_what_is_new_is_printed(self) -> None:
-        assert self.printed("a", "ab", "abc") == "abc"
-
-    def test_an_attempt_that_repeats_what_was_said_is_not_printed_again(self) -> None:
-        assert self.printed("abc", "a", "ab", "abc", "abcd", finished="abcd") == "abcd\n"
-
-    def test_an_attempt_that_says_something_else_is_printed_anew(self) -> None:
-        assert self.printed("abc", "ax", finished="axy") == "abc\n\n[the answer begins anew]\n\naxy\n"
-
-    def test_what_the_stream_did_not_show_comes_with_the_message(self) -> None:
-        assert self.printed("ab", finished="abcd") == "abcd\n"
-
-    def test_an_answer_without_text_prints_nothing(self) -> None:
-        assert self.printed(finished="") == ""
 
 
 def text(value: str) -> Parts:

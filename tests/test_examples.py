@@ -75,6 +75,11 @@ def test_the_server_in_thirty_lines_is_found_and_listed(cluster: ClusterProcess,
     assert [line.split()[:2] for line in report.splitlines()[1:]] == [["todo__show", "read"], ["todo__add", "once"]]
 
 
+def test_the_command_line_names_servers_of_tools(cluster: ClusterProcess, todo: str) -> None:
+    said = chatcluster(cluster, "chat", "--mcp", todo, 'Tea [[call=todo__add {"text": "tea"}]]')
+    assert "things to do now" in said
+
+
 def test_a_chat_calls_the_server_and_shows_what_came_of_it(cluster: ClusterProcess, todo: str) -> None:
     shown = example(cluster, "chat_with_mcp.py", todo, 'Milk [[call=todo__add {"text": "milk"}]]')
     assert '-> todo__add {"text": "milk"}' in shown
@@ -96,10 +101,11 @@ def test_a_script_approves_or_denies_what_a_chat_wants_to_do(
     chatcluster(cluster, "mcp", "set", todo, "--tool", "add=ask")
     with httpx.Client(base_url=f"{cluster.local.url}/api/v1", trust_env=False) as http:
         http.headers["Authorization"] = f"Bearer {cluster.token}"
-        body = {"content": 'Milk [[call=todo__add {"text": "eggs"}]]', "mcp_servers": [todo]}
+        twice = '[[call=todo__add {"text": "eggs"}]] [[call=todo__add {"text": "flour"}]]'
+        body = {"content": f"Cake {twice}", "mcp_servers": [todo]}
         chat: dict[str, Any] = http.post("/chats", json=body).json()
         shown = example(cluster, "approve.py", chat["id"], flag)
         history = http.get(f"/chats/{chat['id']}/messages").text
-    assert f"  {word}" in shown
+    assert shown.count(f"  {word}") == 2
     assert "[finished]" in shown
     assert result in history

@@ -289,6 +289,18 @@ async def test_closing_the_model_leaves_no_connection(world: World) -> None:
     assert kept == 1
 
 
+async def test_a_connection_that_nobody_uses_any_more_is_closed(
+    world: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing else is asked: a replica has no more files open at night than before the day."""
+    monkeypatch.setattr(client_module, "IDLE_SECONDS", 0.01)
+    async with settings_model(world.settings) as model:
+        await answer(model, "hi")
+        nursery.start_soon(model.close_idle)
+        await until(lambda: world.simulator.connections == 0)
+        await answer(model, "hi")
+
+
 # --- servers that the simulator does not play ---------------------------------------------------
 
 Talk = Callable[[trio.SocketStream], Awaitable[None]]

@@ -61,7 +61,7 @@ OPTIONS = {
     Kind.ANTHROPIC: ModelOptions(thinking_tokens=2000),
     Kind.RESPONSES: ModelOptions(reasoning_effort="low"),
 }
-TOOLS = (ToolSpec("look", "Looks.", {"type": "object"}), ToolSpec("draw", "", {}))
+TOOLS = (ToolSpec("look", "Looks.", {"type": "object", "properties": {}}), ToolSpec("draw", "", {}))
 IMAGE = ImagePart("image/png", "iVBORw0KGgo=")
 DOCUMENT = DocumentPart("plan.pdf", "application/pdf", "JVBERi0xLjcK")
 STEPS_MAX = 4

@@ -385,6 +385,22 @@ OVERFLOWS = [
     ),
 ]
 
+# What a summary makes shorter as well, said by servers that others stand in front of, and of all that is counted there.
+OVERFLOWS += [
+    (424, "The model returned the following errors: Input is too long for requested model."),
+    (400, "the number of input tokens 9000 cannot exceed the total tokens limit 8192 for this model"),
+    (422, "Prompt has too many tokens: 300000 > 262144"),
+    (400, "litellm.ContextWindowExceededError: litellm.BadRequestError: OpenAIException - "),
+    (
+        400,
+        "Invalid 'messages': array too long. Expected an array with maximum length 2048, but got one with length 2100.",
+    ),
+    (400, "Request payload size exceeds the limit: 20971520 bytes."),
+    (400, "messages: Too much media: 0 document pages + 101 images > 100"),
+    (400, "Too many images in request. Max is 10."),
+    (400, "At most 1 image(s) may be provided in one prompt."),
+]
+
 ANSWERS_TOO_LONG = [
     "max_tokens is too large: 32000. This model supports at most 16384 completion tokens.",
     "max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens for claude-x",

@@ -8,7 +8,7 @@ import pytest
 
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
-from chatcluster.llm.routing import catalogue_routing
+from chatcluster.llm.routing import catalogue_routing, catalogue_stints
 from chatcluster.llm.wire import Route
 from chatcluster.models import (
     EMPTY,
@@ -21,7 +21,7 @@ from chatcluster.models import (
     ProviderOptions,
     place_of_key,
 )
-from chatcluster.ports import ModelRequest, Window
+from chatcluster.ports import ModelRequest, Stint, Window
 from chatcluster.secrets import Keyring, new_key
 
 KEYRING = Keyring.parse(new_key())
@@ -93,6 +93,19 @@ def test_a_server_without_a_key_is_sent_a_word() -> None:
 @pytest.mark.parametrize(("failures", "model"), [(0, "large-1"), (1, "large-1"), (2, "small-1"), (9, "small-1")])
 def test_a_model_that_fails_again_and_again_makes_way_for_its_fallback(failures: int, model: str) -> None:
     assert route(catalogue(LARGE, SMALL), failures=failures).model == model
+
+
+def test_each_model_has_its_stint_and_the_last_one_has_no_successor() -> None:
+    stints = catalogue_stints(lambda: catalogue(LARGE, SMALL))
+    assert [stints("large", failures) for failures in (0, 1)] == [Stint(0, 2, "small")] * 2
+    assert [stints("large", failures) for failures in (2, 9)] == [Stint(2)] * 2
+    assert stints("small", 0) == Stint()
+    assert stints("gone", 0) == Stint(0, 2, "small"), "that of the default, which is asked in its place"
+
+
+@pytest.mark.parametrize("known", [None, EMPTY, catalogue()])
+def test_where_nothing_is_behind_a_model_it_is_the_only_one(known: Catalogue | None) -> None:
+    assert catalogue_stints(lambda: known)("large", 5) == Stint()
 
 
 def test_without_any_provider_the_settings_are_the_provider_and_any_name_goes_through() -> None:

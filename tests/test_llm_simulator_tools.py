@@ -14,7 +14,7 @@ from chatcluster.llm.simulator.question import RefusedQuestion
 from chatcluster.llm.simulator.script import DirectiveError, OrderedCall, Script, expected_text, read_script
 
 IMAGE_URL = "data:image/png;base64,iVBORw0KGgo="
-WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 
 
 def ask(*messages: dict[str, Any], **request: Any) -> dict[str, Any]:

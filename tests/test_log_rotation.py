@@ -6,6 +6,7 @@ import errno
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import trio.testing
 from chatcluster.local import log_rotation
 from chatcluster.local.embedded import child
 from chatcluster.local.log_rotation import keep_small, put_large_aside
-from chatcluster.local.log_tail import Tail
+from chatcluster.local.log_tail import Tail, follow
 
 
 @pytest.fixture
@@ -101,3 +102,20 @@ async def test_it_looks_again_and_again(
     with scope:
         await keep_small(log.parent, bytes_max=10)
     assert looks == 3 * [(log.parent, 10)]
+
+
+async def test_a_log_that_cannot_be_read_ends_no_cluster(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """P10: somebody put something else in its place, for a while."""
+    log = tmp_path / "replica-1.log"
+    said: list[str] = []
+    log.mkdir()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(follow, log, "replica-1", said.append, everything=True))
+        await trio.sleep(1)
+        log.rmdir()
+        log.write_bytes(b"a line\n")
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert said == ["replica-1: a line"]

@@ -19,7 +19,8 @@ from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT
 from chatcluster.tools import mcp_http
 from chatcluster.tools.mcp_addresses import is_forbidden
 from chatcluster.tools.mcp_failures import failed_call
-from chatcluster.tools.mcp_http import BODY_BYTES_MAX, PIECE_BYTES, QUICK, BodyTooLarge, PromptStream, Refusals, Sent
+from chatcluster.tools.mcp_http import BODY_BYTES_MAX, PIECE_BYTES, QUICK, BodyTooLarge, PromptStream
+from chatcluster.tools.mcp_met import Refusals, Sent
 from chatcluster.tools.mcp_wire import CALL_ID_META, Trouble
 
 FORBIDDEN = [
@@ -106,11 +107,14 @@ class Sending(httpx2.AsyncByteStream):
         raise StopAsyncIteration
 
 
-async def pieces(monkeypatch: pytest.MonkeyPatch, encoding: str, *chunks: bytes) -> list[int]:
+async def pieces(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, *chunks: bytes, media_type: str = "application/json"
+) -> list[int]:
     """The sizes of the pieces in which this body comes to who asked for it."""
 
     async def answer(request: httpx2.Request, _: object) -> httpx2.Response:
-        return httpx2.Response(200, headers={"content-encoding": encoding}, stream=Sending(*chunks), request=request)
+        headers = {"content-encoding": encoding, "content-type": media_type}
+        return httpx2.Response(200, headers=headers, stream=Sending(*chunks), request=request)
 
     monkeypatch.setattr(mcp_http, "_answer", answer)
     async with mcp_http.client({}, Refusals()).stream("GET", "http://server/") as response:
@@ -127,6 +131,19 @@ async def test_what_comes_compressed_is_taken_out_in_pieces_and_counts_by_what_i
     assert max(await pieces(monkeypatch, encoding, body)) <= PIECE_BYTES
     with pytest.raises(BodyTooLarge):
         await pieces(monkeypatch, encoding, pack(bytes(2 * BODY_BYTES_MAX)))
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\r\r", "\r\n\r\n"])
+@pytest.mark.parametrize("cut", [0, 1, 3])
+async def test_a_stream_of_events_has_no_end_wherever_its_pieces_do(
+    monkeypatch: pytest.MonkeyPatch, end: str, cut: int
+) -> None:
+    event = b"data: " + b"x" * (BODY_BYTES_MAX // 4)
+    chunks = [event + end.encode()[:cut], end.encode()[cut:]] * 6
+    stream = [chunk for chunk in chunks if chunk]
+    assert sum(await pieces(monkeypatch, "identity", *stream, media_type="text/event-stream")) > BODY_BYTES_MAX
+    with pytest.raises(BodyTooLarge):
+        await pieces(monkeypatch, "identity", *([event] * 6), media_type="text/event-stream")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +201,7 @@ def sent(*became: int | Exception) -> Sent:
 CLOSED = MCPError(CONNECTION_CLOSED, "Connection closed")
 BROKE = MCPError(INTERNAL_ERROR, "it broke")
 NO_CONNECTION = httpx2.ConnectError("refused")
+NO_SESSION = MCPError(-32000, "Bad Request: No valid session ID provided")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +210,8 @@ NO_CONNECTION = httpx2.ConnectError("refused")
         ((401,), BROKE, Trouble.UNAUTHORIZED),
         ((403,), CLOSED, Trouble.UNAUTHORIZED),
         ((404,), MCPError(INTERNAL_ERROR, "Session terminated"), Trouble.SESSION_LOST),
+        ((400,), NO_SESSION, Trouble.SESSION_LOST),
+        ((400,), MCPError(-32000, "Bad Request: Server not initialized"), Trouble.SESSION_LOST),
         ((NO_CONNECTION,), CLOSED, Trouble.UNREACHABLE),
         ((), CLOSED, Trouble.SESSION_LOST),
     ],
@@ -209,6 +229,7 @@ def test_a_call_was_not_run_if_each_of_its_requests_was_refused_before_it_began(
         ((200,), NO_CONNECTION),
         ((200,), MCPError(REQUEST_TIMEOUT, "too long")),
         ((200, 401), BROKE),
+        ((200, 400), NO_SESSION),
         ((200, NO_CONNECTION), CLOSED),
         ((502,), BROKE),
         ((httpx2.ReadError("reset"),), CLOSED),
@@ -216,3 +237,27 @@ def test_a_call_was_not_run_if_each_of_its_requests_was_refused_before_it_began(
 )
 def test_a_call_that_failed_otherwise_may_have_been_run(became: tuple[int | Exception, ...], error: Exception) -> None:
     assert failed_call(1, error, sent(*became)).trouble is Trouble.BROKEN
+
+
+def test_a_refusal_that_speaks_of_a_session_of_its_own_is_one_of_the_tool() -> None:
+    refusal = MCPError(-32602, "the session of this user has ended")
+    assert failed_call(1, refusal, sent(400)).trouble is Trouble.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("said", "is_of_the_tool"),
+    [
+        ("Unknown tool: read", True),
+        ("MCP error -32602: Tool read.all not found", True),
+        ("Tool not found", True),
+        ("No such tool", True),
+        ("The tool could not be found", True),
+        ("Error executing tool read: customer not found", False),
+        ("The tool has not found the file", False),
+    ],
+)
+def test_a_tool_that_is_not_there_is_another_thing_than_what_a_tool_did_not_find(
+    said: str, is_of_the_tool: bool
+) -> None:
+    trouble = failed_call(1, MCPError(-32602, said), sent(200)).trouble
+    assert trouble is (Trouble.UNKNOWN_TOOL if is_of_the_tool else Trouble.REFUSED)

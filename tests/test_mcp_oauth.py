@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import httpx
 import msgspec
@@ -28,8 +31,9 @@ from chatcluster.tools import mcp_oauth
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.mcp_credentials import TICKET_PLACE, digest_of
 from chatcluster.tools.mcp_link import McpFailed
-from chatcluster.tools.mcp_oauth import OAuthClient, SignIn
-from chatcluster.tools.mcp_wire import Fetched
+from chatcluster.tools.mcp_lists import ToolLists
+from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, Tokens
+from chatcluster.tools.mcp_wire import Fetched, Listed, Trouble
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def shared_server() -> Iterator[TestServer]:
 
 @pytest.fixture
 async def server(shared_server: TestServer) -> TestServer:
-    await shared_server.control(expires_in=3600, refuses=False, registers=True, revoke_all=True)
+    await shared_server.control(expires_in=3600, refuses=False, registers=True, revoke_all=True, needs="")
     return shared_server
 
 
@@ -265,6 +269,74 @@ async def test_when_nothing_is_accepted_any_more_the_user_is_asked_to_sign_in(
     assert await server.count("token refresh_token") == before
     await sign_in(world, mail)
     assert await peek(world)
+
+
+async def test_a_server_that_wants_a_wider_scope_has_the_user_asked_for_it(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    await sign_in(world, mail)
+    async with world.turn("mail") as turn:
+        await turn.names()
+        await server.control(needs="write")
+        before = await server.count("token refresh_token")
+        with pytest.raises(SignInRequired):
+            await turn.run("mail__peek")
+    assert await server.count("token refresh_token") == before, "no fresh token has another scope"
+    await sign_in(world, mail)
+    assert (await server.stats())["seen"]["authorize"]["scope"] == "all write"
+    assert await peek(world)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "scope"),
+    [
+        ('Bearer error="insufficient_scope", scope="files:read files:write"', "files:read files:write"),
+        ("Bearer scope=mail, error=insufficient_scope", "mail"),
+        ('Bearer error="invalid_token", scope="all"', ""),
+        ('Bearer error="insufficient_scope"', ""),
+        ('Bearer error="insufficient_scope", my_scope="x"', ""),
+        ("", ""),
+    ],
+)
+def test_a_wider_scope_is_asked_for_where_the_server_says_which(challenge: str, scope: str) -> None:
+    assert mcp_oauth.wider_scope(challenge) == scope
+
+
+async def test_a_refusal_is_one_whatever_its_status() -> None:
+    """Some say it with 200: the user would never be asked to sign in again."""
+
+    async def fetch(*_: object) -> Fetched:
+        return Fetched(1, 200, {}, b'{"error": "bad_refresh_token", "error_description": "It has expired."}')
+
+    tokens = Tokens(access_token="a", refresh_token="r", token_url="t", client=OAuthClient("c"), resource="r")
+    with pytest.raises(Refused, match="bad_refresh_token"):
+        await mcp_oauth.refresh(fetch, tokens)
+
+
+async def test_a_list_that_is_refused_is_read_with_fresh_tokens(mail: McpServer) -> None:
+    """Some servers let everybody connect, and look at the token then."""
+    renewed: list[UUID] = []
+
+    class Door:
+        async def session(self, *_: object) -> Any:
+            async def list_tools() -> Listed:
+                if not renewed:
+                    raise McpFailed(Trouble.UNAUTHORIZED, "HTTP 401")
+                return Listed(1, ())
+
+            return SimpleNamespace(
+                list_tools=list_tools, close=lambda: None, opened=SimpleNamespace(instructions="Look.")
+            )
+
+        async def renew(self, server: McpServer, *_: object) -> bool:
+            renewed.append(server.id)
+            return True
+
+        async def started(self) -> None: ...
+
+    door: Any = Door()
+    assert (await ToolLists(door, door).look(mail, ALICE)).instructions == "Look."
+    assert renewed == [mail.id]
 
 
 async def test_who_signs_out_has_no_tools(world: McpWorld, mail: McpServer) -> None:

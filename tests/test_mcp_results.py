@@ -54,6 +54,12 @@ def test_an_image_that_cannot_be_decoded_is_named_and_not_kept() -> None:
     assert content_of(image) == (TextPart("[an image that cannot be decoded]"),)
 
 
+@pytest.mark.parametrize("said", ["AAAA\nAAAA\r\n", "data:image/png;base64,AAAAAAAA", " AAAA AAAA"])
+def test_an_image_is_one_in_lines_and_as_an_address_of_a_page(said: str) -> None:
+    image = types.ImageContent(type="image", data=said, mime_type="image/png")
+    assert content_of(image) == (ImagePart("image/png", "AAAAAAAA"),)
+
+
 def test_an_image_within_a_resource_is_an_image_and_another_blob_a_reference() -> None:
     picture = types.BlobResourceContents(uri="file:///a.png", mime_type="image/png", blob="AAAA")
     archive = types.BlobResourceContents(uri="file:///a.zip", mime_type="application/zip", blob="AAAA")
@@ -90,7 +96,7 @@ def test_tools_that_cannot_be_used_are_left_out_and_counted() -> None:
         tool("array", input_schema={"type": "array"}),
         tool("huge", input_schema={"type": "object", "description": "x" * (64 << 10)}),
         tool("read"),
-        tool("read"),
+        tool("read", description="Another one."),
     ]
     taken, left_out = listed_tools(odd)
     assert ([found.name for found in taken], left_out) == (["read"], 6)
@@ -100,8 +106,14 @@ def test_a_list_of_tools_is_bounded() -> None:
     taken, left_out = listed_tools([tool(f"t{n}", description="x" * 8000) for n in range(100)])
     assert sum(len(found.description) for found in taken) <= LIST_BYTES_MAX
     assert len(taken) + left_out == 100
-    taken, left_out = listed_tools([tool(f"t{n}") for n in range(501)], [tool("t7"), tool("more")])
+    taken, left_out = listed_tools([tool(f"t{n}") for n in range(501)], [tool("t7", description="x"), tool("more")])
     assert (len(taken), left_out) == (500, 3)
+
+
+def test_a_page_that_comes_twice_counts_once() -> None:
+    page = [tool("read"), tool("write")]
+    taken, left_out = listed_tools(page, page)
+    assert ([found.name for found in taken], left_out) == (["read", "write"], 0)
 
 
 def test_what_postgres_cannot_keep_is_replaced_in_schemas_and_descriptions() -> None:

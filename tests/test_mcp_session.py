@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import mcp_types as types
+import pytest
 import trio
 import trio.testing
 
-from chatcluster.tools.mcp_session import CHANGED_SECONDS_MIN, Changes
-from chatcluster.tools.mcp_wire import Reply
+from chatcluster.tools.mcp_met import Refusals
+from chatcluster.tools.mcp_questions import LiveQuestions
+from chatcluster.tools.mcp_session import CHANGED_SECONDS_MIN, PAGES_MAX, Changes, Session
+from chatcluster.tools.mcp_wire import Listed, Reply
 
 
 async def test_p10_changes_without_end_are_told_now_and_then_and_the_last_one_always(
@@ -32,3 +39,49 @@ async def test_p10_changes_without_end_are_told_now_and_then_and_the_last_one_al
     await trio.sleep(2 * CHANGED_SECONDS_MIN)
     await changes.note()
     assert (len(told), told[-1]) == (count + 1, trio.current_time())
+
+
+class Pages:
+    """A server's list: ``follows`` says which page comes behind one; each has a tool of its own."""
+
+    def __init__(self, follows: dict[str | None, str | None]) -> None:
+        self.read: list[str | None] = []
+        self._follows = follows
+
+    async def list_tools(self, *, params: types.PaginatedRequestParams) -> types.ListToolsResult:
+        self.read.append(params.cursor)
+        tool = types.Tool(name=f"of-{params.cursor}", input_schema={"type": "object"})
+        return types.ListToolsResult(tools=[tool], next_cursor=self._follows.get(params.cursor))
+
+
+def in_a_row(pages: int) -> dict[str | None, str | None]:
+    return {str(n) if n else None: str(n + 1) for n in range(pages - 1)}
+
+
+async def listed(pages: Pages) -> Listed:
+    async def say(_: Reply) -> None: ...
+
+    client: Any = SimpleNamespace(session=pages)
+    session = Session(client, Refusals(), LiveQuestions(1, say), Changes(1, say), is_sse=False)
+    return await session.list_tools(1)
+
+
+async def test_a_list_may_have_a_page_for_each_tool() -> None:
+    pages = Pages(in_a_row(300))
+    found = await listed(pages)
+    assert (len(found.tools), found.left_out) == (300, 0)
+
+
+@pytest.mark.parametrize("follows", [{None: ""}, {None: "a", "a": "a"}, {None: "a", "a": "b", "b": "a"}])
+async def test_a_list_is_over_where_it_leads_back(follows: dict[str | None, str | None]) -> None:
+    pages = Pages(follows)
+    found = await listed(pages)
+    assert (len(found.tools), found.left_out) == (len(follows), 0)
+    assert len(pages.read) == len(follows)
+
+
+async def test_a_list_without_end_is_read_up_to_what_is_taken() -> None:
+    pages = Pages(in_a_row(2 * PAGES_MAX))
+    found = await listed(pages)
+    assert len(pages.read) == PAGES_MAX
+    assert (len(found.tools), found.left_out) == (PAGES_MAX, 1), "there are more"

@@ -239,6 +239,14 @@ async def test_defaults_that_a_pooler_hides_from_us_are_refused(empty_database_u
             await check_schema(database)
 
 
+async def test_a_database_whose_foreign_keys_do_nothing_is_refused(empty_database_url: str) -> None:
+    """Only a superuser may set that, so nobody else can tell a connection otherwise."""
+    name = urlsplit(empty_database_url).path[1:]
+    execute_sql(empty_database_url, f"ALTER DATABASE {name} SET session_replication_role = replica")
+    with pytest.raises(ConfigError, match="session_replication_role"):
+        await check(empty_database_url)
+
+
 @pytest.mark.parametrize("direct_url", ["", "off"])
 async def test_a_database_that_was_made_read_only_is_waited_for_and_never_written_to(
     empty_database_url: str, direct_url: str

@@ -102,6 +102,26 @@ async def test_a_statement_whose_answer_was_lost_fails_at_once(
     assert await database.transaction(backend) > 0
 
 
+async def test_a_row_that_a_lost_transaction_had_locked_is_free_for_its_repeat(
+    link: tuple[LossyLink, Database], empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P10: whose connection froze between two statements waits for the watch, and not for the server to notice."""
+    monkeypatch.setattr(connecting, "IDLE_IN_TRANSACTION_SECONDS_MAX", 3600.0)
+    execute_sql(empty_database_url, "CREATE TABLE rows AS SELECT 1 AS id")
+    way, database = link
+
+    async def lose_the_way(connection: Connection) -> None:
+        await change_rows(connection)
+        way.forget(server_notices=False)
+        await connection.execute("SELECT")
+
+    with pytest.raises(StoreUnavailable):
+        await database.transaction(lose_the_way)
+    await database.transaction(change_rows)
+    async with open_database(Settings(database_url=empty_database_url)) as others, open_session(others) as other:
+        assert await fetchval(other, "SELECT id FROM rows") == 2
+
+
 async def test_a_server_that_works_is_left_to_work(link: tuple[LossyLink, Database], lost: list[str]) -> None:
     """It is asked whether it does, more than once."""
     _, database = link
@@ -181,6 +201,18 @@ async def test_behind_a_pooler_an_idle_connection_has_to_answer_before_it_is_use
         with trio.fail_after(8):
             assert await database.autocommit(backend) > 0
         assert repr(database) == "<Database 0 of 10 busy, 1 idle>"
+
+
+async def test_behind_a_pooler_a_transaction_whose_client_was_lost_lets_go_of_its_rows(empty_database_url: str) -> None:
+    """The pooler may keep the server's side of it open for as long as it likes."""
+
+    async def shown(connection: Connection) -> list[str]:
+        names = ("idle_in_transaction_session_timeout", "lock_timeout")
+        return [await connection.fetchval(f"SHOW {name}") for name in names]
+
+    settings = Settings(database_url=empty_database_url, database_direct_url="off")
+    async with open_database(settings) as database:
+        assert await database.transaction(shown) == ["3s", "1s"]
 
 
 async def test_a_socket_notices_soon_that_nobody_is_at_its_other_end(empty_database_url: str) -> None:
@@ -304,6 +336,9 @@ FOREIGN = {
     "extra_float_digits": "-15",
     "client_min_messages": "debug5",
     "transform_null_equals": "on",
+    "exit_on_error": "on",
+    "gin_fuzzy_search_limit": "1",
+    "quote_all_identifiers": "on",
 }
 
 

@@ -106,6 +106,19 @@ async def read_turns(world: World, chat: Chat) -> tuple[EndedTurn, ...]:
     return read.turns
 
 
+@pytest.mark.parametrize("questions", ["", "hologram", "{", "[7]", "[" * 100_000])
+async def test_questions_that_cannot_be_read_are_an_error_of_that_chat(
+    world: World, by_hand: Session, questions: str
+) -> None:
+    odd = await world.ask(APPROVAL)
+    await execute(by_hand, "UPDATE tool_calls SET state = 'question', questions = $1", questions)
+    assert (await world.store.read(odd.id)).actions == (await world.store.details(odd.id)).actions == ()
+    with pytest.raises(Unreadable):
+        await world.store.open_calls(odd.id)
+    with pytest.raises(Unreadable):
+        await world.store.apply(odd.id, Interrupt(), owner_id=OWNER)
+
+
 async def test_chats_that_cannot_be_written_keep_no_others_waiting(world: World, by_hand: Session) -> None:
     """P10: also if they are as many as a sweep takes: it takes them in no order."""
     odd = await overdue(world)

@@ -19,10 +19,12 @@ from chatcluster.chat import (
     CallState,
     ClientTool,
     CommitStep,
+    DeleteMessage,
     DeleteQueued,
     Edit,
     FinishInterruption,
     FinishTurn,
+    Insert,
     Interrupt,
     OpenCall,
     Promote,
@@ -35,6 +37,7 @@ from chatcluster.chat import (
 )
 from chatcluster.errors import (
     CallAnswered,
+    ChatBusy,
     ChatNotFound,
     IdempotencyKeyReused,
     MessageNotFound,
@@ -177,6 +180,26 @@ async def test_a_message_keeps_the_model_that_it_asks_for_through_queue_and_edit
     assert (await world.store.read(chat_id)).messages[-1] == again.message
     assert again.message is not None
     assert again.message.model == "small"
+
+
+async def test_what_is_inserted_is_history_that_nobody_answers_and_one_message_of_it_can_go(world: World) -> None:
+    chat_id = await world.chat("first")
+    await world.store.commit(fence_of((await world.claim()).chat), ANSWER)
+    said = (user("aside"), assistant("noted", "call"), user("bye"))
+    inserted = await world.store.apply(chat_id, Insert(said), owner_id=OWNER)
+    assert [message.parts for message in inserted.messages] == [message.parts for message in said]
+    assert (inserted.chat.status, inserted.chat.open_calls) == (Status.WAITING, 0)
+    aside, _, bye = inserted.messages
+    deleted = await world.store.apply(chat_id, DeleteMessage(aside.id), owner_id=OWNER)
+    assert deleted.chat.reset_version == deleted.chat.history_version == deleted.chat.snapshot_version
+    assert [message.parts for message in await world.history(chat_id)][2:] == [said[1].parts, said[2].parts]
+    for message_id in (aside.id, 12345):
+        with pytest.raises(MessageNotFound):
+            await world.store.apply(chat_id, DeleteMessage(message_id), owner_id=OWNER)
+    await world.store.apply(chat_id, Send(text("second")), owner_id=OWNER)
+    for command in (Insert(said), DeleteMessage(bye.id)):
+        with pytest.raises(ChatBusy):
+            await world.store.apply(chat_id, command, owner_id=OWNER)
 
 
 async def test_a_refused_transition_writes_nothing(world: World) -> None:

@@ -116,6 +116,16 @@ async def test_a_conversation_is_a_chat(cluster: Cluster) -> None:
         assert listed == ["message"] * 3
         first = next(iter(one.conversations.items.list(made.id, limit=1)))
         assert one.conversations.items.retrieve(first.id, conversation_id=made.id).id == first.id
+        aside: Any = [{"role": "user", "content": "By the way"}, {"role": "assistant", "content": "Noted."}]
+        added = other.conversations.items.create(made.id, items=aside)
+        assert [item.role for item in added.data] == ["user", "assistant"]
+        assert next(iter(one.conversations.items.list(made.id, limit=1))) == added.data[1]
+        assert one.conversations.items.delete(added.data[0].id, conversation_id=made.id) == made
+        with pytest.raises(openai.NotFoundError):
+            other.conversations.items.retrieve(added.data[0].id, conversation_id=made.id)
+        told = one.responses.create(model=MODEL, input="[[mode=request]]", conversation=made.id).output_text
+        assert "Noted." in told
+        assert "By the way" not in told
         assert one.conversations.update(made.id, metadata={"c": "d"}).metadata == {"c": "d"}
         assert other.conversations.delete(made.id).deleted
         with pytest.raises(openai.NotFoundError):

@@ -133,7 +133,6 @@ async def test_what_clients_of_this_api_know_and_this_server_does_not_is_refused
     async with client_of(world) as client:
         made = (await client.post("/v1/conversations", json={})).json()
         for method, path in (
-            ("POST", f"/v1/conversations/{made['id']}/items"),
             ("DELETE", f"/v1/conversations/{made['id']}/items/msg_1"),
             ("GET", "/v1/chat/completions"),
             ("POST", "/v1/responses/compact"),

@@ -7,6 +7,8 @@ only that it is told to.
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ from uuid import UUID
 
 import pytest
 import trio
-from agent_process import a_sleep, execute
+from agent_process import a_sleep, execute, ran
 from provider_worlds import (
     HOST,
     IMAGE,
@@ -34,6 +36,7 @@ from chatcluster.workspace_errors import (
     WorkspaceRefused,
     WorkspaceUnreachable,
 )
+from chatcluster.workspaces.agent_client import AgentClient
 from chatcluster.workspaces.container_provider import ContainerProvider
 from chatcluster.workspaces.containers import EPOCH_FILE, Mark, next_epoch
 from chatcluster.workspaces.docker_engine import open_docker
@@ -237,6 +240,35 @@ async def test_a_container_whose_template_lists_a_network_has_a_proxy_and_nothin
         made = docker.docker.of("chatcluster-one")
         assert made is not None
         assert not any("proxy" in word.lower() for word in (*made.body["Entrypoint"], *made.body["Env"]))
+
+
+REFUSED = """if True:
+    import ctypes, fcntl, os, socket
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    number = 250 if os.uname().machine == 'x86_64' else 219
+    assert (call(number, 0, 0, 0, 0, 0), ctypes.get_errno()) == (-1, 1), 'keyctl'
+    with open('file', 'w+b') as file:
+        for deed in (
+            lambda: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK),
+            lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
+            lambda: os.setpriority(os.PRIO_PROCESS, 1, 19),
+        ):
+            try:
+                print('done', deed())
+            except OSError:
+                pass
+    socket.socket().close()
+    print('over')
+"""
+
+
+async def test_what_runs_in_a_container_does_without_the_system_calls_of_any_sandbox(world: ProviderWorld) -> None:
+    async with world.open() as provider:
+        await provider.start(spec_of("one"))
+        agent = containers(provider).connect("one")
+        assert isinstance(agent, AgentClient)
+        answer = await ran(agent, f"{sys.executable} -c {shlex.quote(REFUSED)} 2>&1")
+        assert answer.output == b"over\n"
 
 
 async def test_of_an_engine_that_cannot_keep_a_limit_that_is_said(docker: DockerWorld) -> None:

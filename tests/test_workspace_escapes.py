@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from agent_process import a_sleep, ran, request, runs
+from agent_process import a_sleep, execute, ran, request, runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sandbox_world import SECRET, needs_sandboxes, spec_of
@@ -189,6 +189,12 @@ async def test_a_thousand_random_paths_lead_to_nothing_outside(outside: Path, in
     assert (await inside.status()).running == 0
 
 
+async def test_what_the_agent_says_to_its_host_is_not_read(inside: AgentClient) -> None:
+    for path in ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/2", "/proc/1/fd/1"):
+        with pytest.raises(WorkspaceRefused):
+            await inside.read_file(path, offset=0, limit=1000)
+
+
 # --- processes ------------------------------------------------------------------------------------
 
 
@@ -204,6 +210,62 @@ async def test_the_agent_is_neither_looked_into_nor_ended_from_within(inside: Ag
         assert (await ran(inside, f"ls /proc/1/{path} && head -c 1 /proc/1/{path}")).exit_code != 0, path
     await said(inside, "for name in KILL STOP HUP INT TERM QUIT USR1 PIPE ALRM CHLD; do kill -$name 1; done")
     assert (await inside.status()).running == 0
+
+
+HOLD = """if True:
+    import fcntl, os, resource, time
+    base = '/run/chatcluster/'
+    held, words = [], []
+    for name in ('ledger.sqlite', 'ledger.sqlite-shm', 'ledger.sqlite-wal', 'alive', 'lock', 'output/1'):
+        if not os.path.exists(base + name):
+            continue
+        for lease in (fcntl.F_RDLCK, fcntl.F_WRLCK):
+            file = open(base + name, 'rb')
+            held.append(file)
+            try:
+                fcntl.fcntl(file, fcntl.F_SETLEASE, lease)
+                words.append(f'lease of {name}')
+            except OSError:
+                pass
+        for start, size in ((0, 0), (120, 1), (0x40000000, 512)):
+            try:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, size, start)
+            except OSError:
+                pass
+    for what in (
+        lambda: resource.prlimit(1, resource.RLIMIT_NOFILE, (1, 1)),
+        lambda: resource.prlimit(1, resource.RLIMIT_FSIZE, (0, 0)),
+        lambda: os.setpriority(os.PRIO_PROCESS, 1, 19),
+        lambda: os.setpriority(os.PRIO_PGRP, 1, 19),
+        lambda: os.setpriority(os.PRIO_USER, os.getuid(), 19),
+        lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)),
+        lambda: os.sched_setaffinity(1, {0}),
+    ):
+        try:
+            what()
+            words.append('a limit or a priority of the agent')
+        except PermissionError:
+            pass
+    resource.prlimit(0, resource.RLIMIT_NOFILE, (100, 100))
+    os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
+    os.sched_setaffinity(0, os.sched_getaffinity(0))
+    print(words, flush=True)
+    time.sleep(1000)
+"""
+
+
+async def test_the_agent_is_not_held_up_by_locks_leases_limits_or_priorities(inside: AgentClient) -> None:
+    """What runs there is of the agent's user, and may read its files."""
+    assert await said(inside, "echo first") == "first\n"
+    holding = await inside.put("hold", execute(f"exec /usr/bin/python3 -c {shlex.quote(HOLD)}"))
+    while not holding.kept_bytes:
+        holding = await inside.call("hold", wait_seconds=10)
+    assert holding.output == b"[]\n"
+    with trio.fail_after(10):
+        for number in range(3):
+            assert await said(inside, f"echo {number}") == f"{number}\n"
+        cancelled = await inside.cancel("hold", 1)
+    assert (cancelled.state, cancelled.error) == (CallState.KILLED, "it was cancelled")
 
 
 async def test_the_agent_is_not_asked_from_within(inside: AgentClient) -> None:

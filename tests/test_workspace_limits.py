@@ -11,7 +11,7 @@ import trio
 from agent_process import a_sleep, answering, execute, ran, request, runs
 from sandbox_world import LIMITS, needs_sandboxes, spec_of
 
-from chatcluster.ports.workspace import SandboxState
+from chatcluster.ports.workspace import SandboxState, WorkspaceSpec
 from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, WorkspaceUnreachable
 from chatcluster.workspace_wire import DIFF_FILES_MAX, CallState, Kind
 from chatcluster.workspaces import cgroups, disks, sandbox
@@ -285,3 +285,43 @@ async def test_without_sandboxes_no_provider_opens(tmp_path: Path, monkeypatch: 
     with pytest.raises(SandboxMissing, match="missing"):
         async with open_process_provider(tmp_path):
             pass
+
+
+# --- a template's own root ------------------------------------------------------------------------
+
+
+def a_root(directory: Path, *, usr: Path) -> str:
+    """As a distribution lays one out."""
+    (directory / "etc").mkdir(parents=True)
+    (directory / "etc" / "os-release").write_text('PRETTY_NAME="A system of its own"\n')
+    (directory / "usr").symlink_to(usr)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (directory / name).symlink_to(f"usr/{name}")
+    return str(directory)
+
+
+async def test_a_base_of_its_own_is_the_system_that_is_found_there(outside: Path, provider: ProcessProvider) -> None:
+    await provider.start(based_on(a_root(outside / "root", usr=Path("/usr"))))
+    inside = provider.connect("one")
+    assert isinstance(inside, AgentClient)
+    assert (await inside.instructions()).os.startswith("A system of its own, ")
+    assert (await ran(inside, "cat /etc/os-release; touch /usr/x 2>&1")).output.startswith(b"PRETTY_NAME=")
+
+
+async def test_a_base_that_can_be_none_is_told_in_one_line(outside: Path, provider: ProcessProvider) -> None:
+    (outside / "empty").mkdir()
+    told = {
+        "relative": "no directory with a root",
+        str(outside / "nowhere"): "no directory with a root",
+        str(outside / "empty"): "no directory with a root",
+        a_root(outside / "bare", usr=outside / "empty"): "lacks the Python of this host",
+    }
+    for base, words in told.items():
+        with pytest.raises(SandboxFailed, match=words) as failed:
+            await provider.create(based_on(base))
+        assert "\n" not in str(failed.value)
+    assert (await provider.status("one")).state is SandboxState.ABSENT
+
+
+def based_on(base: str) -> WorkspaceSpec:
+    return WorkspaceSpec(workspace_id="one", owner_id="owner", limits=LIMITS, base=base)

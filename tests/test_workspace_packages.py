@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from chatcluster.workspaces.host.packages import missing_packages
+from chatcluster.workspaces.host.packages import missing_packages, to_do
 
 NONE_OF_THAT_NAME = "surely-no-such-package"
 
@@ -22,3 +22,13 @@ async def test_elsewhere_a_program_of_its_name_will_do(monkeypatch: pytest.Monke
     programs = {"git": "/usr/bin/git"}
     monkeypatch.setattr("chatcluster.workspaces.host.packages.shutil.which", programs.get)
     assert await missing_packages(["git", "ripgrep"]) == ["ripgrep"]
+
+
+@pytest.mark.parametrize(
+    ("programs", "said"), [({"apt-get": "/usr/bin/apt-get"}, "apt-get install a b"), ({}, "install a, b")]
+)
+def test_what_is_to_be_done_is_said_as_the_machine_does_it(
+    monkeypatch: pytest.MonkeyPatch, programs: dict[str, str], said: str
+) -> None:
+    monkeypatch.setattr("chatcluster.workspaces.host.packages.shutil.which", programs.get)
+    assert to_do(["a", "b"]) == said

@@ -76,6 +76,22 @@ class Edit(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
+class Insert(msgspec.Struct, frozen=True):
+    """At the end of a history that nobody works on. None of it is answered, and no call in it is run."""
+
+    messages: tuple[NewMessage, ...]
+
+    @property
+    def parts(self) -> Parts:
+        return tuple(part for message in self.messages for part in message.parts)
+
+
+class DeleteMessage(msgspec.Struct, frozen=True):
+    """One message of a history that nobody works on; what follows it stays."""
+
+    message_id: int
+
+
 class DeleteQueued(msgspec.Struct, frozen=True):
     queued_id: int
 
@@ -234,9 +250,13 @@ class KeepAnswer(msgspec.Struct, frozen=True):
 
 
 class ScheduleRetry(msgspec.Struct, frozen=True):
-    """``retry`` names the attempt that failed: once a later one is on, a request that arrives late changes nothing."""
+    """``retry`` names the attempt that failed: once a later one is on, a request that arrives late changes nothing.
+
+    ``failures``: so many count from now on, at least, as the model that failed is not to be asked again.
+    """
 
     retry: Retry
+    failures: int = 0
 
 
 class CommitStep(msgspec.Struct, frozen=True):
@@ -315,6 +335,8 @@ class Release(msgspec.Struct, frozen=True):
 UserCommand = (
     Send
     | Edit
+    | Insert
+    | DeleteMessage
     | DeleteQueued
     | Promote
     | Interrupt

@@ -24,6 +24,7 @@ from chatcluster.chat.commands import (
     Compact,
     Configure,
     Create,
+    DeleteMessage,
     DeleteQueued,
     Deny,
     Edit,
@@ -32,6 +33,7 @@ from chatcluster.chat.commands import (
     Fail,
     FinishInterruption,
     FinishTurn,
+    Insert,
     Interrupt,
     KeepAnswer,
     LookAgain,
@@ -49,7 +51,7 @@ from chatcluster.chat.commands import (
     Unarchive,
     event_name,
 )
-from chatcluster.chat.draft import Decision, Draft
+from chatcluster.chat.draft import Decision, Draft, Span
 from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.setup import ChatSetup
 from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome, Underway
@@ -91,13 +93,25 @@ def _edit(draft: Draft, command: Edit) -> None:
         raise MessageNotFound("there is no such message in this chat", message_id=command.message_id)
     if replaced.role is not Role.USER:
         raise MessageNotUser("only a user's message can be edited", role=str(replaced.role))
-    draft.delete_from = command.message_id
+    draft.delete = Span(command.message_id)
     draft.delete_queued(*draft.queue)
     draft.open_calls.clear()  # their calls are deleted with the messages that asked for them
     draft.after.compacting = False
     summaries.forget_behind(draft, replaced.revision)
     draft.insert(NewMessage(Role.USER, command.parts, model=command.model or replaced.model))
     draft.run()
+
+
+def _insert(draft: Draft, command: Insert) -> None:
+    draft.take_in(*command.messages)
+
+
+def _delete_message(draft: Draft, command: DeleteMessage) -> None:
+    deleted = draft.facts.replaced
+    if deleted is None:
+        raise MessageNotFound("there is no such message in this chat", message_id=command.message_id)
+    summaries.require_none_behind(draft, deleted.revision)
+    draft.delete = Span(command.message_id, command.message_id)
 
 
 def _delete_queued(draft: Draft, command: DeleteQueued) -> None:
@@ -196,7 +210,7 @@ def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
         raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.after.attempt} is on by now")
     known = draft.after.retry
     if known is None or known.attempt < command.retry.attempt:  # a repeat of this very commit fails nothing anew
-        draft.after.failures += 1
+        draft.after.failures = max(draft.after.failures + 1, command.failures)
         draft.after.failed = command.retry.attempt
         draft.after.attempt = command.retry.attempt  # a failover may have lost that it was started
     draft.after.retry = command.retry
@@ -265,6 +279,8 @@ def _release(draft: Draft, command: Release) -> None:
 _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     Send: _send,
     Edit: _edit,
+    Insert: _insert,
+    DeleteMessage: _delete_message,
     DeleteQueued: _delete_queued,
     Promote: _promote,
     Interrupt: _interrupt,
@@ -367,6 +383,9 @@ def _refusal(state: ChatState, command: Command, facts: Facts, *, owner: bool) -
         for call_id in command.call_ids:
             if call_id not in waiting:
                 return call_answers.gone(state, facts, call_id)
+    if isinstance(command, Insert | DeleteMessage):
+        why = "the history changes only while the chat is at rest; wait for its answer, or give what it waits for"
+        return ChatBusy(why, status=str(state.status))
     if isinstance(command, Send):
         return ChatBusy("the chat is busy with another message; wait for its answer", status=str(state.status))
     return NotAllowedInStatus(f"{name} is not allowed while the chat is {state.status}", status=str(state.status))

@@ -62,6 +62,13 @@ class Requeued(NamedTuple):
     message: NewMessage
 
 
+class Span(NamedTuple):
+    """Messages of a history, by their IDs."""
+
+    first: int
+    last: int = 2**63 - 1
+
+
 class _QueueEdits(msgspec.Struct):
     """The changes to the queue, as in ``Decision``."""
 
@@ -82,8 +89,7 @@ class Decision(msgspec.Struct, frozen=True):
     ``event`` is the name of the command, which an owner's messages keep as where they come from.
     ``messages`` go into history in this order. ``enqueue`` becomes a new queued message at the end of
     the queue, and a steered one if ``steer``; ``dequeue`` leaves the queue (deleted, or promoted: then its
-    parts are in ``messages``), ``queue_head`` moves to the front. ``delete_from`` soft-deletes that message and
-    all after it.
+    parts are in ``messages``), ``queue_head`` moves to the front. ``delete`` soft-deletes messages of before.
     ``unsteer``: of those that are queued none is steered any more.
     By the store's clock, the next attempt waits for ``retry_delay_ms`` from now (None: as long as it waits already, if
     the state has a retry). In a chat that requires action each call that waits for somebody has a deadline, which is
@@ -99,7 +105,7 @@ class Decision(msgspec.Struct, frozen=True):
     steer: bool = False
     dequeue: tuple[int, ...] = ()
     queue_head: int | None = None
-    delete_from: int | None = None
+    delete: Span | None = None
     unsteer: bool = False
     calls: CallEdits = NO_EDITS
     setup: ChatSetup | None = None
@@ -125,7 +131,7 @@ class Draft:
         self.messages: list[NewMessage] = []
         self.kept: list[tuple[str, bytes]] = []
         self.queue_edits = _QueueEdits()
-        self.delete_from: int | None = None
+        self.delete: Span | None = None
         self.setup: ChatSetup | None = None
         self.grant: Grant | None = None
         self.retry_delay_ms: int | None = None
@@ -148,6 +154,12 @@ class Draft:
                     self.open_calls[part.id] = opened(part, plans.get(part.id), self.before.epoch)
                 elif isinstance(part, ToolResultPart):
                     self.open_calls.pop(part.call_id, None)
+
+    def take_in(self, *messages: NewMessage) -> None:
+        """What was said elsewhere: its calls are nobody's to run."""
+        for message in messages:
+            self.messages.append(message)
+            self._note_content(message)
 
     def _note_content(self, message: NewMessage) -> None:
         self.after.content_version = max(self.after.content_version, content_version_of(message.parts))
@@ -296,7 +308,7 @@ class Draft:
             steer=self.queue_edits.steer,
             dequeue=tuple(self.queue_edits.dequeue),
             queue_head=self.queue_edits.head,
-            delete_from=self.delete_from,
+            delete=self.delete,
             unsteer=unsteer,
             calls=self._call_edits(),
             setup=self.setup,
@@ -341,13 +353,13 @@ class Draft:
         """The versions that the decision moves. What belongs to one history starts anew with the next."""
         after = self.after
         version = after.snapshot_version = self.before.snapshot_version + 1
-        if self.messages or self.delete_from is not None:
+        if self.messages or self.delete is not None:
             after.history_version = version
             after.attempt, after.failures, after.takeovers, after.retry = int(self.starts_attempt), 0, 0, None
             after.failed = 0
-            if self.delete_from is None:  # after an edit somebody has to tell its provider that nobody wants it
+            if self.delete is None:  # after an edit somebody has to tell its provider that nobody wants it
                 after.answer = ""
         if queue_changed:
             after.queue_version = version
-        if self.delete_from is not None:
+        if self.delete is not None:
             after.reset_version = version

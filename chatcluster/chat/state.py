@@ -62,6 +62,8 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     status_code: Count | None = None
     position: str | None = None
     """Of the last frame that it left on the part stream. Who was shown one behind that was shown the next attempt."""
+    model: str | None = None
+    """Which the next one asks, where that is another one."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -119,7 +121,8 @@ class StoredState(StoredPhase):
     attempt: int = 0
     """The number of the newest attempt at this history: what tells its frames from those of others."""
     failures: int = 0
-    """Of the attempts at this history, those in which the model failed."""
+    """Of the attempts at this history, those in which the model failed. One after which that model is not asked again
+    counts for all that it could have failed."""
     takeovers: int = 0
     """Tenures at this history that did not end in order, with the one under way."""
     content_version: int = 1

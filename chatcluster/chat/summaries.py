@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatcluster.chat.commands import CommitSummary
 from chatcluster.chat.draft import Draft
 from chatcluster.chat.state import SUMMARIES_MAX
+from chatcluster.errors import MessageSummarized
 
 
 def commit(draft: Draft, command: CommitSummary) -> None:
@@ -23,3 +24,10 @@ def forget_behind(draft: Draft, revision: int) -> None:
     """A message of this revision is replaced, and what follows it is gone. A summary of that very transaction was
     before it."""
     draft.after.summaries = tuple(version for version in draft.after.summaries if version <= revision)
+
+
+def require_none_behind(draft: Draft, revision: int) -> None:
+    """A message of this revision is to go, and what follows it to stay. Raises ``MessageSummarized`` where a summary
+    would still tell the model of it."""
+    if any(version >= revision for version in draft.after.summaries):
+        raise MessageSummarized("a summary of the history has this message in it; edit it, or start a new chat")

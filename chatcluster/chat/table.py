@@ -25,6 +25,8 @@ TABLE: dict[str, Row] = {
     "Send(steer)":       {W: (R,), R: (R,), I: (I,), A: (A,), E: (R,), X: ()},
     "Send(reject)":      {W: (R,), R: (), I: (), A: (), E: (R,), X: ()},
     "Edit":              {W: (R,), R: (R,), I: (R,), A: (R,), E: (R,), X: ()},
+    "Insert":            {W: (W,), R: (), I: (), A: (), E: (E,), X: ()},
+    "DeleteMessage":     {W: (W,), R: (), I: (), A: (), E: (E,), X: ()},
     "DeleteQueued":      {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     "Promote":           {W: (R,), R: (I,), I: (I,), A: (R,), E: (R,), X: ()},
     "Interrupt":         {W: (), R: (I,), I: (), A: (W, R), E: (), X: ()},

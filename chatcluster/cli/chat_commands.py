@@ -109,6 +109,7 @@ def fork(*, chat_id: str, message_id: int | None, url: str | None, token: str | 
 @click.argument("question", required=False)
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat instead of a new one")
 @click.option("--model", help="Ask this model")
+@click.option("--mcp", "slugs", multiple=True, metavar="SLUG", help="With the tools of this server; may be repeated")
 @click.option("--file", "paths", multiple=True, type=EXISTING, help="Send this file along; may be repeated")
 @server_options
 def chat(
@@ -116,6 +117,7 @@ def chat(
     question: str | None,
     chat_id: str | None,
     model: str | None,
+    slugs: tuple[str, ...],
     paths: tuple[Path, ...],
     url: str | None,
     token: str | None,
@@ -130,6 +132,7 @@ def chat(
     chatcluster chat "Why is the sky blue?"
     chatcluster chat --chat 0198c7e2-...
     chatcluster chat --file plan.pdf "Sum it up."
+    chatcluster chat --mcp files "What is in my files?"
     cat letter.txt | chatcluster chat
     """
     from chatcluster.cli.questions import question_of
@@ -137,7 +140,9 @@ def chat(
 
     asks = question is None and sys.stdin is not None and sys.stdin.isatty()
     typed = typed_line if asks else None
-    conversation = Conversation(*reach(url, token, data_dir), chat_id=chat_id, model=model, typed=typed)
+    conversation = Conversation(
+        *reach(url, token, data_dir), chat_id=chat_id, model=model, mcp_servers=slugs, typed=typed
+    )
     for path in paths:
         conversation.attach(path)
     ended_well = converse(conversation, _prompt) if asks else trio.run(conversation.turn, question_of(question))

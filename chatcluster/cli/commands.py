@@ -122,8 +122,9 @@ def up(*, replicas: int, port: int, host: str, data_dir: Path, workspaces: bool,
 
 
 def _tell(text: str, *, err: bool = False) -> None:
-    """A cluster goes on when its output has no reader any more (`chatcluster up | head`)."""
-    with suppress(BrokenPipeError):
+    """A cluster goes on when what it says can be written nowhere: `chatcluster up | head`, a terminal that was closed,
+    a file on a full disk."""
+    with suppress(OSError):
         click.echo(text, err=err)
 
 

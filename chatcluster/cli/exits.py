@@ -1,14 +1,17 @@
 """How a command ends: each error of ours becomes one line and an exit code, never a traceback.
 
 Exit codes: 0 done; 1 it failed; 2 a flag, a setting or a server that is missing is to blame; 130 interrupted;
-141 nobody reads its output any more. A bug stays a traceback.
+141 nobody reads its output any more. What it says can be written nowhere (a full disk, a terminal that is gone): it
+failed. A bug stays a traceback.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
@@ -19,7 +22,9 @@ USAGE = 2
 INTERRUPTED = 130
 UNHEARD = 141
 
-Intended = ChatclusterError | KeyboardInterrupt | BrokenPipeError | UnicodeError
+Intended = ChatclusterError | KeyboardInterrupt | UnicodeError | OSError
+UNWRITTEN = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Of an ``OSError``: there is nothing to be written to, or no room."""
 NOT_TEXT = "an argument, a file or an answer has bytes that are no text in the encoding that is used here"
 
 
@@ -37,7 +42,9 @@ def exit_code_of(command: Callable[[], object]) -> int:
         return _fail(error.format_message(), error.exit_code)
     except click.Abort:
         return INTERRUPTED
-    except (ChatclusterError, KeyboardInterrupt, BrokenPipeError, UnicodeError) as error:
+    except (ChatclusterError, KeyboardInterrupt, UnicodeError, OSError) as error:
+        if not _is_intended(error):
+            raise
         return _end(error)
     except BaseExceptionGroup as group:
         intended = _only_intended(group)
@@ -47,9 +54,15 @@ def exit_code_of(command: Callable[[], object]) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _is_intended(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in UNWRITTEN or isinstance(error, BrokenPipeError)
+    return isinstance(error, (ChatclusterError, KeyboardInterrupt, UnicodeError))
+
+
 def _only_intended(group: BaseExceptionGroup[BaseException]) -> Intended | None:
     """The first error of a group in which there is nothing that is not meant; else None."""
-    intended, others = group.split((ChatclusterError, KeyboardInterrupt, BrokenPipeError, UnicodeError))
+    intended, others = group.split(lambda error: not isinstance(error, BaseExceptionGroup) and _is_intended(error))
     if intended is None or others is not None:
         return None
     first = first_error(intended)
@@ -63,14 +76,17 @@ def _end(error: Intended) -> int:
             return _fail(error.message, USAGE if isinstance(error, ConfigError) else FAILED)
         case UnicodeError():
             return _fail(f"{NOT_TEXT}: {error}", USAGE)
-        case BrokenPipeError():
+        case OSError():
             # What is still buffered goes nowhere, rather than failing once more when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return UNHEARD
+            if isinstance(error, BrokenPipeError):
+                return UNHEARD
+            return _fail(f"what there is to say cannot be written: {error.strerror}", FAILED)
         case _:
             return INTERRUPTED
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo("Error: " + " ".join(message.split()), err=True)
+    with suppress(OSError):  # standard error may be the same full disk: the exit code says it
+        click.echo("Error: " + " ".join(message.split()), err=True)
     return status

@@ -23,6 +23,8 @@ from chatcluster.local.local_cluster import reach
 KEY_VARIABLE = ENV_PREFIX + "PROVIDER_KEY"
 PRICES = ("input", "cached_input", "cache_write", "output")
 MICROS = 1_000_000
+NOTHING: dict[str, Any] = {"fallbacks": [], "options": {}, "prices": {}, "context-tokens": None}
+"""What ``model set`` can take away, and what is there then."""
 
 
 @click.group(cls=Commands)
@@ -86,14 +88,16 @@ def provider_list(*, as_json: bool, **rest: Any) -> None:
 @click.argument("name")
 @click.option("--base-url", help="Another address")
 @click.option("--enable/--disable", "enabled", default=None, help="Whether its models may be asked")
+@click.option("--usage/--no-usage", "include_usage", default=None, help="Whether to ask for usage")
 @click.option("--new-key", is_flag=True, help="Ask for another key")
 @key_options
 @server_options
 def provider_set(*, name: str, base_url: str | None, enabled: bool | None, new_key: bool, **rest: Any) -> None:
     """Change a provider. Replicas work with it at once."""
-    key_file, no_key = rest.pop("key_file"), rest.pop("no_key")
-    fields = {"base_url": base_url, "enabled": enabled}
-    fields = {field: value for field, value in fields.items() if value is not None}
+    key_file, no_key, include_usage = rest.pop("key_file"), rest.pop("no_key"), rest.pop("include_usage")
+    options = None if include_usage is None else {"include_usage": include_usage}
+    given = {"base_url": base_url, "enabled": enabled, "options": options}
+    fields: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
     if no_key or key_file is not None or new_key:
         fields["key"] = _key(key_file, no_key=no_key, ask=True)
     _require_change(fields)
@@ -157,8 +161,14 @@ def model_add(*, name: str, provider_name: str, provider_model: str | None, is_d
     """
     fields = _model_fields(rest)
     place = {"provider": provider_name, "provider_model": provider_model or name, "is_default": is_default}
-    added = _run(rest, lambda admin: admin.add_model(name, **place, **fields))
-    click.echo(f"added {name}" + (", the default" if added["is_default"] else ""))
+
+    async def add(admin: Any) -> tuple[bool, list[str]]:
+        added = await admin.add_model(name, **place, **fields)
+        return added["is_default"], await _missing(admin, added["fallbacks"])
+
+    is_first, missing = _run(rest, add)
+    click.echo(f"added {name}" + (", the default" if is_first else ""))
+    _tell_missing(missing)
 
 
 @model.command("list")
@@ -177,13 +187,16 @@ def model_list(*, as_json: bool, **rest: Any) -> None:
 @click.option("--as", "provider_model", help="What the provider calls it")
 @click.option("--default", "is_default", is_flag=True, help="Chats that name no model get it")
 @click.option("--enable/--disable", "enabled", default=None, help="Whether it may be asked")
+@click.option(
+    "--without", "cleared", type=click.Choice(list(NOTHING)), multiple=True, help="Take these away, all of them"
+)
 @model_options
 @server_options
 def model_set(*, name: str, is_default: bool, **rest: Any) -> None:
     """Change a model. Replicas work with it at once; what is not given stays.
 
     One --option takes the place of all options that it has, one --price that of all prices, one --fallback that of all
-    fall-backs.
+    fall-backs. --without fallbacks takes all of those away.
     """
     given = {
         "provider": rest.pop("provider_name"),
@@ -191,10 +204,16 @@ def model_set(*, name: str, is_default: bool, **rest: Any) -> None:
         "enabled": rest.pop("enabled"),
         "is_default": True if is_default else None,
     }
-    fields = {field: value for field, value in given.items() if value is not None} | _model_fields(rest)
+    cleared = {field.replace("-", "_"): NOTHING[field] for field in rest.pop("cleared")}
+    fields = cleared | {field: value for field, value in given.items() if value is not None} | _model_fields(rest)
     _require_change(fields)
-    _run(rest, lambda admin: admin.change_model(name, **fields))
+
+    async def change(admin: Any) -> list[str]:
+        return await _missing(admin, (await admin.change_model(name, **fields))["fallbacks"])
+
+    missing = _run(rest, change)
     click.echo(f"changed {name}")
+    _tell_missing(missing)
 
 
 @model.command("remove")
@@ -220,6 +239,17 @@ def _run(server: dict[str, Any], act: Callable[[Any], Awaitable[Any]]) -> Any:
             return await act(client.admin)
 
     return trio.run(run)
+
+
+async def _missing(admin: Any, fallbacks: list[str]) -> list[str]:
+    """Those that are no models: a misspelt name is found out by nobody, until it is needed."""
+    known = {model["name"] for model in await admin.models()} if fallbacks else set()
+    return [fallback for fallback in fallbacks if fallback not in known]
+
+
+def _tell_missing(fallbacks: list[str]) -> None:
+    if fallbacks:
+        click.echo(f"there is no model {', '.join(fallbacks)} yet: it is passed over as a fall-back", err=True)
 
 
 def _key(file: Any, *, no_key: bool, ask: bool) -> str | None:

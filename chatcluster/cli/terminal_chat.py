@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from chatcluster.cli.call_answers import (
     typed_answer,
 )
 from chatcluster.cli.lines import agent_line, few_words
-from chatcluster.cli.output_lines import OutputLines
+from chatcluster.cli.printed import OutputLines, Printer
 from chatcluster.cli.questions import attached, question_of
 from chatcluster.client.client import ApiError, Client
 from chatcluster.client.events import Event, known_messages
@@ -73,35 +73,6 @@ LINE_BYTES_MAX = 64 << 10
 COMPACT = "/compact"
 
 
-class Printer:
-    """Prints an answer that is known piece by piece, and that may begin anew."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._printed = ""
-
-    def show(self, text: str) -> None:
-        """``text`` is the answer as far as it is known: print what of it is not on the screen yet."""
-        if text.startswith(self._printed):
-            self._write(text[len(self._printed) :])
-        elif not self._printed.startswith(text):
-            self._write("\n\n[the answer begins anew]\n\n" + text)
-        else:
-            return
-        self._printed = text
-
-    def finish(self, text: str) -> None:
-        """``text`` is the whole answer."""
-        self.show(text)
-        if self._printed and not self._printed.endswith("\n"):
-            self._write("\n")
-        self._printed = ""
-
-    def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
-
-
 class Conversation:
     """A chat, new or given by its ID, and what of it has been shown."""
 
@@ -112,6 +83,7 @@ class Conversation:
         *,
         chat_id: str | None = None,
         model: str | None = None,
+        mcp_servers: Sequence[str] = (),
         out: TextIO | None = None,
         note: Callable[[str], None] = lambda text: click.secho(text, err=True, dim=True),
         typed: Callable[[], Awaitable[str]] | None = None,
@@ -123,7 +95,7 @@ class Conversation:
         """The calls for which the last turn waits."""
         self._url = url
         self._token = token
-        self._model = model
+        self._fields: Json = {name: said for name, said in (("model", model), ("mcp_servers", mcp_servers)) if said}
         self._note = note
         self._typed = typed
         self._printer = Printer(out or sys.stdout)
@@ -249,14 +221,13 @@ class Conversation:
                 raise
 
     async def _send(self, client: Client, *, content: str) -> None:
-        model = {"model": self._model} if self._model else {}
         with_files = await self._with_files(client, content)
         if self.chat_id is None:
-            chat = await client.create(with_files, **model)
+            chat = await client.create(with_files, **self._fields)
             self.chat_id = chat["id"]
         else:
             await self._skip_history(client, self.chat_id)
-            await client.send(self.chat_id, with_files, **model)
+            await client.send(self.chat_id, with_files, **self._fields)
         self._files.clear()
 
     async def _with_files(self, client: Client, content: str) -> str | list[Json]:
@@ -318,7 +289,10 @@ class Conversation:
                 self._show_needs(event)
             case RetryEvent():
                 self._text = ""
-                self._note(f"[{event.error}; trying again in {event.delay_ms / 1000:g} s]")
+                then = (
+                    f"trying again in {event.delay_ms / 1000:g} s" if event.model is None else f"asking {event.model}"
+                )
+                self._note(f"[{event.error}; {then}]")
 
     def _show_message(self, message: Message) -> None:
         if message.id <= (self._seen_id or 0):

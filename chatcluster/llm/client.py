@@ -36,7 +36,7 @@ import httpx
 import trio
 
 from chatcluster.errors import ProviderError
-from chatcluster.http_client import content_of, headers_of_stream, http_client
+from chatcluster.http_client import close_expired, content_of, headers_of_stream, http_client
 from chatcluster.llm.answers import KEEP_ALIVE, CutBefore
 from chatcluster.llm.connection_errors import as_configured, translate
 from chatcluster.llm.error_bodies import read_error_body
@@ -154,6 +154,10 @@ class HttpModel:
                 body.is_whole = True
             finally:
                 await body.close()
+
+    async def close_idle(self) -> None:
+        """Until cancelled: close connections that nobody uses any more."""
+        await close_expired(self._clients.values, every_seconds=IDLE_SECONDS)
 
     async def _client_for(self, url: str) -> httpx.AsyncClient:
         if not self._is_open:

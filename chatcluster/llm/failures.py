@@ -128,6 +128,7 @@ _RULES = (
         _codes(
             "context_length_exceeded exceed_context_size_error model_context_window_exceeded request_too_large "
             "context_window_exceeded ContextWindowExceededError string_above_max_length prompt_too_long "
+            "model_max_prompt_tokens_exceeded "
             "tokens_limit_reached 1261"
         ),
         (
@@ -158,8 +159,18 @@ _RULES = (
             "prompt exceeds max length",
             "`inputs` tokens + `max_new_tokens`",
             "`inputs` must have less than",
+            "total tokens limit",
+            "prompt has too many tokens",
+            "contextwindowexceedederror",
+            # What a summary makes shorter as well: too many messages, too many bytes, too many images.
+            "'messages': array too long",
+            "'input': array too long",
+            "payload size exceeds",
+            "too many images",
+            "too much media",
+            "image(s) may be provided",
         ),
-        _OPEN_STATUSES | {500},
+        _OPEN_STATUSES | {424, 500},
     ),
     # More than a minute's share in one request: to wait does not help.
     _Rule(

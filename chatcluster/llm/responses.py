@@ -233,6 +233,7 @@ class ResponseDecoder:
                 parts.append(OpaquePart(self._server.name, self._route.model, str(kind), data, prefix))
 
     def _take_response(self, kind: Any, response: _Response) -> list[ModelEvent]:
+        kind = kind if isinstance(kind, str) else None
         self.usage = _usage(response.usage) or self.usage
         if kind in _FINAL:
             return self._finish(response)
@@ -287,7 +288,7 @@ class ResponseDecoder:
 
 def _place(event: _Event) -> object:
     """What tells an item of the answer from the others."""
-    if event.output_index is not None:
+    if isinstance(event.output_index, int | float | str):
         return event.output_index
     item_id = event.item.get("id") if isinstance(event.item, dict) else event.item_id
     return item_id if isinstance(item_id, str) else None

@@ -1,7 +1,8 @@
 """Where a request goes: to a model of the catalogue, or where there is none, to the server of the settings.
 
-The request names a model, and says how often its step failed so far: after ``failover_after`` failures the next of the
-model's fall-backs is asked, and so on, up to the last. Each key is decrypted when it is needed, and kept nowhere.
+The request names a model, and says how many failures of its step count so far: after ``failover_after`` of them the
+next of the model's fall-backs is asked, and so on, up to the last. So each of them has its ``Stint``. Each key is
+decrypted when it is needed, and kept nowhere.
 
 What happens on failure: everything here is a ``ProviderError`` of the one chat that asked: a key that cannot be
 decrypted, a catalogue that is not known yet, no model that can be asked.
@@ -19,7 +20,7 @@ from chatcluster.llm.failures import Provider as Server
 from chatcluster.llm.wire import Route
 from chatcluster.llm.wires import Routing, settings_routing
 from chatcluster.models import NO_KEY, Candidate, Catalogue, Continuation, place_of_key
-from chatcluster.ports import ModelRequest
+from chatcluster.ports import ModelRequest, Stint, Stints
 
 
 class Opening(Protocol):
@@ -47,8 +48,28 @@ def catalogue_routing(known: Callable[[], Catalogue | None], keys: Opening, sett
 
 
 def candidate_of(candidates: list[Candidate], failures: int) -> Candidate:
-    """The one whose turn it is after so many failures of the step."""
-    return candidates[min(failures // candidates[0].model.failover_after, len(candidates) - 1)]
+    """The one that is asked after so many failures of the step."""
+    return candidates[_place_of(candidates, failures)]
+
+
+def catalogue_stints(known: Callable[[], Catalogue | None]) -> Stints:
+    """``known`` as for ``catalogue_routing``."""
+
+    def stint(model: str | None, failures: int) -> Stint:
+        catalogue = known()
+        candidates = [] if catalogue is None else catalogue.candidates(model)
+        if not candidates:
+            return Stint()
+        place, length = _place_of(candidates, failures), candidates[0].model.failover_after
+        if place + 1 == len(candidates):
+            return Stint(place * length)
+        return Stint(place * length, (place + 1) * length, candidates[place + 1].model.name)
+
+    return stint
+
+
+def _place_of(candidates: list[Candidate], failures: int) -> int:
+    return min(failures // candidates[0].model.failover_after, len(candidates) - 1)
 
 
 def _route(candidate: Candidate, keys: Opening) -> Route:

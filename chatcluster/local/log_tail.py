@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import trio
 
+from chatcluster import telemetry
+
 POLL_SECONDS = 0.2
 READ_BYTES_MAX = 256 << 10
 LOUD_LEVELS = frozenset({"warning", "error", "critical"})
@@ -21,10 +23,15 @@ async def follow(log: Path, name: str, say: Callable[[str], None], *, everything
     A line of structured log matters if its level is warning or above; any other text does, because nothing
     but a failure writes it. More than 256 KiB between two looks are skipped: the file has them.
     """
-    tail = Tail(log)
+    tail, unreadable = Tail(log), telemetry.Seldom("log.not_read")
     while True:
         await trio.sleep(POLL_SECONDS)
-        for line in tail.new_lines():
+        try:
+            lines = tail.new_lines()
+        except OSError as error:  # somebody moved it, or took our rights: it is no reason to end a cluster
+            unreadable.event(log=log.name, error=str(error))
+            continue
+        for line in lines:
             text = describe(line, everything=everything)
             if text:
                 say(f"{name}: {text}")

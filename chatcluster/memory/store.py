@@ -15,6 +15,7 @@ from chatcluster.chat import (
     ChatSetup,
     Create,
     Decision,
+    DeleteMessage,
     Edit,
     ExpireCalls,
     Facts,
@@ -206,8 +207,9 @@ class MemoryStore(Claims, MemoryReads):
 
     def _write(self, row: ChatRow, decision: Decision) -> Outcome:
         ended = self._end_turn(row, decision)
-        if decision.delete_from is not None:
-            row.messages = [message for message in row.messages if message.id < decision.delete_from]
+        if decision.delete is not None:
+            first, last = decision.delete
+            row.messages = [message for message in row.messages if not first <= message.id <= last]
         state = decision.state
         version = state.snapshot_version
         messages = tuple(self._message(message, version) for message in decision.messages)
@@ -252,7 +254,7 @@ class MemoryStore(Claims, MemoryReads):
     def _facts(self, row: ChatRow, command: UserCommand) -> Facts:
         if isinstance(command, Answer):
             return Facts(known_calls=frozenset(row.calls.known.intersection(command.call_ids)))
-        if isinstance(command, Edit):
+        if isinstance(command, Edit | DeleteMessage):
             found = {each.id: Replaced(each.role, each.model, each.revision) for each in row.messages}
             return Facts(found.get(command.message_id))
         if isinstance(command, Send) and command.asker is not None:

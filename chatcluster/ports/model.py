@@ -44,6 +44,15 @@ class Window(msgspec.Struct, frozen=True):
         return min(self.context_tokens * self.percent // 100, self.limit_tokens * 9 // 10)
 
 
+class Stint(msgspec.Struct, frozen=True):
+    """One model's part of the failures of a step: it is asked from ``first`` of them on, and from ``end`` on
+    ``successor`` is, by the name that people call it. Without one it is the last to be asked."""
+
+    first: int = 0
+    end: int | None = None
+    successor: str | None = None
+
+
 class Attachment(msgspec.Struct, frozen=True):
     """An answer that its provider goes on with, whoever listens. ``after`` is the ``sequence`` of the last piece that
     is known of it; None: from its beginning."""
@@ -99,7 +108,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
     """How many tokens those words are, as far as that is known: what the answer may have besides is less by them. One
     that has reached its limit has ended there, and nothing is asked."""
     failures: int = 0
-    """How often the model failed at this step before: another one may take its place."""
+    """How many failures count at this step by now: after some another model takes its place (``Stint``)."""
     meter: Meter | None = None
 
 
@@ -139,6 +148,9 @@ class Finished(msgspec.Struct, frozen=True):
 
 Windows = Callable[[str | None, int], Window | None]
 """The window of the model that is asked where this one is wanted and failed so often; None: it is not known."""
+
+Stints = Callable[[str | None, int], Stint]
+"""That of the model which is asked where this one is wanted and so many failures count."""
 
 ModelEvent = Delta | KeepAlive | Finished
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chatcluster.ports.limits import UNLIMITED, LimitCheck
-from chatcluster.ports.model import Model, Window, Windows
+from chatcluster.ports.model import Model, Stint, Stints, Window, Windows
 from chatcluster.ports.pubsub import PubSub
 from chatcluster.ports.registry import Registry
 from chatcluster.ports.store import Store
@@ -18,6 +18,11 @@ def no_window(_model: str | None, _failures: int) -> Window | None:
     return None
 
 
+def one_stint(_model: str | None, _failures: int) -> Stint:
+    """No model has another one behind it."""
+    return Stint()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outside:
     store: Store
@@ -27,4 +32,5 @@ class Outside:
     model: Model
     toolbox: Toolbox
     windows: Windows = no_window
+    stints: Stints = one_stint
     limits: LimitCheck = UNLIMITED

@@ -4,7 +4,8 @@ A database or a role may have defaults that change what statements mean, or end 
 our statements are written for, so that those do not matter; ``row_security`` is off for the same reason: a policy that
 would hide rows from us is an error then. But a database that is read only by default has a reason for it: it is full,
 or another one has taken over. It is obeyed. Behind a transaction pooler (the direct URL is another one, or off) nothing
-can be set like that: there ``migrate.py`` refuses what does not fit, and a transaction begins with what it needs.
+can be set like that: there ``migrate.py`` refuses what does not fit, and a transaction begins with what it needs. What
+only a superuser may set is refused everywhere.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ MEANING = {
     "extra_float_digits": "1",
     "client_min_messages": "warning",
     "row_security": "off",
+    "exit_on_error": "off",
+    "gin_fuzzy_search_limit": "0",
+    "quote_all_identifiers": "off",
     "plan_cache_mode": "auto",
     "jit": "off",
     "idle_session_timeout": "0",

@@ -35,7 +35,13 @@ from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
 from chatcluster.postgres.asyncio_loop import AsyncioLoop, open_asyncio_loop
-from chatcluster.postgres.connecting import LOCK_SECONDS_MAX, Connection, connect, is_pooled
+from chatcluster.postgres.connecting import (
+    IDLE_IN_TRANSACTION_SECONDS_MAX,
+    LOCK_SECONDS_MAX,
+    Connection,
+    connect,
+    is_pooled,
+)
 from chatcluster.postgres.connections import Connections
 from chatcluster.postgres.places import Lane, Places
 from chatcluster.postgres.session import CLOSE_SECONDS, Session
@@ -48,7 +54,8 @@ DEADLINE_MARGIN_SECONDS = 2.0
 BEGIN = "BEGIN"
 BEGIN_POOLED = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL standard_conforming_strings = on;"
-    f" SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX:g}s'"
+    f" SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX:g}s';"
+    f" SET LOCAL idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_SECONDS_MAX:g}s'"
 )
 """One message as well; what a connection through a pooler could not be told before."""
 

@@ -82,8 +82,8 @@ async def write_decision(
     origin = None if fence is None else Origin(fence.epoch, fence.history_version, decision.event)
     version = decision.state.snapshot_version
     ended = await _end_turn(connection, chat_id, decision, spent)
-    if decision.delete_from is not None:
-        await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
+    if decision.delete is not None:
+        await connection.execute(SQL["delete_messages"], chat_id, *decision.delete, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
     await refer(connection, chat_id, messages, by_user=fence is None)
@@ -110,7 +110,7 @@ def is_plain(decision: Decision) -> bool:
     file comes with it."""
     state = decision.state
     return not (_hands_over(decision) or have_files(decision.messages)) and not (
-        decision.delete_from is not None or decision.enqueue or decision.dequeue or state.queue or state.open_calls
+        decision.delete is not None or decision.enqueue or decision.dequeue or state.queue or state.open_calls
     )
 
 

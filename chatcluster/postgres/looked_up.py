@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chatcluster.chat import NO_FACTS, Answer, Edit, Facts, Fence, OwnerCommand, Replaced, Send, UserCommand, event_name
+from chatcluster.chat import (
+    NO_FACTS,
+    Answer,
+    DeleteMessage,
+    Edit,
+    Facts,
+    Fence,
+    OwnerCommand,
+    Replaced,
+    Send,
+    UserCommand,
+    event_name,
+)
 from chatcluster.errors import AgentChat, ChatBusy
 from chatcluster.parts import Message, Role
 from chatcluster.ports import Chat
@@ -24,7 +36,7 @@ async def facts_of(connection: Connection, chat_id: UUID, command: UserCommand) 
     if isinstance(command, Send) and command.asker is not None:
         asker = command.asker
         return Facts(is_asker_gone=await connection.fetchval(FAMILIES["is_asker_gone"], asker.chat_id, asker.call_id))
-    if not isinstance(command, Edit):
+    if not isinstance(command, Edit | DeleteMessage):
         return NO_FACTS
     row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
     return Facts(None if row is None else Replaced(Role(row["role"]), row["model"], row["revision"]))

@@ -222,6 +222,11 @@ async def _server(connection: Connection) -> Row:
         raise ConfigError(
             "the database or the role has another default_transaction_isolation than 'read committed': alter it"
         )
+    if server["replication_role"] == "replica":  # only a superuser may tell otherwise
+        raise ConfigError(
+            "the database or the role has session_replication_role = replica, with which triggers and foreign keys"
+            " do nothing: alter it"
+        )
     if server["standby"]:
         raise StoreUnavailable("this Postgres is a standby, which cannot be written to")
     if server["read_only"]:

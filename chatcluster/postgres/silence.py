@@ -4,7 +4,8 @@ While a connection is in use it has a timer. If nothing came in ``SILENCE_SECOND
 statement or its answer was lost on the way, and only the server can tell which. So it is asked, on a new connection:
 
 1. A session that is at rest there, or gone, and still is after ``GRACE_SECONDS`` without having done anything in
-   between, owes us no answer that is not lost: its connection is ended, which fails the statement at once.
+   between, owes us no answer that is not lost: its connection is ended, which fails the statement at once, and so is
+   the session: nobody will tell the server that it is over, and the repeat waits for the rows that it has locked.
 2. A session that works is left to work, up to the statement timeout, and asked for again.
 3. No answer to the question proves nothing: the deadlines of the callers end the wait.
 
@@ -77,13 +78,17 @@ class SilenceWatch:
             before = await self._rest(observer, suspects)
             await asyncio.sleep(GRACE_SECONDS)
             after = await self._rest(observer, suspects)
+            lost = [pid for pid in suspects if suspects[pid] in self._suspects and _is_lost(pid, before, after)]
+            for pid in lost:
+                self._end(pid, suspects[pid])
+            await observer.execute(SQL["end_lost"], lost, [after.get(pid) for pid in lost])
         finally:
             await close(observer)
-        for pid, connection in suspects.items():
-            if connection in self._suspects and _is_lost(pid, before, after):
-                telemetry.event("postgres.connection_lost", pid=pid)
-                self._on_lost(self._suspects[connection])
-                connection.terminate()
+
+    def _end(self, pid: int, connection: asyncpg.Connection) -> None:
+        telemetry.event("postgres.connection_lost", pid=pid)
+        self._on_lost(self._suspects[connection])
+        connection.terminate()
 
     async def _rest(self, observer: asyncpg.Connection, pids: Iterable[int]) -> dict[int, object]:
         """The sessions among these that the server has, and since when they rest; None for those that work."""

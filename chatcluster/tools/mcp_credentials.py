@@ -100,7 +100,9 @@ class Credentials:
         try:
             return await self._open(server, presented, changed)
         except McpFailed as failure:
-            if failure.trouble is not Trouble.UNAUTHORIZED or not await self.renew(server, user_id, presented.revision):
+            if failure.trouble is not Trouble.UNAUTHORIZED:
+                raise
+            if not await self.renew(server, user_id, presented.revision, failure.challenge):
                 raise
         try:
             return await self._open(server, await self._presented(server, user_id), changed)
@@ -114,14 +116,18 @@ class Credentials:
         settings = server.settings
         return await self._link.open(settings.url, settings.transport, presented.headers, changed=changed)
 
-    async def renew(self, server: McpServer, user_id: UUID, refused_revision: int) -> bool:
-        """Get fresh tokens in the place of those that the server refused; False if that is no use.
+    async def renew(self, server: McpServer, user_id: UUID, refused_revision: int, challenge: str) -> bool:
+        """Get fresh tokens in the place of those that the server refused, as ``challenge`` says; False if that is no
+        use. Where it asks for a wider scope, only the user can give it.
 
         ``refused_revision`` 0: whichever there are. Raises ``McpFailed``.
         """
         match server.settings.auth:
             case ClientCredentialsAuth():
                 return self._own_tokens.pop((server.id, server.revision), None) is not None
+            case OAuthAuth() if wider := mcp_oauth.wider_scope(challenge):
+                await self._widen(server, user_id, wider)
+                raise SignInNeeded
             case OAuthAuth():
                 await self._fresh_grant(server, user_id, refused_revision)
                 return True
@@ -133,6 +139,27 @@ class Credentials:
         grant = await self._servers.grant(server.id, user_id)
         if grant is not None and not grant.refused:
             await self._servers.refuse_grant(grant)
+
+    async def _widen(self, server: McpServer, user_id: UUID, scope: str) -> None:
+        """Have the user asked for this scope as well: the login that there is will not do."""
+        grant = await self._servers.grant(server.id, user_id)
+        if grant is None or grant.refused:
+            return
+        tokens = self._tokens(grant)
+        wanted = replace(tokens, scope=mcp_oauth.both_scopes(tokens.scope, scope))
+        sealed = self._keyring.seal(msgspec.json.encode(wanted), _grant_place(grant))
+        if await self._servers.keep_grant(replace(grant, sealed=sealed)):
+            await self._servers.refuse_grant(replace(grant, revision=grant.revision + 1))
+
+    async def _wanted_scope(self, server: McpServer, user_id: UUID) -> str:
+        """Of the last login."""
+        grant = await self._servers.grant(server.id, user_id)
+        if grant is None:
+            return ""
+        try:
+            return self._tokens(grant).scope
+        except McpFailed:
+            return ""  # it cannot be read: the new login starts afresh
 
     async def _presented(self, server: McpServer, user_id: UUID) -> _Presented:
         match server.settings.auth:
@@ -248,7 +275,7 @@ class Credentials:
             raise SignInFailed("nobody signs in at this server: it has another kind of authentication")
         self._keyring.require_keys()
         try:
-            endpoints, client = await self._way_to_sign_in(server, auth)
+            endpoints, client = await self._way_to_sign_in(server, user_id, auth)
         except McpFailed as failure:
             raise SignInFailed(f"{server.slug} cannot be signed in at: {failure.message}") from None
         sign_in = SignIn(
@@ -258,6 +285,7 @@ class Credentials:
             token_url=endpoints.token_url,
             client=client,
             resource=endpoints.resource,
+            scope=endpoints.scope,
         )
         state = random_secrets.token_urlsafe(STATE_BYTES)
         digest = digest_of(state)
@@ -272,9 +300,13 @@ class Credentials:
         )
         return mcp_oauth.authorization_url(endpoints, sign_in, state)
 
-    async def _way_to_sign_in(self, server: McpServer, auth: OAuthAuth) -> tuple[mcp_oauth.Endpoints, OAuthClient]:
+    async def _way_to_sign_in(
+        self, server: McpServer, user_id: UUID, auth: OAuthAuth
+    ) -> tuple[mcp_oauth.Endpoints, OAuthClient]:
         with trio.move_on_after(DISCOVERY_SECONDS):
             endpoints = await mcp_oauth.discover(self._link_fetch, server.settings.url, auth)
+            scope = mcp_oauth.both_scopes(endpoints.scope, await self._wanted_scope(server, user_id))
+            endpoints = replace(endpoints, scope=scope)
             return endpoints, await self._client(server, auth, endpoints)
         raise McpFailed(Trouble.TIMEOUT, f"it was not found out within {DISCOVERY_SECONDS:g} s how to sign in")
 
@@ -305,6 +337,7 @@ class Credentials:
             token_url=sign_in.token_url,
             client=sign_in.client,
             resource=sign_in.resource,
+            scope=sign_in.scope,
         )
         grant = Grant(server_id=login.server_id, user_id=login.user_id, sealed=b"")
         if not await self._servers.keep_grant(self._sealed_grant(grant, tokens, answer)):

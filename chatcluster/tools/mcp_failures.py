@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx2
 import mcp_types as types
 import trio
@@ -10,9 +12,9 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 
 from chatcluster.errors import errors_in
-from chatcluster.tools import mcp_http
+from chatcluster.tools import mcp_http, mcp_met
 from chatcluster.tools.mcp_results import TooMuch
-from chatcluster.tools.mcp_wire import Failed, Trouble
+from chatcluster.tools.mcp_wire import Failed, Trouble, says_unknown_tool
 
 MESSAGE_CHARS_MAX = 500
 
@@ -31,11 +33,15 @@ _NOT_RUN = {
     Trouble.FORBIDDEN_ADDRESS,
 }
 """What is said of a call that was not run. Some of it is run again."""
+_NO_SESSION = re.compile(r"no valid session|server not initialized|mcp-session-id header")
+"""What widespread servers say, in lower case, where the protocol wants 404: they look at nothing else before."""
 
 
-def failed_call(call_id: int, error: Exception, sent: mcp_http.Sent) -> Failed:
+def failed_call(call_id: int, error: Exception, sent: mcp_met.Sent) -> Failed:
     """What went wrong with a call, from what the SDK raised and what the call's own HTTP requests met."""
     found = failed(call_id, error, sent)
+    if found.trouble is Trouble.SESSION_LOST and sent.requests == 1:
+        return found  # by what status it was said makes no difference
     if sent.may_have_run:
         return replace(found, trouble=Trouble.BROKEN) if found.trouble in _NOT_RUN else found
     if found.trouble in (Trouble.BROKEN, Trouble.TOO_LARGE):
@@ -43,7 +49,7 @@ def failed_call(call_id: int, error: Exception, sent: mcp_http.Sent) -> Failed:
     return found
 
 
-def failed(request_id: int, error: BaseException, refusals: mcp_http.Met) -> Failed:
+def failed(request_id: int, error: BaseException, refusals: mcp_met.Met) -> Failed:
     """What went wrong, from what the SDK raised and what HTTP requests met."""
     if isinstance(error, SessionFailed):
         return error.failed
@@ -67,7 +73,7 @@ def failed(request_id: int, error: BaseException, refusals: mcp_http.Met) -> Fai
     return Failed(request_id, Trouble.GARBAGE, f"{type(error).__name__}: {message}")
 
 
-def _said(error: MCPError, refusals: mcp_http.Met) -> str:
+def _said(error: MCPError, refusals: mcp_met.Met) -> str:
     status = f" (HTTP {refusals.status})" if refusals.status >= 400 else ""
     return f"{error.message[:MESSAGE_CHARS_MAX]}{status}"
 
@@ -90,13 +96,13 @@ def _trouble_of_transport(error: BaseException) -> Trouble | None:
             return None
 
 
-def _trouble_of(error: MCPError, refusals: mcp_http.Met) -> Trouble:
+def _trouble_of(error: MCPError, refusals: mcp_met.Met) -> Trouble:
     text = error.message.lower()
     if "exceeded" in text and "byte limit" in text:
         return Trouble.TOO_LARGE
-    if refusals.status == 404 and "session" in text:
+    if (refusals.status == 404 and "session" in text) or (refusals.status == 400 and _NO_SESSION.search(text)):
         return Trouble.SESSION_LOST
-    if "unknown tool" in text or ("tool" in text and "not found" in text):
+    if says_unknown_tool(text):
         return Trouble.UNKNOWN_TOOL
     if error.code == types.CONNECTION_CLOSED or refusals.status >= 500:
         return Trouble.BROKEN

@@ -5,13 +5,9 @@
 * **How much:** a response body that is no event stream has ``BODY_BYTES_MAX`` bytes, an event as many, and neither has
   more than ``VALUES_MAX`` JSON values, which cost many times their length. What all have sent that is not whole yet is
   ``HELD_BYTES_MAX`` at most, a quarter of that from one server. What comes compressed counts by what is in it.
-* **What was refused:** the SDK does not tell, so it is noted here: for the session, what any of its requests met
-  (``Refusals``), and for each call what its own met (``Sent``). A call that shares its session with others, with pings
-  and with questions must not be taken for one that was not run because something else was refused. Its requests are
-  known by the call's ID in their ``_meta``; what cannot be read counts as a request of every call.
+* **What was refused** is noted (``mcp_met.py``).
 * **How soon:** what was read is acknowledged at once. A server that writes head and body apart, without TCP_NODELAY,
   sends the second when it has the acknowledgement of the first, which a system puts off by 40 ms.
-* **What is not sent:** the request of a call that is over: what has been said about it has to stay true.
 """
 
 from __future__ import annotations
@@ -21,26 +17,29 @@ import ssl
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import httpcore2
 import httpx2
-import msgspec
 import trio
 from httpcore2 import AsyncNetworkBackend, AsyncNetworkStream
 
 from chatcluster.http_client import proxy_for
 from chatcluster.setting_checks import is_on_this_machine
 from chatcluster.tools.mcp_addresses import is_forbidden
-from chatcluster.tools.mcp_wire import CALL_ID_META, TRACEPARENT_META
+from chatcluster.tools.mcp_met import Met, Refusals, Sent
+from chatcluster.tools.mcp_wire import TRACEPARENT_META
 
 BODY_BYTES_MAX = 16 << 20
 VALUES_MAX = 2_000_000
 HELD_BYTES_MAX = 512 << 20
 PIECE_BYTES = 256 << 10
 ENCODINGS = ("gzip", "deflate")
+EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
+END_BYTES = 3
+"""That may be the beginning of one."""
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 CONNECTIONS_MAX = 1000
@@ -48,16 +47,6 @@ KEPT_CONNECTIONS = 50
 KEPT_SECONDS = 30.0
 
 QUICK: int | None = getattr(socket, "TCP_QUICKACK", None)
-
-NEVER_SENT = (
-    httpx2.ConnectError,
-    httpx2.ConnectTimeout,
-    httpx2.PoolTimeout,
-    httpx2.ProxyError,
-    httpx2.UnsupportedProtocol,
-)
-NOTHING_DONE = (401, 403, 404)
-"""Statuses of a request that the server did not begin with: who sends it is not let in, or its session is not known."""
 
 TIMEOUT = httpx2.Timeout(WRITE_SECONDS, connect=CONNECT_SECONDS, read=None)
 """Whoever waits for an answer bounds that: some answers take their time."""
@@ -69,113 +58,6 @@ class ForbiddenAddress(httpcore2.ConnectError):
 
 class BodyTooLarge(httpx2.StreamError):
     """The server sends more than anybody wants to hold. Of a kind that costs the request and not the session."""
-
-
-class Met:
-    """What requests met last: the status of a refusal, and what would be accepted; how the way to the server failed."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.challenge = ""
-        self.error: Exception | None = None
-        """The SDK wraps it, or says nothing of it."""
-
-    def note_error(self, error: Exception) -> None:
-        self.error = error
-
-    def note_status(self, response: httpx2.Response) -> None:
-        self.status = response.status_code
-        self.challenge = response.headers.get("www-authenticate", "")[:4096]
-
-
-class Sent(Met):
-    """What became of the requests of one call. There are several if the server asks something before it answers."""
-
-    def __init__(self, traceparent: str = "") -> None:
-        super().__init__()
-        self.traceparent = traceparent
-        self.requests = 0
-        self._not_begun = 0
-
-    @property
-    def may_have_run(self) -> bool:
-        """Whether a request was sent that was not refused before the server began with it."""
-        return self.requests > self._not_begun
-
-    def begin(self) -> None:
-        self.status, self.challenge, self.error = 0, "", None
-        self.requests += 1
-
-    def note_error(self, error: Exception) -> None:
-        super().note_error(error)
-        self._not_begun += isinstance(error, NEVER_SENT)
-
-    def note_status(self, response: httpx2.Response) -> None:
-        super().note_status(response)
-        self._not_begun += response.is_redirect or response.status_code in NOTHING_DONE
-
-
-class Refusals(Met):
-    """What a session met, and what each call that is under way in it did."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.happened = trio.Event()
-        self._calls: dict[str, list[Sent]] = {}
-
-    @property
-    def calls(self) -> Sequence[Sent]:
-        """All that are under way."""
-        return [sent for sents in self._calls.values() for sent in sents]
-
-    @contextmanager
-    def call(self, call_id: str, traceparent: str = "") -> Iterator[Sent]:
-        """A call is under way within the block; no request of it is sent thereafter."""
-        sent = Sent(traceparent)
-        self._calls.setdefault(call_id, []).append(sent)
-        try:
-            yield sent
-        finally:
-            self._calls[call_id].remove(sent)
-            if not self._calls[call_id]:
-                del self._calls[call_id]
-
-    def sent_by(self, content: bytes) -> Sequence[Sent] | None:
-        """The calls that this request may be of; None: it is of one that is over."""
-        try:
-            message = msgspec.json.decode(content or b"{}", type=_Message)
-        except (msgspec.MsgspecError, RecursionError):
-            return self.calls
-        if message.method != "tools/call":
-            return ()
-        return self._calls.get(message.params.meta.call_id)
-
-    def note_error(self, error: Exception) -> None:
-        super().note_error(error)
-        self.happened.set()
-
-    def note_status(self, response: httpx2.Response) -> None:
-        super().note_status(response)
-        self.happened.set()
-
-    def forget(self) -> None:
-        """What was met while a protocol was agreed upon says nothing of what comes."""
-        self.status, self.challenge, self.error, self.happened = 0, "", None, trio.Event()
-
-
-class _Meta(msgspec.Struct, frozen=True, rename={"call_id": CALL_ID_META}):
-    call_id: str = ""
-
-
-class _Params(msgspec.Struct, frozen=True, rename={"meta": "_meta"}):
-    meta: _Meta = _Meta()
-
-
-class _Message(msgspec.Struct, frozen=True):
-    """As much of a message to a server as tells which call it is of."""
-
-    method: str = ""
-    params: _Params = _Params()
 
 
 class PromptStream(AsyncNetworkStream):
@@ -318,6 +200,8 @@ class _Bounded(httpx2.AsyncByteStream):
         self._encoding = response.headers.pop("content-encoding", "identity").strip().lower()  # it is taken out here
         self._inflater = zlib.decompressobj(zlib.MAX_WBITS + 32) if self._encoding in ENCODINGS else None
         self._size = self._values = 0
+        self._end = b""
+        """Of what was counted last: an event's end may come in pieces."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -344,8 +228,11 @@ class _Bounded(httpx2.AsyncByteStream):
             received = self._inflater.unconsumed_tail
 
     def _count(self, chunk: bytes) -> None:
-        if self._is_events and (b"\n\n" in chunk or b"\r\n\r\n" in chunk):
-            self._begin_anew()
+        if self._is_events:
+            seen = self._end + chunk
+            self._end = seen[-END_BYTES:]
+            if any(end in seen for end in EVENT_ENDS):
+                self._begin_anew()
         _held.take(self._server, len(chunk))
         self._size += len(chunk)
         self._values += chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")

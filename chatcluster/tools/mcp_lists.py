@@ -108,12 +108,22 @@ class ToolLists:
         """Connect and list now. Raises ``McpFailed``."""
         await self._link.started()
         with trio.move_on_after(LOOK_SECONDS):
-            session = await self._credentials.session(server, user_id)
             try:
-                return await _list_of(session)
-            finally:
-                session.close()
+                return await self._look_once(server, user_id)
+            except McpFailed as failure:  # some let everybody connect, and look at the token then
+                if failure.trouble is not Trouble.UNAUTHORIZED or isinstance(failure, SignInNeeded):
+                    raise
+                if not await self._credentials.renew(server, user_id, 0, failure.challenge):
+                    raise
+            return await self._look_once(server, user_id)
         raise McpFailed(Trouble.TIMEOUT, f"no list of tools within {LOOK_SECONDS:g} s")
+
+    async def _look_once(self, server: McpServer, user_id: UUID) -> ToolList:
+        session = await self._credentials.session(server, user_id)
+        try:
+            return await _list_of(session)
+        finally:
+            session.close()
 
     def _known(self, key: Key) -> Remembered | None:
         known = self._remembered.get(key)

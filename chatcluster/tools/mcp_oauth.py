@@ -34,7 +34,8 @@ LIFETIME_SECONDS_MAX = 10 * 365 * 86_400.0
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
 _METADATA = re.compile(r'resource_metadata\s*=\s*"?([^",\s]+)')
-_SCOPE = re.compile(r'scope\s*=\s*"([^"]*)"')
+_SCOPE = re.compile(r'(?:^|[\s,])scope\s*=\s*(?:"([^"]*)"|([^",\s]+))')
+_TOO_NARROW = re.compile(r'(?:^|[\s,])error\s*=\s*"?insufficient_scope\b')
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +63,7 @@ class SignIn(msgspec.Struct, frozen=True, kw_only=True):
     token_url: str
     client: OAuthClient
     resource: str
+    scope: str = ""
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,8 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     token_url: str
     client: OAuthClient
     resource: str
+    scope: str = ""
+    """What was asked for, and what the server has asked for since."""
 
 
 class TokenAnswer(msgspec.Struct, frozen=True):
@@ -173,7 +177,16 @@ def _named_resource(metadata: Mapping[str, Any], server_url: str) -> str:
 
 def _asked_scope(challenge: str) -> str:
     found = _SCOPE.search(challenge)
-    return found[1] if found else ""
+    return (found[1] or found[2] or "") if found else ""
+
+
+def wider_scope(challenge: str) -> str:
+    """What a server asks for that knows the user, and wants more than this login may. No fresh token of it does."""
+    return _asked_scope(challenge) if _TOO_NARROW.search(challenge) else ""
+
+
+def both_scopes(one: str, other: str) -> str:
+    return " ".join(dict.fromkeys([*one.split(), *other.split()]))
 
 
 def _check_url(url: str, server_url: str) -> None:
@@ -285,7 +298,7 @@ async def _ask_for_token(fetch: Fetch, url: str, client: OAuthClient, form: dict
         form = {**form, "client_id": client.client_id}
         form |= {"client_secret": client.client_secret} if client.client_secret else {}
     answer = await fetch("POST", url, headers, urlencode(form).encode())
-    if answer.status in (400, 401, 403):
+    if answer.status in (400, 401, 403) or (answer.status == 200 and _json_object(answer).get("error")):
         raise Refused(Trouble.UNAUTHORIZED, f"no token: {_said(answer)}")
     try:
         if answer.status != 200:

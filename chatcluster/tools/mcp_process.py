@@ -26,7 +26,7 @@ import httpx2
 import msgspec
 import trio
 
-from chatcluster.tools import mcp_http
+from chatcluster.tools import mcp_http, mcp_met
 from chatcluster.tools.mcp_failures import SessionFailed, failed
 from chatcluster.tools.mcp_session import Session, open_session
 from chatcluster.tools.mcp_wire import (
@@ -177,7 +177,7 @@ class Host:
 
 async def fetch(request: Fetch) -> Fetched | Failed:
     """A plain HTTP request, bounded in time and size. Redirects are not followed."""
-    refusals = mcp_http.Refusals()
+    refusals = mcp_met.Refusals()
     try:
         with trio.fail_after(FETCH_SECONDS):
             async with mcp_http.client({}, refusals).stream(

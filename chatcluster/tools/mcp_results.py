@@ -36,10 +36,11 @@ class TooMuch(Exception):
 
 class ToolListing:
     """The tools of a server that can be taken, page by page: of a page nothing else is kept. ``left_out``: how many
-    cannot be."""
+    cannot be, as far as was read; once it ``is_full``, no further page needs to be."""
 
     def __init__(self) -> None:
         self.left_out = 0
+        self.is_full = False
         self._taken: dict[str, ListedTool] = {}
         self._size = 0
 
@@ -51,12 +52,16 @@ class ToolListing:
     def take(self, tools: Iterable[types.Tool]) -> None:
         for tool in tools:
             found = _listed_tool(tool)
-            self._size += 0 if found is None else len(msgspec.json.encode(found))
-            is_full = self._size > LIST_BYTES_MAX or len(self._taken) == TOOLS_MAX
-            if found is None or found.name in self._taken or is_full:
-                self.left_out += 1
-            else:
+            known = None if found is None else self._taken.get(found.name)
+            if found is not None and known is None and self._has_room_for(found):
                 self._taken[found.name] = found
+            elif found is None or known != found:  # else a page came twice
+                self.left_out += 1
+
+    def _has_room_for(self, tool: ListedTool) -> bool:
+        self._size += len(msgspec.json.encode(tool))
+        self.is_full = self._size > LIST_BYTES_MAX or len(self._taken) == TOOLS_MAX
+        return not self.is_full
 
 
 def _listed_tool(tool: types.Tool) -> ListedTool | None:
@@ -156,11 +161,17 @@ def _embedded(resource: types.TextResourceContents | types.BlobResourceContents)
 
 
 def _image(data: str, media_type: str) -> ResultContent:
+    data = _plain_base64(data)
     try:
         b64decode(data, validate=True)
     except ValueError:
         return TextPart("[an image that cannot be decoded]")
     return ImagePart(storable(media_type), data)
+
+
+def _plain_base64(data: str) -> str:
+    """Without the lines that mail has, and what stands before it in a page."""
+    return "".join((data.partition(",")[2] if data.startswith("data:") else data).split())
 
 
 def _stored(text: str | None) -> str | None:

@@ -38,7 +38,7 @@ from pydantic import TypeAdapter
 from chatcluster import __version__
 from chatcluster.chat.questions import Question, Replies, ReplyAction, encoded
 from chatcluster.content import TextPart
-from chatcluster.tools import mcp_http, mcp_questions
+from chatcluster.tools import mcp_http, mcp_mending, mcp_met, mcp_questions
 from chatcluster.tools.mcp_failures import MESSAGE_CHARS_MAX, SessionFailed, failed, failed_call
 from chatcluster.tools.mcp_results import ToolListing, called, instructions_of
 from chatcluster.tools.mcp_wire import (
@@ -57,7 +57,8 @@ from chatcluster.tools.mcp_wire import (
     replies_of,
 )
 
-PAGES_MAX = 20
+PAGES_MAX = 500
+"""Of a list, as some servers have one tool on each. One that leads to a page that was read ends the list."""
 QUESTIONS_MAX = 10
 """Requests for one call without an answer of the user in between."""
 CHANGED_SECONDS_MIN = 0.5
@@ -80,6 +81,7 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 
 # The SDK has no argument for the size of an event that comes by the old transport.
 vars(mcp.client.sse)["sse_within_origin"] = functools.partial(sse_within_origin, max_event_size=mcp_http.BODY_BYTES_MAX)
+mcp_mending.install()
 logging.getLogger("mcp").setLevel(logging.CRITICAL)
 logging.getLogger("client").setLevel(logging.CRITICAL)
 
@@ -90,7 +92,7 @@ class Session:
     def __init__(
         self,
         client: Client,
-        refusals: mcp_http.Refusals,
+        refusals: mcp_met.Refusals,
         questions: mcp_questions.LiveQuestions,
         changes: Changes,
         *,
@@ -118,14 +120,15 @@ class Session:
 
     async def list_tools(self, request_id: int) -> Listed:
         """Raises what ``failed`` translates."""
-        listing, cursor = ToolListing(), None
-        for _ in range(PAGES_MAX):
+        listing, cursor, seen = ToolListing(), None, {""}
+        while not listing.is_full and len(seen) <= PAGES_MAX:
             page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
             listing.take(page.tools)
             cursor = page.next_cursor
-            if cursor is None:
-                break
-        return Listed(request_id, listing.tools, listing.left_out)
+            if cursor is None or cursor in seen:
+                return Listed(request_id, listing.tools, listing.left_out)
+            seen.add(cursor)
+        return Listed(request_id, listing.tools, max(1, listing.left_out))
 
     async def call(self, request: Call, say: Say) -> Called | Failed:
         mcp_questions.OF_CALL.set(request.id)  # its task is its own
@@ -315,7 +318,7 @@ class _Telling:
 @asynccontextmanager
 async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
     """A session within the block. Raises what ``failed`` translates, wrapped into ``SessionFailed``."""
-    refusals = mcp_http.Refusals()
+    refusals = mcp_met.Refusals()
 
     async def heard(message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
@@ -342,7 +345,7 @@ async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
         raise SessionFailed(failed(request.id, error, refusals)) from error
 
 
-def _transport(request: Open, refusals: mcp_http.Refusals) -> AbstractAsyncContextManager[Any]:
+def _transport(request: Open, refusals: mcp_met.Refusals) -> AbstractAsyncContextManager[Any]:
     if request.transport == "sse":
 
         def client(

@@ -57,7 +57,7 @@ from chatcluster.tools.mcp_link import LinkSession, McpFailed
 from chatcluster.tools.mcp_lists import ToolList, ToolLists
 from chatcluster.tools.mcp_running import RunningCall
 from chatcluster.tools.mcp_sessions import ServerSessions
-from chatcluster.tools.mcp_wire import CALL_ID_META, ListedTool, Trouble, questions_of
+from chatcluster.tools.mcp_wire import CALL_ID_META, ListedTool, Trouble, questions_of, says_unknown_tool
 
 NAME_CHARS_MAX = 64
 DIGEST_CHARS = 8
@@ -139,9 +139,8 @@ class McpTurn:
             notices[server.slug] = self._notice_of(server, failure)
         else:
             if found.left_out:
-                text = (
-                    f"{found.left_out} tools of {server.slug} cannot be used: too large, unnamed, or for tasks alone."
-                )
+                why = "too many, too large, unnamed, unreadable, named like another one, or for tasks alone"
+                text = f"{found.left_out} tools of {server.slug} cannot be used: {why}."
                 notices[server.slug] = _notice("mcp_tools_left_out", server.slug, text)
 
     def _notice_of(self, server: McpServer, failure: McpFailed) -> NoticePart:
@@ -210,7 +209,7 @@ class McpTurn:
             return True
         if failure.trouble is Trouble.UNAUTHORIZED and not isinstance(failure, SignInNeeded):
             self._with(server).drop()
-            return await self._toolbox.credentials.renew(server, self._chat.owner_id, 0)
+            return await self._toolbox.credentials.renew(server, self._chat.owner_id, 0, failure.challenge)
         return False
 
     async def _run_once(self, found: _Found, call: ToolCall, running: RunningCall) -> ToolResult:
@@ -355,8 +354,7 @@ _ADVICE: dict[Trouble, str] = {
 
 def _says_unknown(content: Sequence[ResultContent]) -> bool:
     """Whether an error may say that there is no such tool: servers have no other way to say so, or do not use it."""
-    text = content[0].text[:200].lower() if content and isinstance(content[0], TextPart) else ""
-    return "unknown tool" in text or ("tool" in text and "not found" in text)
+    return bool(content) and isinstance(content[0], TextPart) and says_unknown_tool(content[0].text[:200])
 
 
 def _error(text: str) -> ToolResult:

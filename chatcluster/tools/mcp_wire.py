@@ -8,6 +8,7 @@ and ``OneAtATime`` later, and ``Failed`` when it breaks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
@@ -50,6 +51,16 @@ class Trouble(StrEnum):
 
 MAY_GO_ON = (Trouble.BROKEN, Trouble.GARBAGE, Trouble.TIMEOUT)
 """Of a call: the server may still be at it."""
+
+
+_UNKNOWN_TOOL = re.compile(
+    r"unknown tool|no such tool|\btool(?: [^\s:]{1,130})? (?:is |was |could )?not (?:be )?found *(?:$|[.,:;!()])", re.I
+)
+
+
+def says_unknown_tool(text: str) -> bool:
+    """Whether an error is about a tool that is not there, and not about what a tool did not find."""
+    return _UNKNOWN_TOOL.search(text) is not None
 
 
 class Open(msgspec.Struct, tag="open", frozen=True):

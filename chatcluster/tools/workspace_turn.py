@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from chatcluster.parts import NoticePart, TextPart
 from chatcluster.ports import Tell, Tool, ToolCall, ToolResult
+from chatcluster.tools.offered_templates import OfferedTemplates
 from chatcluster.tools.workspace_context import Surroundings
 from chatcluster.tools.workspace_link import Link, Refused
 from chatcluster.tools.workspace_list import BEGINS, CHANGES_FILES, ON_SCREEN, PROVISIONING, WORKING
-from chatcluster.tools.workspace_offers import Offers
 from chatcluster.tools.workspace_screen import has_screen
 from chatcluster.tools.workspace_servers import ServerTools
 
@@ -27,7 +27,12 @@ class WorkspaceTurn:
     """``TurnTools``."""
 
     def __init__(
-        self, link: Link, offered: Offers, surroundings: Surroundings, runs: dict[str, Run], servers: ServerTools
+        self,
+        link: Link,
+        offered: OfferedTemplates,
+        surroundings: Surroundings,
+        runs: dict[str, Run],
+        servers: ServerTools,
     ) -> None:
         self.surroundings: Sequence[str] = ()
         self._link = link

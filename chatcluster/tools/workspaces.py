@@ -5,7 +5,7 @@
 ``workspace_calls``, the calls in its ledger. ``workspace_servers`` has the tools that the workspace brings itself.
 What the model is told of the place is in ``workspace_context``.
 
-The tools are offered where there is a template to make a workspace of (``workspace_offers``); to agents all but those
+The tools are offered where there is a template to make a workspace of (``offered_templates``); to agents all but those
 that make, start and stop it, as they work in that of the chat at the top of their family.
 
 What happens on failure: a workspace that is dead, slow or gone is an error result within some seconds, never an error
@@ -19,13 +19,13 @@ from contextlib import asynccontextmanager
 
 from chatcluster.ports import Chat, Store, TurnTools
 from chatcluster.ports.workspaces import Workspaces
+from chatcluster.tools.offered_templates import OfferedTemplates
 from chatcluster.tools.workspace_calls import WorkspaceCalls
 from chatcluster.tools.workspace_commands import CommandTools
 from chatcluster.tools.workspace_context import Surroundings
 from chatcluster.tools.workspace_files import FileTools
 from chatcluster.tools.workspace_life import LifeTools
 from chatcluster.tools.workspace_link import Directory, Link, Touched, nobody_looks
-from chatcluster.tools.workspace_offers import Offers
 from chatcluster.tools.workspace_screen import ScreenTools
 from chatcluster.tools.workspace_servers import ServerTools, SilentAgents
 from chatcluster.tools.workspace_turn import Run, WorkspaceTurn
@@ -43,7 +43,7 @@ class WorkspaceTools:
         per_user_max: int,
         touched: Touched = nobody_looks,
     ) -> None:
-        self.offered = Offers(rows)
+        self.offered = OfferedTemplates(rows)
         self._rows = rows
         self._directory = directory
         self._store = store

@@ -2,8 +2,8 @@
 
 ``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens, and what each user has
 under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), ``/livez``,
-``pages``, litestar's routing, ``auth``, then a route. A route decodes the request, calls one transition of the store,
-and after the commit tells ``notices``. The store decides what is allowed, never the route.
+``pages``, litestar's routing, ``auth``, ``direct``, then a route. A route decodes the request, calls one transition of
+the store, and after the commit tells ``notices``. The store decides what is allowed, never the route.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from litestar.types import Receive, Scope, Send
 
 from chatcluster import __version__
 from chatcluster.errors import NotFound
-from chatcluster.ports import TokenScope
 from chatcluster.web.auth import SCOPE, Authenticator, authentication, require_scope_of
+from chatcluster.web.direct import direct
 from chatcluster.web.errors import respond
 from chatcluster.web.health import Alive
 from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.pages import FOLDER, Pages
 from chatcluster.web.request import Answered, ApiRequest, require_known_query
-from chatcluster.web.routes import API, BESIDE, DOORS, SCOPES
+from chatcluster.web.routes import API, API_PATH, BESIDE, DOORS, SCOPES
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
 
@@ -91,16 +91,16 @@ def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
 def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> Litestar:
     shares, public_url = Shares(services.settings), services.settings.public_url
     api = _Router(
-        path="/api/v1",
+        path=API_PATH,
         route_handlers=API,
-        middleware=[authentication(authenticator, shares, public_url, require_scope_of, require_known_query)],
-        opt={SCOPE: TokenScope.CHATS},
+        middleware=[authentication(authenticator, shares, public_url, require_scope_of, require_known_query), direct],
+        opt={SCOPE: SCOPES[API_PATH]},
     )
     doors = [
         _Router(
             path=path,
             route_handlers=routes,
-            middleware=[authentication(authenticator, shares, public_url, require_scope_of)],
+            middleware=[authentication(authenticator, shares, public_url, require_scope_of), direct],
             opt={SCOPE: SCOPES[path]},
         )
         for path, routes in DOORS.items()
@@ -145,7 +145,7 @@ def _openapi() -> OpenAPIConfig:
 
 def openapi_document() -> dict[str, Any]:
     """The description of the API, without a replica: for those who make clients from it."""
-    api = Router(path="/api/v1", route_handlers=API, security=[{"token": []}, {"session": []}])
+    api = Router(path=API_PATH, route_handlers=API, security=[{"token": []}, {"session": []}])
     security: list[dict[str, list[str]]] = [{"token": []}, {"session": []}]
     doors = [Router(path=path, route_handlers=routes, security=security) for path, routes in DOORS.items()]
     app = _Litestar(route_handlers=[api, *doors, *BESIDE], openapi_config=_openapi())

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from litestar import Request, Response
@@ -20,7 +20,7 @@ from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 from litestar.serialization import get_serializer
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPRequestEvent, Receive, Scope, Send
 from litestar.typing import FieldDefinition
 
 from chatcluster.content import FilePart, Parts
@@ -46,9 +46,12 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-TAKEN_OUT = "chatcluster_taken_out"
+BODY, TAKEN_OUT = "chatcluster_body", "chatcluster_taken_out"
+"""In the scope's state: a request may be made anew from its scope."""
 JSON = "application/json"
 _JSON_TYPES = ("", JSON)
+_MORE = ("headers", "cookies", "encoded_headers", "background", "is_head_response")
+"""What the declaration of a route may say of its answer, besides status and type."""
 
 T = TypeVar("T")
 
@@ -94,11 +97,24 @@ class ApiRequest(Request[Account, Credential, State]):
 
     async def body(self) -> bytes:
         """The body. Files that come within it are stored, as the user's, and their addresses are in their place."""
+        state = self.scope["state"]
         if self.scope["path"].rstrip("/") not in WITH_FILES:
-            return await super().body()
+            if BODY not in state:
+                state[BODY] = await self._read()
+            body: bytes = state[BODY]
+            return body
         if self._taken_out is None:
             self.scope["state"][TAKEN_OUT] = await self._take_files_out()
         return self._taken_out.body if self._taken_out is not None else b""
+
+    async def _read(self) -> bytes:
+        """What the boundary passes on, which bounds it. Past litestar's generator, and its own bound."""
+        pieces, more = list[bytes](), True
+        while more:
+            event = cast(HTTPRequestEvent, await self.receive())
+            pieces.append(event["body"])
+            more = event["more_body"]
+        return b"".join(pieces)
 
     async def _take_files_out(self) -> TakenOut:
         length, digest = self.headers.get("content-length", ""), self._digest()
@@ -232,16 +248,20 @@ def _parse_number(text: str, error: NotFound) -> int:
 
 
 class Answered(Response[T]):
-    """Of a route that returns a value. Where its declaration says more, that is litestar's to do."""
+    """Of a route that returns a value, or one with a status. Where it or its declaration says more, that is litestar's
+    to do."""
 
     def to_asgi_response(self, app: Any, request: Any, **said: Any) -> Any:
-        if self.media_type != JSON or self.content is None or self.background is not None or any(said.values()):
+        kind, status = self.media_type or said.get("media_type") or JSON, self.status_code or said.get("status_code")
+        is_more = self.headers or self.cookies or self.background is not None or any(map(said.get, _MORE))
+        if kind != JSON or self.content is None or is_more:
             return super().to_asgi_response(app, request, **said)
-        body = self.render(self.content, JSON, get_serializer(self.response_type_encoders))
-        return _json(self.status_code or 200, body)
+        return json_answer(status or 200, self.render(self.content, JSON, get_serializer(self.response_type_encoders)))
 
 
-def _json(status: int, body: bytes) -> ASGIApp:
+def json_answer(status: int, body: bytes) -> ASGIApp:
+    """``body`` as an answer that is JSON, and has nothing besides."""
+
     async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
         headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})

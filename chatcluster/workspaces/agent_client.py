@@ -151,17 +151,31 @@ class AgentClient:
 
     async def hold(self) -> None:
         """Hold its leash, until it lets go: then it has ended. Raises ``WorkspaceUnreachable`` if it cannot be had."""
-        request = h11.Request(method="POST", target=f"{self._path}/leash", headers=[*self._headers, NO_BODY])
+        async with await self._held("/leash") as stream:
+            with suppress(trio.BrokenResourceError):
+                while await stream.receive_some(RECEIVE_BYTES):
+                    pass
+
+    async def lend(self) -> trio.SocketStream:
+        """A connection that a program there may take for one to its proxy. Raises ``WorkspaceUnreachable``."""
+        stream = await self._held("/network")
+        assert isinstance(stream, trio.SocketStream), "of a container, which is dialled itself"
+        return stream
+
+    async def _held(self, target: str) -> trio.abc.Stream:
+        """A connection that is not answered, but held."""
+        request = h11.Request(method="POST", target=self._path + target, headers=[*self._headers, NO_BODY])
         try:
             with trio.fail_after(SILENCE_SECONDS):
                 stream = await self._dial()
-        except (OSError, trio.TooSlowError) as error:
+                try:
+                    await stream.send_all(h11.Connection(h11.CLIENT).send(request) or b"")
+                except BaseException:
+                    await trio.aclose_forcefully(stream)
+                    raise
+        except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
             raise WorkspaceUnreachable(f"the workspace cannot be reached: {error}") from None
-        async with stream:
-            with suppress(trio.BrokenResourceError):
-                await stream.send_all(h11.Connection(h11.CLIENT).send(request) or b"")
-                while await stream.receive_some(RECEIVE_BYTES):
-                    pass
+        return stream
 
     async def _ask(
         self,

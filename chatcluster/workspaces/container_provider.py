@@ -73,7 +73,8 @@ class Engine(Protocol):
     async def has_place(self, workspace_id: str) -> bool: ...
 
     def way_out(self, spec: WorkspaceSpec) -> WayOut | None:
-        """Of a container that is to have a network; None where this engine opens none."""
+        """Of a container that is to have a network; None where it has no files in common with this machine: then
+        connections are lent to its agent."""
         ...
 
     async def launch(self, spec: WorkspaceSpec) -> Agent:
@@ -190,12 +191,15 @@ class ContainerProvider:
         self._ends.pop(workspace_id, None)
         self._containers.pop(workspace_id, None)
         try:
-            if spec.allowed_hosts and (way := self._engine.way_out(spec)) is not None:
+            way = self._engine.way_out(spec) if spec.allowed_hosts else None
+            if way is not None:
                 self._proxies.open(workspace_id, way.socket, spec.allowed_hosts, way.user)
             agent = await self._engine.launch(spec)
             with trio.fail_after(self._engine.start_seconds):
                 await self._wait_for_agent(workspace_id, agent)
                 await self._take_leash(workspace_id, agent)
+            if spec.allowed_hosts and way is None:
+                self._proxies.lend(workspace_id, agent.client.lend, spec.allowed_hosts)
         except trio.TooSlowError:
             said = await self._end_of(workspace_id)
             self._proxies.close(workspace_id)

@@ -5,7 +5,8 @@ workspace is deleted, and for each start a pod and the secret with the token tha
 at its own address, so this process has to run in the cluster. It has no service account, no capability, no right to
 write its image, limits of memory, processors and disk, and a user ID of its owner's; a runtime class of its own makes
 the wall stronger. Its network is closed by a NetworkPolicy, without which no pod is made: whether that is enforced is
-the network plugin's affair, and said.
+the network plugin's affair, and said. What its template lists is reached by a proxy of this process, on connections
+that this process makes to the agent and lends it (``network_proxy.py``): the pod itself may connect to nobody.
 
 Objects are marked with who made them (``containers.py``), and deleted by their UID, so none that came later.
 
@@ -31,6 +32,7 @@ import trio
 
 from chatcluster.ports.workspace import WorkspaceSpec
 from chatcluster.workspace_errors import EngineRefused, SandboxFailed, SandboxMissing
+from chatcluster.workspaces.agent.gateway import PORT
 from chatcluster.workspaces.container_provider import Agent
 from chatcluster.workspaces.containers import Mark, command_of, environment_of, next_epoch
 from chatcluster.workspaces.engine_http import EngineHttp, Json, open_engine
@@ -38,6 +40,7 @@ from chatcluster.workspaces.places import user_id_of
 from chatcluster.workspaces.sandbox import HOME, STATE, WORK
 
 AGENT_PORT = 8310
+GATEWAY = (f"--lent-gateway=127.0.0.1:{PORT}",)
 TOKEN_BYTES = 32
 START_SECONDS = 100.0
 GONE_SECONDS_MAX = 30.0
@@ -59,7 +62,7 @@ HOPELESS = frozenset(
 """Why a container waits, and would for ever."""
 UNBOUNDED = (
     "processes are bounded for each user and not for each workspace, unless the nodes' podPidsLimit does it",
-    "the network is closed by a NetworkPolicy, if the cluster's network plugin keeps those",
+    "all but the listed network is closed by a NetworkPolicy, if the cluster's network plugin keeps those",
 )
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?")
@@ -115,7 +118,7 @@ class KubernetesEngine:
         return found is not None and "deletionTimestamp" not in found["metadata"]
 
     def way_out(self, spec: WorkspaceSpec) -> None:
-        """Its pods are on other machines: where they get to is for the policies of the cluster."""
+        """Its pods are on other machines: connections are lent to their agents."""
 
     async def launch(self, spec: WorkspaceSpec) -> Agent:
         await self.remove(spec.workspace_id)
@@ -225,6 +228,7 @@ class KubernetesEngine:
 def pod_spec(spec: WorkspaceSpec, options: PodOptions) -> Json:
     """A pod for the workspace. Pure."""
     user, limits = user_id_of(spec.owner_id), spec.limits
+    environment = environment_of(spec, by_proxy=bool(spec.allowed_hosts))
     bounds: dict[str, str] = {"memory": str(limits.memory_bytes), "ephemeral-storage": str(2 * limits.tmp_bytes)}
     if limits.cpus:
         bounds["cpu"] = f"{round(limits.cpus * 1000)}m"
@@ -235,10 +239,10 @@ def pod_spec(spec: WorkspaceSpec, options: PodOptions) -> Json:
     container: dict[str, Any] = {
         "name": "agent",
         "image": spec.base or options.image,
-        "command": command_of(spec, f"--listen=0.0.0.0:{AGENT_PORT}"),
+        "command": command_of(spec, f"--listen=0.0.0.0:{AGENT_PORT}", *(GATEWAY if spec.allowed_hosts else ())),
         "workingDir": WORK,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "env": [*({"name": name, "value": value} for name, value in environment_of(spec).items()), token],
+        "env": [*({"name": name, "value": value} for name, value in environment.items()), token],
         "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
         "resources": {"limits": bounds, "requests": {"cpu": "50m", "memory": "64Mi"}},
         "securityContext": {

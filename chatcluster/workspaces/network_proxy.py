@@ -1,4 +1,6 @@
-"""The network of workspaces that have one: an HTTP proxy for each, on a Unix socket that is bound into its sandbox.
+"""The network of workspaces that have one: an HTTP proxy for each, on a Unix socket that is bound into its sandbox; or,
+where the sandbox is on another machine, on connections to its agent that are made from here, a few at a time before
+anybody wants one, so that a sandbox which may connect to nobody needs no right to.
 
 ``CONNECT name:port`` opens a connection; a request with a whole URL of ``http`` is passed on as one, the only one of
 its connection. A name has to be on the template's list, and is looked up here; only addresses of the public network
@@ -14,6 +16,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +28,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.h11_patterns import read_in_one_go
+from chatcluster.workspace_errors import WorkspaceUnreachable
 from chatcluster.workspaces.agent.pipes import join
 from chatcluster.workspaces.agent.server import listen
 from chatcluster.workspaces.reach import Network, Reach
@@ -34,10 +39,19 @@ HEAD_BYTES_MAX = 32 << 10
 HEAD_SECONDS = 10.0
 DIAL_SECONDS = 15.0
 ADDRESSES_TRIED_MAX = 4
+SPARE_CONNECTIONS = 4
+"""To an agent's machine, for programs to come."""
+LEND_RETRY_SECONDS = 1.0
+REFUSAL = b"HTTP/"
+"""So begins what an agent says that does not take it; a program begins with what it asks for."""
 REFUSALS_TOLD_MAX = 20
 """Of one start of a workspace, in the log."""
 HTTP_PORT = 80
 _HOP_HEADERS = {b"proxy-connection", b"proxy-authorization", b"connection", b"keep-alive", b"host"}
+
+
+Lend = Callable[[], Awaitable[trio.SocketStream]]
+"""A connection on which a program may ask the proxy. Raises ``WorkspaceUnreachable``."""
 
 
 class _No(Exception):
@@ -64,14 +78,21 @@ class NetworkProxies:
 
     def open(self, workspace_id: str, path: Path, hosts: tuple[str, ...], user: int | None) -> None:
         """Serve at this socket, which is the ``user``'s. Raises ``OSError``."""
-        self.close(workspace_id)
         path.parent.mkdir(mode=0o711, exist_ok=True)
         listener = listen(path)
         if user is not None:
             os.chown(path, user, user)
+        self._begin(workspace_id, hosts, partial(_serve, listener))
+
+    def lend(self, workspace_id: str, lend: Lend, hosts: tuple[str, ...]) -> None:
+        """Serve on connections that are made from here."""
+        self._begin(workspace_id, hosts, partial(_serve_lent, lend))
+
+    def _begin(self, workspace_id: str, hosts: tuple[str, ...], serve: Callable[[_Proxy], Awaitable[None]]) -> None:
+        self.close(workspace_id)
         scope = self._open[workspace_id] = trio.CancelScope()
         proxy = _Proxy(workspace_id, Reach(hosts, self._private))
-        self._nursery.start_soon(_serve, proxy, listener, scope)
+        self._nursery.start_soon(_until_closed, partial(serve, proxy), scope)
 
     def close(self, workspace_id: str) -> None:
         """With all connections that go through it."""
@@ -79,9 +100,43 @@ class NetworkProxies:
             scope.cancel()
 
 
-async def _serve(proxy: _Proxy, listener: trio.SocketListener, scope: trio.CancelScope) -> None:
+async def _until_closed(serve: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
     with scope:
-        await trio.serve_listeners(proxy.serve, [listener])
+        await serve()
+
+
+async def _serve(listener: trio.SocketListener, proxy: _Proxy) -> None:
+    await trio.serve_listeners(proxy.serve, [listener])
+
+
+async def _serve_lent(lend: Lend, proxy: _Proxy) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(SPARE_CONNECTIONS):
+            nursery.start_soon(_keep_lending, lend, proxy, nursery)
+
+
+async def _keep_lending(lend: Lend, proxy: _Proxy, nursery: trio.Nursery) -> None:
+    """One at a time, until it is used; the next one is lent while it is."""
+    while True:
+        if not await nursery.start(_lend_one, lend, proxy):
+            await trio.sleep(LEND_RETRY_SECONDS)
+
+
+async def _lend_one(lend: Lend, proxy: _Proxy, task_status: trio.TaskStatus[bool]) -> None:
+    """Tells whether there is a use for it, as soon as that is known."""
+    try:
+        inside = await lend()
+    except WorkspaceUnreachable:
+        task_status.started(False)
+        return
+    async with inside:
+        said = b""
+        with suppress(OSError):
+            said = await inside.socket.recv(len(REFUSAL), socket.MSG_PEEK)
+        has_begun = said not in (b"", REFUSAL)
+        task_status.started(has_begun)
+        if has_begun:
+            await proxy.serve(inside)
 
 
 class _Proxy:

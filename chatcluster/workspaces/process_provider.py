@@ -26,6 +26,7 @@ from chatcluster.ports.workspace import SandboxState, SandboxStatus, Workspace, 
 from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, WorkspaceUnreachable
 from chatcluster.workspaces import cgroups, disks
 from chatcluster.workspaces.agent.landlock import ABI_MIN, LANDLOCK_MISSING, landlock_abi
+from chatcluster.workspaces.agent.seccomp import SECCOMP_MISSING, seccomp_filter
 from chatcluster.workspaces.agent_client import over_unix
 from chatcluster.workspaces.interpreter import Interpreter, compile_agent, find_interpreter, is_open_to_all, library
 from chatcluster.workspaces.network_proxy import NetworkProxies
@@ -40,7 +41,6 @@ from chatcluster.workspaces.places import (
 )
 from chatcluster.workspaces.reach import Network
 from chatcluster.workspaces.sandbox import PROXY_NAME, bubblewrap, can_sandbox, write_etc
-from chatcluster.workspaces.seccomp import SECCOMP_MISSING, seccomp_filter
 
 START_SECONDS = 15.0
 STOP_SECONDS = 4.0
@@ -135,6 +135,8 @@ class ProcessProvider:
 
     async def _create(self, spec: WorkspaceSpec) -> None:
         place = self._place(spec.workspace_id)
+        if spec.base:
+            _check_base(Path(spec.base), self._interpreter)
         try:
             for directory in (place.directory, place.state, place.directory / "disk"):
                 directory.mkdir(mode=0o700, exist_ok=True)
@@ -268,6 +270,14 @@ def _choose_interpreter(root: Path) -> tuple[Interpreter, bool]:
     found = find_interpreter(readable_by_all=False)
     assert found is not None, "this process's own interpreter is always there"
     return found, False
+
+
+def _check_base(root: Path, interpreter: Interpreter) -> None:
+    """Raises ``SandboxFailed`` where a template's own root cannot be one here."""
+    if not root.is_absolute() or not (root / "usr").is_dir():
+        raise SandboxFailed(f"the template's base, {root}, is no directory with a root (a usr) on this host")
+    if interpreter.prefix.is_relative_to("/usr") and not (root / interpreter.executable.lstrip("/")).exists():
+        raise SandboxFailed(f"the template's base, {root}, lacks the Python of this host: {interpreter.executable}")
 
 
 async def _wait(process: subprocess.Popen[bytes]) -> None:

@@ -1,11 +1,11 @@
 """A sandbox: what bubblewrap is told, so that what runs in it can do no harm outside.
 
 It has namespaces of its own for users, processes, mounts, network, names and control groups, no capability, and can
-make no further user namespace; some system calls are not there for it (``seccomp.py``). It sees the system read-only,
-``/etc`` in part, and may write its home, its work, and temporary file systems of a bounded size, but not the agent's
-directory (``agent/landlock.py``). It has no network but its own loopback; where its template lists what it may reach,
-the socket of a proxy is bound into it (``network_proxy.py``). Its environment is made here: nothing of this process's
-is in it. Process 1 is the agent, and when that or this process ends, so does all that runs there.
+make no further user namespace; some system calls are not there for it (``agent/seccomp.py``). It sees the system
+read-only, ``/etc`` in part, and may write its home, its work, and temporary file systems of a bounded size, but not the
+agent's directory (``agent/landlock.py``). It has no network but its own loopback; where its template lists what it may
+reach, the socket of a proxy is bound into it (``network_proxy.py``). Its environment is made here: nothing of this
+process's is in it. Process 1 is the agent, and when that or this process ends, so does all that runs there.
 
 Where this process is root, the sandbox of each owner has a user of its own outside as well, and its own file system of
 a bounded size, if the machine has what that takes; what cannot be kept is said (``unbounded``), not passed over.
@@ -24,9 +24,9 @@ from pathlib import Path
 
 from chatcluster.ports.workspace import WorkspaceLimits, WorkspaceSpec
 from chatcluster.workspaces.agent.gateway import PORT
+from chatcluster.workspaces.agent.seccomp import seccomp_filter
 from chatcluster.workspaces.interpreter import Interpreter, library
 from chatcluster.workspaces.places import Place
-from chatcluster.workspaces.seccomp import seccomp_filter
 
 HOME = "/home/user"
 WORK = "/workspace"

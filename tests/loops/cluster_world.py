@@ -41,6 +41,7 @@ from chatcluster.chat import (
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable, StreamsUnavailable, UnavailableError
 from chatcluster.family_stream import FamilyStreams
+from chatcluster.llm.routing import catalogue_stints
 from chatcluster.memory import (
     MemoryBroker,
     MemoryDatabase,
@@ -52,6 +53,7 @@ from chatcluster.memory import (
 from chatcluster.memory.database import HeldLock
 from chatcluster.memory.link import Link
 from chatcluster.memory.tables import ChatRow
+from chatcluster.models import EMPTY
 from chatcluster.notices import Notices
 from chatcluster.parts import (
     Cursor,
@@ -299,6 +301,7 @@ class SimulatedReplica:
                 model=world.model,
                 toolbox=self._toolbox(),
                 windows=lambda model, _failures: world.window_of(model),
+                stints=catalogue_stints(lambda: world.catalogue),
             ),
             publisher=self.publisher,
             notices=self.notices,
@@ -458,6 +461,8 @@ class World:
         self.model = ScriptedModel()
         self.tools = ScriptedTools()
         self.window: Window | None = None
+        self.catalogue = EMPTY
+        """Of models: which of them has others behind it."""
         self.window_of: Callable[[str | None], Window | None] = lambda _model: self.window
         """How much the model takes, as far as it is known."""
         self.replicas: list[SimulatedReplica] = []

@@ -240,6 +240,7 @@ async def test_if_it_says_so_again_the_turn_ends_and_the_error_names_the_way_out
     assert error is not None
     assert error.code == "context_overflow"
     assert "edit the last message" in error.message
+    assert "the provider says: context_overflow" in error.message, "it may have meant images, or bytes"
     assert world.model.idle()
 
 

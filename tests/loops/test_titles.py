@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,7 +15,8 @@ from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryPubSub, Memor
 from chatcluster.memory.titles import MemoryTitles
 from chatcluster.notices import Notices
 from chatcluster.parts import NewMessage, Role, TextPart, Usage
-from chatcluster.ports import NewChat, owner_channel
+from chatcluster.ports import NewChat, Stint, Stints, owner_channel
+from chatcluster.ports.outside import one_stint
 from chatcluster.title_text import TITLE_INSTRUCTION
 from chatcluster.titling import CONCURRENT_MAX, Titling
 from loops.scripted_model import ScriptedModel
@@ -33,9 +35,10 @@ class Site:
         self.model = ScriptedModel()
         self._nursery = nursery
 
-    async def replica(self, **settings: object) -> trio.CancelScope:
+    async def replica(self, *, stints: Stints = one_stint, **settings: object) -> trio.CancelScope:
         """Start one; to cancel the scope is its death."""
-        titling = Titling(MemoryTitles(self.database), self.model, Notices(self.pubsub), Settings(**settings))  # type: ignore[arg-type]
+        options = Settings(**settings)  # type: ignore[arg-type]
+        titling = Titling(MemoryTitles(self.database), self.model, Notices(self.pubsub), options, stints=stints)
         scope = trio.CancelScope()
 
         async def run() -> None:
@@ -81,6 +84,18 @@ async def test_a_model_names_a_chat_and_lists_are_told(site: Site) -> None:
         await site.until_title(chat_id, "Blue skies")
         assert b'"title"' in await told.receive()  # type: ignore[operator]
     assert site.booked() == ["title"]
+
+
+async def test_where_a_try_fails_the_next_one_asks_the_models_fallback(site: Site) -> None:
+    await site.replica(stints=lambda _model, failures: Stint(0, 3, "backup") if failures < 3 else Stint(3))
+    chat_id = await site.chat()
+    call = await site.model.next_call()
+    assert call.request.failures == 0
+    call.fail("auth", retryable=False)
+    call = await site.model.next_call()
+    assert call.request.failures == 3
+    call.answer("Blue skies")
+    await site.until_title(chat_id, "Blue skies")
 
 
 async def test_without_a_model_of_its_own_the_chats_model_is_asked(site: Site) -> None:
@@ -161,7 +176,7 @@ async def test_a_database_that_is_away_is_asked_again(site: Site, monkeypatch: p
 
 
 @pytest.mark.parametrize("settings", [{"titles": False}, {"slots": 0}])
-async def test_who_is_not_to_name_chats_does_not(site: Site, settings: dict[str, object]) -> None:
+async def test_who_is_not_to_name_chats_does_not(site: Site, settings: dict[str, Any]) -> None:
     await site.replica(**settings)
     await site.chat()
     await trio.sleep(SOON_SECONDS)

@@ -17,9 +17,9 @@ from chatcluster.parts import ImagePart
 from chatcluster.ports import Effect
 from chatcluster.ports.workspaces import Startup, WorkspaceState
 from chatcluster.tool_results import SHOWN_BYTES_MAX, taken
+from chatcluster.tools.offered_templates import TEMPLATES_SECONDS
 from chatcluster.tools.workspace_commands import _DUMP, ENVIRONMENT, RESULT_BYTES_MAX, fitted, seconds_of
 from chatcluster.tools.workspace_link import ANSWER_SECONDS_MAX, Refused
-from chatcluster.tools.workspace_offers import TEMPLATES_SECONDS
 from loops.workspace_fakes import PICTURE, FakeAgent, Script, template
 from loops.workspace_turns import Place, agents_md
 

@@ -26,6 +26,7 @@ from chaos.api import Answer, Api, Json
 from chaos.families import Families
 from chaos.summary import spread
 from chatcluster.agents import NAMES as AGENT_TOOLS
+from chatcluster.chat.calls import DENIED_TEXT, EARLIER_RUN_TEXT
 from chatcluster.config import env_name
 
 KINDS = ("counting", "slow", "dying", "asking", "holding")
@@ -56,7 +57,7 @@ SWEARING_TWICE = 0.1
 START_SECONDS_MAX = 90.0
 RESTART_SECONDS = 0.2
 RUN_AGAIN = "it was run again"
-NOT_ASKED = ("Nobody approved", "The user denied")
+NOT_ASKED = ("Nobody approved", DENIED_TEXT)
 NOT_ANSWERED = ("Nobody answered",)
 TAKEN = 200
 
@@ -82,6 +83,8 @@ class Tools:
         """Of each call, also those of which nobody heard whether they were taken."""
         self._approved: set[str] = set()
         """The calls of which somebody did."""
+        self._denied: set[str] = set()
+        """The calls that somebody denied, whether that was taken or not."""
         self._words: dict[str, list[str]] = defaultdict(list)
         """What was said to the question of each call, heard of or not."""
         self._taken: set[str] = set()
@@ -145,6 +148,7 @@ class Tools:
         elif action["kind"] == "question":
             answer, what = await self._reply(api, chat, action, chance), "reply"
         elif chance < 0.2:
+            self._denied.add(call_id)
             answer, what = await api.write("POST", f"/chats/{chat}/tool-calls/{call_id}/deny", {}), "deny"
         else:
             path, body = f"/chats/{chat}/tool-calls/{call_id}/approve", {"digest": action["digest"]}
@@ -200,8 +204,16 @@ class Tools:
                 self._violate(Kind.RESULT, chat, f"{name} {call_id} ran {len(runs)} times and says {text[:80]!r}")
         if not is_error and f"{call_id}>" not in text:
             self._violate(Kind.RESULT, chat, f"{text[:80]!r} is no result that {name} gave for {call_id}")
-        if text.startswith(NOT_ASKED) and call_id in self._approved and not runs:
+        if text.startswith(NOT_ASKED):
+            self._judge_refusal(chat, call_id, text, runs)
+
+    def _judge_refusal(self, chat: str, call_id: str, text: str, runs: Sequence[Ran]) -> None:
+        """A call that was approved may be refused still, if its worker died and somebody was asked again."""
+        is_told = bool(runs) or EARLIER_RUN_TEXT in text
+        if call_id in self._approved and not is_told:
             self._violate(Kind.ANSWER, chat, f"{call_id} was approved, and its result is {text[:80]!r}")
+        if text.startswith(DENIED_TEXT) and call_id not in self._denied:
+            self._violate(Kind.ANSWER, chat, f"nobody denied {call_id}, and its result is {text[:80]!r}")
 
     def _judge_answer(self, chat: str, call_id: str, text: str, *, is_error: bool) -> None:
         """What the server of a call was told that it asked."""

@@ -324,7 +324,7 @@ class WatchedStore(MemoryStore):
     def _write(self, row: ChatRow, decision: Decision) -> Outcome:
         before = row.state
         outcome = super()._write(row, decision)
-        self._witness.calls.changed(before, row.state, edited=decision.delete_from is not None)
+        self._witness.calls.changed(before, row.state, edited=decision.delete is not None)
         return outcome
 
     def _apply(

@@ -14,6 +14,7 @@ import msgspec
 
 from chatcluster.llm.simulator.media import Medium, read_file, read_image
 from chatcluster.llm.simulator.question import RefusedQuestion
+from chatcluster.llm.simulator.tool_rules import refused_by_openai
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 ID_CHARACTERS_MAX = 40
@@ -139,10 +140,8 @@ def _check_tools(request: Request) -> None:
         if name in names:
             raise RefusedQuestion(f"Tool names must be unique: {name}")
         names.add(name)
-        if parameters is not None and parameters.get("type") != "object":
-            raise RefusedQuestion(
-                f"Invalid schema for function '{name}': schema must be a JSON Schema of 'type: \"object\"'."
-            )
+        if parameters is not None and (why := refused_by_openai(parameters)) is not None:
+            raise RefusedQuestion(f"Invalid schema for function '{name}': {why}")
 
 
 def _check_begun(request: Request) -> None:

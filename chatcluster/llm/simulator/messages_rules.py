@@ -16,6 +16,7 @@ from chatcluster.file_types import IMAGES, PDF
 from chatcluster.llm.simulator.front import seal
 from chatcluster.llm.simulator.media import Medium, read_media
 from chatcluster.llm.simulator.question import RefusedQuestion
+from chatcluster.llm.simulator.tool_rules import refused_by_anthropic
 
 VERSION = "2026-10-21"
 MARKS_MAX = 4
@@ -120,8 +121,8 @@ def _check_tools(request: Request) -> None:
         if name in names:
             raise RefusedQuestion("tools: Tool names must be unique.")
         names.add(name)
-        if tool.get("input_schema", {}).get("type") != "object":
-            raise RefusedQuestion(f"tools.{at}.input_schema.type: Field required: 'object'")
+        if (why := refused_by_anthropic(tool.get("input_schema", {}))) is not None:
+            raise RefusedQuestion(f"tools.{at}.custom.input_schema: {why}")
 
 
 def _check_marks(request: Request) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from chatcluster.llm.simulator.front import seal
 from chatcluster.llm.simulator.media import Medium, read_file, read_image
 from chatcluster.llm.simulator.question import RefusedQuestion
+from chatcluster.llm.simulator.tool_rules import refused_by_openai
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ID_CHARACTERS_MAX = 64
@@ -107,8 +108,8 @@ def _check_tools(request: Request) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in names:
             raise RefusedQuestion(f"Invalid 'tools[{at}].name': it has to match '^[a-zA-Z0-9_-]+$', once.")
         names.add(name)
-        if (tool.get("parameters") or {}).get("type") != "object":
-            raise RefusedQuestion(f"Invalid schema for function '{name}': schema must be of type 'object'.")
+        if (why := refused_by_openai(tool.get("parameters") or {})) is not None:
+            raise RefusedQuestion(f"Invalid schema for function '{name}': {why}")
 
 
 def _check_output(item: Item, expected: list[str], where: str) -> None:

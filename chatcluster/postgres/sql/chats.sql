@@ -345,12 +345,12 @@ answered as (
 )
 select messages, exists (select from answered) as is_new from told
 
--- name: delete_messages_from
+-- name: delete_messages
 with unreferenced as (
-    delete from chat_files where chat_id = $1 and message_id >= $2
+    delete from chat_files where chat_id = $1 and message_id between $2 and $3
 )
-update messages set deleted_at = statement_timestamp(), revision = $3
-where chat_id = $1 and id >= $2 and deleted_at is null
+update messages set deleted_at = statement_timestamp(), revision = $4
+where chat_id = $1 and id between $2 and $3 and deleted_at is null
 
 -- name: select_replaced
 select role, model, revision from messages where chat_id = $1 and id = $2 and deleted_at is null

@@ -61,7 +61,7 @@ tool_calls.state = 'started' and tool_calls.questions is not null and tool_calls
     select coalesce(json_agg(json_build_object('call_id', call_id, 'name', name, 'state', state, 'effect', effect,
         'run_by', run_by, 'started_epoch', started_epoch, 'deaths', deaths, 'digest', digest, 'arguments', arguments,
         'approved', approved, 'seconds', wait_seconds, 'agent_id', agent_id,
-        'questions', coalesce(questions, '[]')::json, 'answers', answers, 'resume', resume,
+        'questions', coalesce(json_or_text(questions), '[]'), 'answers', answers, 'resume', resume,
         'deadline', {moment deadline}
     ) order by id), '[]')
     from tool_calls where chat_id = $1 and state <> 'done'
@@ -76,7 +76,7 @@ case when chats.status = 'requires_action' or chats.has_agents or (chats.status 
         'arguments', coalesce(tool_calls.arguments, asking.arguments, ''), 'may_have_run', state <> 'started' and started_epoch is not null,
         'deadline', {moment deadline},
         'chat_id', case when tool_calls.chat_id <> chats.id then tool_calls.chat_id end,
-        'questions', case when state in ('question', 'started') then tool_calls.questions::json end
+        'questions', case when state in ('question', 'started') then json_or_text(tool_calls.questions) end
     )) order by tool_calls.chat_id <> chats.id, tool_calls.id)
     from tool_calls left join lateral (
         select part ->> 'arguments' as arguments

@@ -6,6 +6,7 @@ select
     current_setting('server_encoding') as encoding,
     current_schema() as schema,
     current_setting('default_transaction_isolation') as isolation,
+    current_setting('session_replication_role') as replication_role,
     current_setting('default_transaction_read_only')::boolean as read_only,
     current_setting('synchronous_commit') as synchronous_commit,
     pg_is_in_recovery() as standby,

@@ -25,7 +25,7 @@ from chatcluster.web.api.bodies import (
 )
 from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
 from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
-from chatcluster.web.request import ApiRequest, parse_chat_id
+from chatcluster.web.request import Answered, ApiRequest, parse_chat_id
 
 CHATS_MAX = 100
 CHATS_DEFAULT = 50
@@ -40,7 +40,7 @@ async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Respon
     chat = await new_chat(request, data)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     answer = chat_answer(outcome.chat)
-    return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
+    return Streamed(answer, request, outcome, status_code=201) if is_streamed else Answered(answer, status_code=201)
 
 
 async def new_chat(request: ApiRequest, data: CreateChat) -> NewChat:

@@ -17,7 +17,7 @@ from chatcluster.web.api.answers import REFUSALS, MessagesAnswer, SentAnswer
 from chatcluster.web.api.bodies import EditMessage, EditQueuedMessage, SendMessage, checked_model
 from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
 from chatcluster.web.api.tool_bodies import checked_servers
-from chatcluster.web.request import ApiRequest, parse_chat_id, parse_message_id, parse_queued_id
+from chatcluster.web.request import Answered, ApiRequest, parse_chat_id, parse_message_id, parse_queued_id
 
 MESSAGES_MAX = 500
 MESSAGES_DEFAULT = 100
@@ -81,7 +81,7 @@ async def send_message(
     status_code = 201 if outcome.queued is None else 202
     if is_streamed:
         return Streamed(answer, request, outcome, status_code=status_code)
-    return Response(answer, status_code=status_code)
+    return Answered(answer, status_code=status_code)
 
 
 async def sending(request: ApiRequest, data: SendMessage) -> Send:

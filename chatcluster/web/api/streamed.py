@@ -22,9 +22,10 @@ from chatcluster.parts import START, Cursor
 from chatcluster.ports import Outcome
 from chatcluster.views import chat_answer
 from chatcluster.web.http.sse import EventStream
-from chatcluster.web.request import ApiRequest
+from chatcluster.web.request import JSON, ApiRequest
 
 EVENT_STREAM = "text/event-stream"
+ANYTHING = "*/*"
 STREAMED = """
 
 With `Accept: text/event-stream` the answer is the chat's event stream (see `GET /chats/{chat_id}/stream`), beginning
@@ -35,7 +36,9 @@ T = TypeVar("T")
 
 def wants_stream(request: ApiRequest) -> bool:
     """Whether the caller asks for a stream in answer. Raises ``TooMany`` if there is no place for another reader."""
-    wanted = request.accept.best_match(["application/json", EVENT_STREAM], default="application/json") == EVENT_STREAM
+    if request.headers.get("accept", ANYTHING) in (ANYTHING, JSON):
+        return False
+    wanted = request.accept.best_match([JSON, EVENT_STREAM], default=JSON) == EVENT_STREAM
     if wanted:
         request.services.readers.feeds.require_place(request.user.user_id)
     return wanted

@@ -6,10 +6,16 @@ from chatcluster.ports import TokenScope
 from chatcluster.web.doors.ag_ui import runs
 from chatcluster.web.doors.ai_sdk import chats
 from chatcluster.web.doors.mcp import routes as mcp
-from chatcluster.web.doors.openai import completions, conversations, models, responses
+from chatcluster.web.doors.openai import completions, conversation_items, conversations, models, responses
 
 ROUTES = {
-    "/v1": [*responses.ROUTES, *completions.ROUTES, *conversations.ROUTES, *models.ROUTES],
+    "/v1": [
+        *responses.ROUTES,
+        *completions.ROUTES,
+        *conversations.ROUTES,
+        *conversation_items.ROUTES,
+        *models.ROUTES,
+    ],
     "/mcp": mcp.ROUTES,
     "/api/ai": chats.ROUTES,
     "/api/agui": runs.ROUTES,

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from secrets import token_hex
 from time import perf_counter
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import structlog
 import trio
@@ -154,11 +154,10 @@ class _RequestBody:
         if self._complete:
             return await self._receive()
         self._count.announce(self._announced)
-        try:
-            with trio.fail_at(self._deadline):
-                event = await self._receive()
-        except trio.TooSlowError:
-            raise RequestTimeout(f"the body did not arrive within {self._limit.seconds_max:g} s") from None
+        with trio.move_on_at(self._deadline) as time:
+            event = await self._receive()
+        if time.cancelled_caught:
+            raise RequestTimeout(f"the body did not arrive within {self._limit.seconds_max:g} s")
         if event["type"] == "http.disconnect":
             raise InvalidRequest("the connection broke before the body was complete")
         if event["type"] == "http.request":
@@ -200,7 +199,7 @@ def _method(scope: HTTPScope) -> str:
 
 def _request_id(scope: Scope) -> bytes:
     value = _header(scope, b"x-request-id")
-    return value if _REQUEST_ID.fullmatch(value) else uuid4().hex.encode()
+    return value if _REQUEST_ID.fullmatch(value) else token_hex(16).encode()
 
 
 def _content_length(scope: Scope) -> int:

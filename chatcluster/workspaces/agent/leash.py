@@ -20,7 +20,7 @@ class Leash:
         self._holders = 0
         self._changed = trio.Event()
 
-    async def hold(self, stream: trio.abc.ReceiveStream) -> None:
+    async def hold(self, stream: trio.SocketStream) -> None:
         """Until the other side is gone."""
         self._change(1)
         try:

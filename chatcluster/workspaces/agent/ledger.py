@@ -1,7 +1,8 @@
 """The ledger: which calls there are, and what became of each. SQLite, on the disk before anything is begun.
 
 Every method is one transaction, and on the disk when it returns (``synchronous = FULL``). None awaits, so what a
-request finds here is still so when it acts on it.
+request finds here is still so when it acts on it. Its locks are taken once and kept: whatever may read a file may lock
+it against who writes, and commands may read this one.
 
 Calls are never forgotten, as a call that is put again must not be begun again; what is kept of old ones is their end
 alone: input, result and output go, the oldest first (``CALLS_KEPT_MAX``, ``BYTES_KEPT_MAX``).
@@ -71,6 +72,7 @@ class Ledger:
             directory / "ledger.sqlite", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         self._database.row_factory = sqlite3.Row
+        self._database.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
         self._database.execute("PRAGMA journal_mode = WAL").fetchall()
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(_QUERIES["schema"])

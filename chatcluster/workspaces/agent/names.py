@@ -11,6 +11,8 @@ from chatcluster.workspace_wire import Code
 from chatcluster.workspaces.agent.refused import Refused
 
 PATH_BYTES_MAX = 4096
+OUTPUTS = (1, 2)
+OWN = "this is the agent's own"
 
 _WRITTEN = re.compile(rb"\\x([89a-fA-F][0-9a-fA-F]|5[cC])")
 
@@ -64,11 +66,14 @@ class Places:
 
     def check_open(self, opened: int) -> None:
         """Whether this file, or what is in this directory, is for others than the agent itself: what it has of its own,
-        and what the kernel tells of its process alone, is not. Raises ``OSError``."""
+        what the kernel tells of its process alone, and what it says itself, which no path leads to but ``/dev/stdout``,
+        is not. Raises ``OSError``."""
+        if any(os.path.sameopenfile(opened, outputs) for outputs in OUTPUTS):
+            raise PermissionError(errno.EACCES, OWN)
         self.check(os.readlink(b"/proc/self/fd/%d" % opened))
 
     def check(self, path: bytes) -> None:
         """The same of a path without links. Raises ``OSError``."""
         path += b"/"
         if path.startswith(b"/proc/%d/" % os.getpid()) or (self.apart and path.startswith(self.apart + b"/")):
-            raise PermissionError(errno.EACCES, "this is the agent's own")
+            raise PermissionError(errno.EACCES, OWN)

@@ -85,10 +85,11 @@ class Output:
 
 
 def read_piece(path: Path, offset: int, limit: int) -> bytes:
-    """Of what was kept; nothing where the file is gone, or closed for now."""
+    """Of what was kept; nothing where the file is gone, or closed for now, as by a lease that a command has of it."""
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(limit)
-    except (FileNotFoundError, PermissionError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError, BlockingIOError):
         return b""
+    with open(descriptor, "rb") as file:
+        file.seek(offset)
+        return file.read(limit)

@@ -21,6 +21,7 @@ import trio
 
 from chatcluster.workspaces.agent.census import MARK, look, members
 from chatcluster.workspaces.agent.landlock import Wall
+from chatcluster.workspaces.agent.seccomp import Filter
 
 GRACE_SECONDS = 0.5
 KILL_SECONDS_MAX = 3.0
@@ -57,10 +58,10 @@ class Child:
 
 
 class Processes:
-    """``wall``: what each of them is confined by."""
+    """``walls``: what each of them is confined by."""
 
-    def __init__(self, wall: Wall | None = None) -> None:
-        self._confine = None if wall is None else wall.confine
+    def __init__(self, *walls: Wall | Filter) -> None:
+        self._walls = walls
         self._children: dict[int, tuple[Child, subprocess.Popen[bytes]]] = {}
         self._calls_by_session: dict[int, int] = {}
         self._began_ticks: dict[int, int] = {}
@@ -87,7 +88,7 @@ class Processes:
                 stdout=output,
                 stderr=errors,
                 start_new_session=True,
-                preexec_fn=self._confine,
+                preexec_fn=self._confine if self._walls else None,
             )
         except subprocess.SubprocessError as error:  # it could not be confined
             raise OSError(str(error)) from None
@@ -98,6 +99,10 @@ class Processes:
         if call != LOOK_CALL:
             self._began_ticks[call] = NEVER if call >= FIRST_SERVICE else seen.started_ticks if seen else 0
         return child
+
+    def _confine(self) -> None:
+        for wall in self._walls:
+            wall.confine()
 
     async def reap(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take note of every child that ends, for ever."""

@@ -24,15 +24,16 @@ import trio
 
 from chatcluster.workspaces.agent.calls import Calls
 from chatcluster.workspaces.agent.desktop import Screens
-from chatcluster.workspaces.agent.gateway import serve_gateway
-from chatcluster.workspaces.agent.landlock import wall_of_sandbox
+from chatcluster.workspaces.agent.gateway import LentConnections, by_socket, serve_gateway
+from chatcluster.workspaces.agent.landlock import Wall, wall_of_sandbox
 from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.ledger import Ledger
 from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.processes import Processes, become_parent_of_orphans
 from chatcluster.workspaces.agent.routes import Routes
-from chatcluster.workspaces.agent.server import Server, listen, listen_tcp
+from chatcluster.workspaces.agent.seccomp import Filter, filter_of_commands
+from chatcluster.workspaces.agent.server import Holder, Server, listen, listen_tcp
 
 SOCKET_NAME = "agent.sock"
 TOKEN_VARIABLE = "CHATCLUSTER_AGENT_TOKEN"
@@ -57,6 +58,7 @@ class Arguments:
     leashed: bool
     screen: tuple[int, int] | None
     gateway: Path | None
+    lent_gateway: str
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -84,6 +86,9 @@ def parse(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--screen", type=_size, help="WIDTHxHEIGHT of its desktop; none without it")
     parser.add_argument("--gateway", type=Path, help="socket of the proxy of its network; none without it")
     parser.add_argument(
+        "--lent-gateway", default="", metavar="ADDRESS:PORT", help="of its network, by connections that its host lends"
+    )
+    parser.add_argument(
         "--listen", default="", metavar="ADDRESS:PORT", help=f"over TCP, too, for those who know {TOKEN_VARIABLE}"
     )
     parser.add_argument("--leashed", action="store_true", help="end when nobody holds its leash")
@@ -104,7 +109,7 @@ async def run(arguments: Arguments) -> None:
     await _be_the_only_one(arguments.state)
     token = os.environ.pop(TOKEN_VARIABLE, "")  # no command inherits it
     ledger = Ledger(arguments.state)
-    processes = Processes(wall_of_sandbox(arguments.state))
+    processes = Processes(*_walls(arguments))
     places = Places(arguments.home, arguments.work, os.fsencode(arguments.state.resolve()))
     alive = arguments.state / ALIVE_NAME
     async with trio.open_nursery() as nursery:
@@ -118,17 +123,30 @@ async def run(arguments: Arguments) -> None:
         if screens is not None:
             nursery.start_soon(screens.begin)
         routes, leash = Routes(calls, processes, places, servers, has_desktop=screens is not None), Leash()
-        listener, server = listen(arguments.state / SOCKET_NAME), Server(routes.answer, leash)
+        held: dict[tuple[str, ...], Holder] = {("leash",): leash.hold}
+        if arguments.gateway:
+            nursery.start_soon(serve_gateway, partial(by_socket, arguments.gateway))
+        if arguments.lent_gateway:
+            host, _, port = arguments.lent_gateway.rpartition(":")
+            lent = LentConnections()
+            held["network",] = lent.lend
+            nursery.start_soon(partial(serve_gateway, lent.way_out, host=host, port=int(port)))
+        listener, server = listen(arguments.state / SOCKET_NAME), Server(routes.answer, held)
         nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
         if arguments.listen:
-            await _serve_tcp(nursery, arguments.listen, Server(routes.answer, leash, token))
-        if arguments.gateway:
-            nursery.start_soon(serve_gateway, arguments.gateway)
+            await _serve_tcp(nursery, arguments.listen, Server(routes.answer, held, token))
         if arguments.leashed:
             nursery.start_soon(_end_without, leash, calls, routes.stopped)
         await routes.stopped.wait()
         nursery.cancel_scope.cancel()
     ledger.close()
+
+
+def _walls(arguments: Arguments) -> list[Wall | Filter]:
+    """Around what is begun here. A sandbox that would outlive its maker is a container, whose engine knows no filter of
+    ours."""
+    walls = wall_of_sandbox(arguments.state), filter_of_commands() if arguments.leashed else None
+    return [wall for wall in walls if wall is not None]
 
 
 async def _serve_tcp(nursery: trio.Nursery, address: str, server: Server) -> None:
@@ -175,10 +193,12 @@ async def _stay_alive(path: Path) -> None:
     """The last sign of life is what the next agent knows of this one's end."""
     while True:
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
             os.utime(path)
         except PermissionError:
             _restore_modes(path.parent)
+        except BlockingIOError:
+            pass  # a command has a lease of it
         await trio.sleep(ALIVE_SECONDS)
 
 

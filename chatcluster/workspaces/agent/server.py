@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -21,7 +21,6 @@ import msgspec
 import trio
 
 from chatcluster.workspace_wire import BODY_BYTES_MAX, Code, Refusal
-from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.refused import AGENT_FAILED, Refused
 
 CONNECTIONS_MAX = 64
@@ -30,7 +29,6 @@ ANSWER_SECONDS_MAX = 30.0
 RECEIVE_BYTES = 64 << 10
 HEADER_BYTES_MAX = 32 << 10
 BACKLOG = 128
-LEASH = ("POST", ("leash",))
 PEER_OPTIONS = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 5000}
 """A peer whose machine vanished is found out within five seconds."""
 
@@ -45,6 +43,7 @@ class Request(NamedTuple):
 
 
 Answerer = Callable[[Request], Awaitable[msgspec.Struct]]
+Holder = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 def listen(path: Path) -> trio.SocketListener:
@@ -71,11 +70,12 @@ async def listen_tcp(host: str, port: int) -> trio.SocketListener:
 
 
 class Server:
-    """``token``: what each request has to bring; None on a Unix socket."""
+    """``held``: by path, who has the connection of a ``POST`` that is never answered. ``token``: what each request
+    has to bring; None on a Unix socket."""
 
-    def __init__(self, answer: Answerer, leash: Leash, token: str | None = None) -> None:
+    def __init__(self, answer: Answerer, held: Mapping[tuple[str, ...], Holder], token: str | None = None) -> None:
         self._answer = answer
-        self._leash = leash
+        self._held = held
         self._authorization = None if token is None else f"Bearer {token}".encode()
         self._places = trio.CapacityLimiter(CONNECTIONS_MAX)
 
@@ -84,25 +84,38 @@ class Server:
         if self._authorization is None and _is_inside(stream):
             await stream.aclose()
             return
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
-        async with stream, self._places:
-            try:
-                while connection.our_state is h11.IDLE and await self._serve_one(connection, stream):
-                    connection.start_next_cycle()
-            except (trio.BrokenResourceError, trio.TooSlowError, h11.ProtocolError):
-                return  # whoever asked is gone, or speaks something else
+        async with stream:
+            async with self._places:
+                holder = await self._serve_requests(stream)
+            if holder is not None:  # it takes nobody's place
+                await holder(stream)
 
-    async def _serve_one(self, connection: h11.Connection, stream: trio.SocketStream) -> bool:
-        """One request. False, if the connection ends after it."""
+    async def _serve_requests(self, stream: trio.SocketStream) -> Holder | None:
+        """Until the connection ends, or who holds it from then on."""
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
+        try:
+            while connection.our_state is h11.IDLE:
+                match await self._serve_one(connection, stream):
+                    case True:
+                        connection.start_next_cycle()
+                    case False:
+                        return None
+                    case holder:
+                        return holder
+        except (trio.BrokenResourceError, trio.TooSlowError, h11.ProtocolError):
+            pass  # whoever asked is gone, or speaks something else
+        return None
+
+    async def _serve_one(self, connection: h11.Connection, stream: trio.SocketStream) -> bool | Holder:
+        """One request. False, if the connection ends after it; or who holds it."""
         try:
             with trio.fail_after(REQUEST_SECONDS_MAX):
                 request = await _received(connection, stream)
             if request is None:
                 return False
             self._check(request)
-            if (request.method, request.path) == LEASH:
-                await self._leash.hold(stream)
-                return False
+            if request.method == "POST" and (holder := self._held.get(request.path)) is not None:
+                return holder
             status, answer = 200, await self._answered(request)
         except Refused as refused:
             status, answer = refused.status, Refusal(code=refused.code, message=refused.message)

@@ -18,7 +18,7 @@ from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.ports.workspaces import HostLease, Startup, WorkspaceHosts, WorkspaceRow, WorkspaceState
 from chatcluster.workspace_errors import SandboxFailed, WorkspaceRefused, WorkspaceUnreachable
-from chatcluster.workspaces.host.packages import missing_for_desktop, missing_packages
+from chatcluster.workspaces.host.packages import missing_for_desktop, missing_packages, to_do
 from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import Running, RunningWorkspaces
 from chatcluster.workspaces.host.specs import HOST_BASE, spec_of
@@ -29,7 +29,6 @@ from chatcluster.workspaces.host.watch import watch
 LOOK_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 """After a step that failed, and is to be done all the same."""
-NO_NETWORK = "its template names a network, and this host's provider opens none: see its own network policies"
 BEGINNINGS = (WorkspaceState.BUILDING, WorkspaceState.STARTING)
 
 
@@ -51,10 +50,8 @@ class Lives:
         start_seconds_max: float,
         cpus: float = 0.0,
         has_own_programs: bool = True,
-        opens_networks: bool = True,
     ) -> None:
-        """``has_own_programs``: a workspace has those of this machine, unless its template says otherwise.
-        ``opens_networks``: what its template lists is reached."""
+        """``has_own_programs``: a workspace has those of this machine, unless its template says otherwise."""
         self._hosts = hosts
         self._lease = lease
         self._provider = provider
@@ -63,7 +60,6 @@ class Lives:
         self._start_seconds_max = start_seconds_max
         self._cpus = cpus
         self._has_own_programs = has_own_programs
-        self._opens_networks = opens_networks
         self._reports = Reports(hosts, lease)
         self._start_places = StartPlaces()
         self._deeds: dict[UUID, _Deed] = {}
@@ -132,13 +128,11 @@ class Lives:
 
     async def _build(self, row: WorkspaceRow) -> bool:
         await self._reports.log(row, "build", f"made of template {row.template_name} on this host")
-        if row.settings.network and not self._opens_networks:
-            await self._reports.log(row, "build", NO_NETWORK)
         is_looked_at = self._has_own_programs and row.settings.base == HOST_BASE
         if is_looked_at and (missing := await missing_packages(row.settings.packages)):
-            raise SandboxFailed(f"this host lacks what the template wants: {', '.join(missing)}; install it")
+            raise SandboxFailed(f"this host lacks what the template wants, and installs nothing: {to_do(missing)}")
         if is_looked_at and row.settings.desktop and (missing := missing_for_desktop()):
-            raise SandboxFailed(f"a desktop needs more on this host: apt-get install {' '.join(missing)}")
+            raise SandboxFailed(f"a desktop needs more on this host: {to_do(missing)}")
         await self._provider.create(spec_of(row, self._cpus))
         return await self._reports.tell(row, WorkspaceState.STARTING)
 

@@ -134,7 +134,6 @@ class Machine:
             start_seconds_max=options.workspace_start_seconds_max,
             cpus=options.workspace_cpus,
             has_own_programs=self._identity.provider == "process",
-            opens_networks=self._identity.provider in ("process", "docker"),
         )
 
     async def _stop_all(self, begun: set[UUID]) -> None:

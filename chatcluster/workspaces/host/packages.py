@@ -2,6 +2,9 @@
 
 Where there is dpkg it is asked; elsewhere a package is taken to be there if a program of its name is. A template with a
 root of its own is not looked at: its programs are in there.
+
+A host installs none. All its workspaces see one system, its own: what a package's scripts do as root, and which version
+of it all of them have from then on, is for who looks after the machine, and not for whoever may write a template.
 """
 
 from __future__ import annotations
@@ -19,6 +22,11 @@ DESKTOP_PROGRAMS = {"Xvfb": "xvfb", "openbox": "openbox", "xdotool": "xdotool", 
 def missing_for_desktop() -> list[str]:
     """The packages of what is not there."""
     return [package for program, package in DESKTOP_PROGRAMS.items() if shutil.which(program) is None]
+
+
+def to_do(missing: Sequence[str]) -> str:
+    """What whoever looks after the machine does about it."""
+    return f"apt-get install {' '.join(missing)}" if shutil.which("apt-get") else f"install {', '.join(missing)}"
 
 
 async def missing_packages(names: Sequence[str]) -> list[str]:

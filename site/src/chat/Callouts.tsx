@@ -51,13 +51,14 @@ function Retrying({ retry }: { retry: Retry }) {
   const at = retry.retrying_at ? Date.parse(retry.retrying_at) : now;
   const seconds = Math.max(0, Math.ceil((at - now) / 1000));
   const provider = retry.provider ? ` of ${retry.provider}` : "";
+  const begins = retry.model ? `${retry.model} is asked instead.` : `Attempt ${retry.attempt + 1} begins.`;
   return (
     <Notice tone="warn" role="status">
       The model{provider} failed ({retry.error}). {/* the words are told once, not with every second */}
       <span aria-hidden>
-        {seconds ? `Attempt ${retry.attempt + 1} in ${seconds} s.` : `Attempt ${retry.attempt + 1} begins.`}
+        {seconds ? `Attempt ${retry.attempt + 1} in ${seconds} s.` : begins}
       </span>
-      <span className="sr-only">It is tried again.</span>
+      <span className="sr-only">{retry.model ? begins : "It is tried again."}</span>
     </Notice>
   );
 }

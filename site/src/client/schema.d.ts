@@ -1784,7 +1784,12 @@ export interface paths {
          */
         get: operations["V1ConversationsItemsListItems"];
         put?: never;
-        post?: never;
+        /**
+         * CreateItems
+         * @description Add items to the end of a conversation that is at rest. Nothing answers them but the next response. A busy one is
+         *     refused.
+         */
+        post: operations["V1ConversationsItemsCreateItems"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1805,7 +1810,12 @@ export interface paths {
         get: operations["V1ConversationsItemsItemIdRetrieveItem"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * DeleteItem
+         * @description Delete an item of a conversation that is at rest, and the reasoning that led to it. One that stands beside others
+         *     in an answer is refused (`item_not_separable`), and so is one that a summary tells of.
+         */
+        delete: operations["V1ConversationsItemsItemIdDeleteItem"];
         options?: never;
         head?: never;
         patch?: never;
@@ -2274,12 +2284,14 @@ export interface components {
             functions?: {
                 [key: string]: unknown;
             }[] | null;
+            logprobs?: boolean | null;
             messages: {
                 [key: string]: unknown;
             }[];
             metadata?: {
                 [key: string]: string;
             } | null;
+            modalities?: string[] | null;
             model?: string | null;
             n?: number | null;
             on_disconnect?: string | null;
@@ -2298,6 +2310,9 @@ export interface components {
             tools?: {
                 [key: string]: unknown;
             }[] | null;
+            web_search_options?: {
+                [key: string]: unknown;
+            } | null;
         };
         /** CreateConversation */
         CreateConversation: {
@@ -2308,6 +2323,12 @@ export interface components {
                 [key: string]: string;
             } | null;
         };
+        /** CreateItems */
+        CreateItems: {
+            items: {
+                [key: string]: unknown;
+            }[];
+        };
         /** CreateResponse */
         CreateResponse: {
             background?: boolean | null;
@@ -2317,6 +2338,7 @@ export interface components {
             /** @default  */
             input: string | unknown[];
             instructions?: string | null;
+            max_tool_calls?: number | null;
             metadata?: {
                 [key: string]: string;
             } | null;
@@ -2337,6 +2359,7 @@ export interface components {
             tools?: {
                 [key: string]: unknown;
             }[] | null;
+            top_logprobs?: number | null;
         };
         /** CreateToken */
         CreateToken: {
@@ -3120,6 +3143,7 @@ export interface components {
             delay_ms: number;
             error: string;
             kind: string;
+            model?: string | null;
             provider?: string | null;
             retrying_at: string | null;
             status_code?: number | null;
@@ -15277,7 +15301,222 @@ export interface operations {
             };
         };
     };
+    V1ConversationsItemsCreateItems: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateItems"];
+            };
+        };
+        responses: {
+            /** @description As in OpenAI's API, JSON or events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators, or the token's scopes do not have it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
     V1ConversationsItemsItemIdRetrieveItem: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation: string;
+                item_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As in OpenAI's API, JSON or events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators, or the token's scopes do not have it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    V1ConversationsItemsItemIdDeleteItem: {
         parameters: {
             query?: never;
             header?: never;

@@ -13,8 +13,9 @@ READERS = 5000
 READERS_QUICK = 1000
 CHATS_AT_REST = 100_000
 WARM_SECONDS = 2.0
-WATCH_SECONDS = 4.0
-WATCH_SECONDS_QUICK = 2.0
+WATCH_SECONDS = 10.0
+"""Also where it is quick: of what is asked at intervals up to ten seconds, each may fall into one watch and not into
+the other, and in two seconds two of them are a transaction a second."""
 SETTLE_SECONDS = 1.0
 INSERT_CHATS = """
     INSERT INTO chats (id, owner_id, title, status, snapshot_version, history_version)
@@ -58,7 +59,7 @@ async def _rest(bench: Bench, cluster: Cluster) -> dict[str, float]:
 async def _watch(bench: Bench, cluster: Cluster) -> tuple[Costs, int]:
     meters = Meters(cluster, bench.load)
     await meters.start()
-    await trio.sleep(bench.seconds(WATCH_SECONDS, WATCH_SECONDS_QUICK))
+    await trio.sleep(WATCH_SECONDS)
     return await meters.stop(), resident_kb(cluster.replicas[0].pid)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from chatcluster.errors import InvalidRequest
 from chatcluster.web.doors.openai.response_bodies import (
+    NO_LOGPROBS,
     CreateResponse,
     check_form,
     check_metadata,
@@ -16,7 +17,18 @@ from chatcluster.web.doors.openai.response_bodies import (
 )
 
 
-class CreateCompletion(msgspec.Struct, kw_only=True, frozen=True):
+class NotHere(msgspec.Struct, kw_only=True, frozen=True):
+    """What may be asked of a completion, and would make it another one than can be had here."""
+
+    n: int | None = None
+    stop: str | list[str] | None = None
+    functions: list[dict[str, Any]] | None = None
+    logprobs: bool | None = None
+    modalities: list[str] | None = None
+    web_search_options: dict[str, Any] | None = None
+
+
+class CreateCompletion(NotHere, kw_only=True, frozen=True):
     """A chat completion to be made. Fields that are not here are left to the model's provider."""
 
     messages: list[dict[str, Any]]
@@ -26,10 +38,7 @@ class CreateCompletion(msgspec.Struct, kw_only=True, frozen=True):
     store: bool | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    n: int | None = None
-    stop: str | list[str] | None = None
     response_format: dict[str, Any] | None = None
-    functions: list[dict[str, Any]] | None = None
     metadata: dict[str, str] | None = None
     on_disconnect: str | None = None
 
@@ -41,17 +50,27 @@ class CreateCompletion(msgspec.Struct, kw_only=True, frozen=True):
 
 def check(data: CreateCompletion) -> None:
     """Raises ``InvalidRequest`` for what this server does not do."""
+    _check_not_here(data)
+    if data.on_disconnect not in (None, "continue", "cancel"):
+        raise InvalidRequest("on_disconnect is continue or cancel", param="on_disconnect")
+    check_form("response_format", data.response_format)
+    check_tool_choice(data.tool_choice)
+    check_metadata(data.metadata or {})
+
+
+def _check_not_here(data: NotHere) -> None:
     if data.n not in (None, 1):
         raise InvalidRequest("this server makes one answer: leave n away", param="n")
     if data.stop:
         raise InvalidRequest("this server cannot stop at words: leave stop away", param="stop")
     if data.functions:
         raise InvalidRequest("functions are given as tools here", param="functions")
-    if data.on_disconnect not in (None, "continue", "cancel"):
-        raise InvalidRequest("on_disconnect is continue or cancel", param="on_disconnect")
-    check_form("response_format", data.response_format)
-    check_tool_choice(data.tool_choice)
-    check_metadata(data.metadata or {})
+    if data.logprobs:
+        raise InvalidRequest(NO_LOGPROBS, param="logprobs")
+    if data.modalities not in (None, [], ["text"]):
+        raise InvalidRequest("answers are text here: leave modalities away", param="modalities")
+    if data.web_search_options is not None:
+        raise InvalidRequest("nothing searches the web here: leave web_search_options away", param="web_search_options")
 
 
 def items_in(messages: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -5,11 +5,11 @@ What a chat has no place for, the metadata, is kept beside it as of a response t
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from litestar import delete, get, post
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody
 from litestar.types import ASGIApp
 
 from chatcluster.parts import UNDECODABLE
@@ -18,11 +18,10 @@ from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_prompt
 from chatcluster.web.doors.door_stream import answered
 from chatcluster.web.doors.openai.asking import new_chat, owned_conversation
-from chatcluster.web.doors.openai.ids import ItemNotFound, conversation_id
-from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, conversation_items, page_of
+from chatcluster.web.doors.openai.ids import conversation_id
 from chatcluster.web.doors.openai.response_bodies import check_metadata, tools_of
 from chatcluster.web.doors.openai.responses import OPENAI
-from chatcluster.web.doors.openai.taking import taken
+from chatcluster.web.doors.openai.taking import taken_history
 from chatcluster.web.request import ApiRequest
 
 NO_MESSAGE = 0
@@ -39,19 +38,19 @@ class CreateConversation(msgspec.Struct, kw_only=True, frozen=True):
 async def create_conversation(request: ApiRequest, data: JSONBody[CreateConversation]) -> ASGIApp:
     """Create a conversation, a chat at rest, with a history or without. A response in it begins to answer."""
     check_metadata(data.metadata or {})
-    said = await taken(request, ((f"items[{place}]", item) for place, item in enumerate(data.items or ())))
+    said = await taken_history(request, data.items or ())
     bytes_max = request.services.settings.content_bytes_max
     system = checked_prompt("items", "\n\n".join(said.system), bytes_max=bytes_max)
     chat = new_chat(request, None, system, said.messages, tools_of(None), at_rest=True)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     await _keep(request, outcome.chat, data.metadata or {})
-    return answered(await _conversation(request, outcome.chat))
+    return answered(await told_conversation(request, outcome.chat))
 
 
 @get("/conversations/{conversation:str}", responses=OPENAI)
 async def retrieve_conversation(request: ApiRequest, conversation: FromPath[str]) -> ASGIApp:
     """A conversation."""
-    return answered(await _conversation(request, await owned_conversation(request, conversation)))
+    return answered(await told_conversation(request, await owned_conversation(request, conversation)))
 
 
 class UpdateConversation(msgspec.Struct, kw_only=True, frozen=True):
@@ -67,7 +66,7 @@ async def update_conversation(
     chat = await owned_conversation(request, conversation)
     await request.services.readers.logs.responses.remove(chat.id, NO_MESSAGE, owner_id=chat.owner_id)
     await _keep(request, chat, data.metadata)
-    return answered(await _conversation(request, chat))
+    return answered(await told_conversation(request, chat))
 
 
 @delete("/conversations/{conversation:str}", status_code=200, responses=OPENAI)
@@ -78,36 +77,13 @@ async def delete_conversation(request: ApiRequest, conversation: FromPath[str]) 
     return answered({"id": conversation, "object": "conversation.deleted", "deleted": True})
 
 
-@get("/conversations/{conversation:str}/items", responses=OPENAI)
-async def list_items(
-    request: ApiRequest,
-    conversation: FromPath[str],
-    limit: Annotated[int, QueryParameter(ge=1, le=ITEMS_MAX)] = ITEMS_DEFAULT,
-    order: Annotated[str, QueryParameter(description="asc, or desc")] = "desc",
-    after: Annotated[str | None, QueryParameter(description="The last item of the page before")] = None,
-) -> ASGIApp:
-    """What was said, the newest first: texts, reasoning, calls and their outputs."""
-    chat = await owned_conversation(request, conversation)
-    items = await conversation_items(request, chat.id, chat.snapshot_version)
-    return answered(page_of(items, limit, order, after))
-
-
-@get("/conversations/{conversation:str}/items/{item_id:str}", responses=OPENAI)
-async def retrieve_item(request: ApiRequest, conversation: FromPath[str], item_id: FromPath[str]) -> ASGIApp:
-    """One item."""
-    chat = await owned_conversation(request, conversation)
-    for item in await conversation_items(request, chat.id, chat.snapshot_version):
-        if item["id"] == item_id:
-            return answered(item)
-    raise ItemNotFound(f"there is no item {item_id[:80]!r} in this conversation; list them to see which there are")
-
-
 async def _keep(request: ApiRequest, chat: Chat, metadata: dict[str, str]) -> None:
     kept = msgspec.json.encode({"metadata": metadata}).decode()
     await request.services.readers.logs.responses.add(StoredResponse(chat.id, NO_MESSAGE, 0, kept))
 
 
-async def _conversation(request: ApiRequest, chat: Chat) -> dict[str, Any]:
+async def told_conversation(request: ApiRequest, chat: Chat) -> dict[str, Any]:
+    """A conversation in the words of this API."""
     responses = request.services.readers.logs.responses
     stored = await responses.get(chat.id, NO_MESSAGE, owner_id=chat.owner_id)
     metadata = {} if stored is None else _metadata_of(stored)
@@ -138,6 +114,4 @@ ROUTES = [
     retrieve_conversation,
     update_conversation,
     delete_conversation,
-    list_items,
-    retrieve_item,
 ]

@@ -6,10 +6,11 @@ import re
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster.errors import NotFound
+from chatcluster.errors import Conflict, NotFound
 
 _RESPONSE = re.compile(r"resp_([0-9a-f]{32})([0-9a-f]{1,15})")
 _ITEM = re.compile(r"(?:msg|rs|fc|mcp)_([0-9a-f]{33,47})_[0-9]{1,9}")
+_KEPT_ITEM = re.compile(r"(?:msg|rs|fc|fco)_([0-9a-f]{1,16})(?:_[0-9]{1,9})?")
 _REQUEST = re.compile(r"mcpr_(.{1,200})_([0-9]{1,3})", re.DOTALL)
 _TIMES_SHIFT = 48
 """Above the numbers of messages."""
@@ -30,6 +31,12 @@ class ItemNotFound(NotFound):
     """There is no such item in this conversation, or in a response that is kept."""
 
     code = "item_not_found"
+
+
+class ItemNotSeparable(Conflict):
+    """An answer is deleted as a whole, or not at all: what is left of it would not be what its model said."""
+
+    code = "item_not_separable"
 
 
 class ResponseKey(NamedTuple):
@@ -53,6 +60,17 @@ def response_of_item(item_id: str) -> str | None:
     """The ID of the response that has this item in its output; None if that is not what it is."""
     match = _ITEM.fullmatch(item_id)
     return None if match is None else f"resp_{match[1]}"
+
+
+def message_of_item(item_id: str) -> int | None:
+    """The message that an item of a conversation is of, or a part of; None if that is not what it is."""
+    match = _KEPT_ITEM.fullmatch(item_id)
+    return None if match is None else int(match[1], 16)
+
+
+def no_such_item(text: str) -> ItemNotFound:
+    why = "in this conversation; list its items, which have IDs of their own, to see which there are"
+    return ItemNotFound(f"there is no item {text[:80]!r} {why}")
 
 
 def resumed_id(message_id: int, times: int) -> int:

@@ -64,9 +64,10 @@ def files_named(items: Placed) -> Iterator[str]:
                 yield _file(part, place).file_id
 
 
-def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_FILES) -> Given:
-    """``files`` are those that the items name, by what names them. Raises ``InvalidRequest``, ``FileNotFound``, and
-    ``TooLarge``."""
+def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_FILES, apart: bool = False) -> Given:
+    """``files`` are those that the items name, by what names them. ``apart``: each item of a user's is a message.
+
+    Raises ``InvalidRequest``, ``FileNotFound``, and ``TooLarge``."""
     system: list[str] = []
     messages: list[NewMessage] = []
     approvals: list[ApprovalAnswer] = []
@@ -82,7 +83,7 @@ def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_F
             approvals.append(_approval(item, place))
             continue
         for message in _messages(item, place, bytes_max, files):
-            _append(messages, message)
+            _append(messages, message, apart=apart)
     return Given(tuple(system), tuple(messages), tuple(approvals))
 
 
@@ -209,10 +210,11 @@ def _given_back(part: Any, place: str) -> TextPart | ImagePart:
     return checked_image(InputImage(head.removeprefix("data:").partition(";")[0], "".join(data.split())))
 
 
-def _append(messages: list[NewMessage], message: NewMessage) -> None:
-    """What the model said in one go is one message, and so is what its user said."""
+def _append(messages: list[NewMessage], message: NewMessage, *, apart: bool) -> None:
+    """What the model said in one go is one message, and so is what its user said, unless that is kept apart."""
     last = messages[-1] if messages else None
-    is_same = last is not None and last.role is message.role and message.role is not Role.TOOL
+    is_alone = message.role is Role.TOOL or (apart and message.role is Role.USER)
+    is_same = last is not None and last.role is message.role and not is_alone
     if last is None or not is_same or _ends(last, message):
         messages.append(message)
         return

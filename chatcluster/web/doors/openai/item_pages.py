@@ -11,6 +11,7 @@ from chatcluster.errors import InvalidRequest
 from chatcluster.file_types import IMAGES
 from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
 from chatcluster.ports.responses import StoredResponse
+from chatcluster.web.doors.openai.ids import ItemNotSeparable, message_of_item, no_such_item
 from chatcluster.web.doors.openai.telling import resumed_by
 from chatcluster.web.request import ApiRequest
 
@@ -53,13 +54,14 @@ async def _messages(request: ApiRequest, chat_id: UUID, *, after: int, up_to: in
 
 
 def items_of(message: Message) -> Iterator[dict[str, Any]]:
-    """What a message says is one item, each call and each result another."""
+    """What a message says is one item, where it begins to; each call and each result another."""
     content = list(_content(message))
-    if content:
-        role = str(message.role)
-        yield {"id": f"msg_{message.id:x}", "type": "message", "role": role, "status": "completed", "content": content}
     for place, part in enumerate(message.parts):
         match part:
+            case TextPart() | FilePart() if content:
+                said = {"role": str(message.role), "status": "completed", "content": content}
+                yield {"id": f"msg_{message.id:x}", "type": "message", **said}
+                content = []
             case ReasoningPart(text=text):
                 summary = [{"type": "summary_text", "text": text}]
                 yield {"id": f"rs_{message.id:x}_{place}", "type": "reasoning", "summary": summary}
@@ -69,6 +71,22 @@ def items_of(message: Message) -> Iterator[dict[str, Any]]:
             case ToolResultPart(call_id=call_id):
                 output = {"call_id": call_id, "output": _output(part), "status": "completed"}
                 yield {"id": f"fco_{message.id:x}_{place}", "type": "function_call_output", **output}
+
+
+def separable_message(items: Sequence[dict[str, Any]], item_id: str) -> int:
+    """The message that an item is all of, apart from the reasoning that led to it.
+
+    Raises ``ItemNotFound``, and ``ItemNotSeparable`` where others stand beside it."""
+    message_id = message_of_item(item_id)
+    beside = [item for item in items if message_of_item(item["id"]) == message_id]
+    if message_id is None or all(item["id"] != item_id for item in beside):
+        raise no_such_item(item_id)
+    others = [item["id"] for item in beside if item["id"] != item_id and item["type"] != "reasoning"]
+    if others:
+        raise ItemNotSeparable(
+            f"{item_id} is one answer with {', '.join(others[:5])}: items of one answer stay together"
+        )
+    return message_id
 
 
 def _output(result: ToolResultPart) -> str | list[dict[str, Any]]:

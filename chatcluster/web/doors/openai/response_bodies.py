@@ -45,10 +45,21 @@ DEFAULTS: dict[str, Any] = {
     "user": None,
 }
 """What is echoed, and how it is where the caller did not say."""
+NO_LOGPROBS = "there are no log probabilities here: do not ask for them"
+OF_A_SERVER = ("allowed_tools", "authorization", "connector_id", "headers", "server_url")
+"""What a caller may say of a server of tools, and is settled here by its administrator."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class CreateResponse(msgspec.Struct, kw_only=True, frozen=True):
+class NotHere(msgspec.Struct, kw_only=True, frozen=True):
+    """What may be asked of a response, and would make it another one than can be had here."""
+
+    prompt: dict[str, Any] | None = None
+    max_tool_calls: int | None = None
+    top_logprobs: int | None = None
+
+
+class CreateResponse(NotHere, kw_only=True, frozen=True):
     """A response to be made. Fields that are not here are echoed where OpenAI's API knows them."""
 
     input: str | list[Any] = ""
@@ -63,7 +74,6 @@ class CreateResponse(msgspec.Struct, kw_only=True, frozen=True):
     tool_choice: str | dict[str, Any] | None = None
     metadata: dict[str, str] | None = None
     text: dict[str, Any] | None = None
-    prompt: dict[str, Any] | None = None
     on_disconnect: str | None = None
 
     @property
@@ -97,6 +107,10 @@ def check(data: CreateResponse) -> None:
         raise _refused("previous_response_id", "give previous_response_id or conversation, not both")
     if data.prompt is not None:
         raise _refused("prompt", "there are no stored prompts here; give instructions and input")
+    if data.max_tool_calls is not None:
+        raise _refused("max_tool_calls", "this server does not count calls: leave max_tool_calls away")
+    if data.top_logprobs:
+        raise _refused("top_logprobs", NO_LOGPROBS)
     if data.text is not None:
         check_form("text.format", data.text.get("format"))
     check_tool_choice(data.tool_choice)
@@ -135,13 +149,20 @@ def tools_of(tools: Sequence[dict[str, Any]] | None, tool_choice: object = None)
         match tool.get("type"):
             case "function":
                 client.append(_function(tool.get("function", tool)))
-            case "mcp" if tool.get("server_url") is None and isinstance(tool.get("server_label"), str):
-                servers.append(tool["server_label"])
             case "mcp":
-                raise _refused("tools", "servers of tools are known here by their slug: give it as the server_label")
+                servers.append(_server(tool))
             case kind:
                 raise _refused("tools", f"there is no tool of type {str(kind)[:40]!r} here: only function and mcp")
     return Tools(checked_tools(client), checked_servers(servers))
+
+
+def _server(tool: dict[str, Any]) -> str:
+    label = tool.get("server_label")
+    given = [name for name in OF_A_SERVER if tool.get(name) is not None]
+    if given or not isinstance(label, str):
+        why = "servers of tools are known here by their slug, and set up there: give that as the server_label"
+        raise _refused("tools", f"{why}, without {given[0]}" if given else why)
+    return label
 
 
 def _function(tool: object) -> InputTool:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from chatcluster.content import ImagePart
+from chatcluster.errors import InvalidRequest
 from chatcluster.images import images_scaled
 from chatcluster.parts import NewMessage, Part, ToolResultPart
 from chatcluster.web.doors.given_files import restored, stored
@@ -20,12 +21,12 @@ from chatcluster.web.doors.openai.references import followed
 from chatcluster.web.request import ApiRequest
 
 
-async def taken(request: ApiRequest, items: Placed) -> Given:
+async def taken(request: ApiRequest, items: Placed, *, apart: bool = False) -> Given:
     """Raises ``InvalidRequest``, ``FileNotFound``, ``TooLarge``, and what uploads raise."""
     few = islice(items, ITEMS_MAX + 1)  # what is one too many is refused below
     items = [(place, await _whole(request, item)) for place, item in few]
     files = await stored(request, files_named(items))
-    found = given(items, bytes_max=request.services.settings.content_bytes_max, files=files)
+    found = given(items, bytes_max=request.services.settings.content_bytes_max, files=files, apart=apart)
     return found._replace(messages=tuple([await _scaled(one) for one in found.messages]))
 
 
@@ -58,3 +59,11 @@ def _has_images(result: ToolResultPart) -> bool:
 async def taken_input(request: ApiRequest, said: str | Sequence[Any]) -> Given:
     """The ``input`` of a response. Raises as ``taken``, and as ``followed``."""
     return await taken(request, await followed(request, islice(placed(said), ITEMS_MAX + 1)))
+
+
+async def taken_history(request: ApiRequest, items: Sequence[Any]) -> Given:
+    """The ``items`` of a conversation, which nobody answers. Raises as ``taken``."""
+    said = await taken(request, ((f"items[{place}]", item) for place, item in enumerate(items)), apart=True)
+    if said.approvals:
+        raise InvalidRequest("an answer to a request is the input of the next response", param="items")
+    return said

@@ -109,6 +109,7 @@ def _resource(value: Any, name: str, text: str | None) -> McpContent:
 
 
 def _image(data: str, media_type: str) -> McpContent:
+    data = "".join((data.partition(",")[2] if data.startswith("data:") else data).split())
     try:
         base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):

@@ -17,7 +17,7 @@ from chatcluster.ports.workspaces import Template, Workspaces
 TEMPLATES_SECONDS = 2.0
 
 
-class Offers:
+class OfferedTemplates:
     """One for a replica."""
 
     def __init__(self, rows: Workspaces) -> None:
@@ -27,7 +27,7 @@ class Offers:
         self._looking = trio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Offers of {len(self._templates)} templates>"
+        return f"<OfferedTemplates {len(self._templates)} known>"
 
     def __bool__(self) -> bool:
         """Whether there may be any: also where it is time to look."""

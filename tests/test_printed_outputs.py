@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatcluster.cli.output_lines import OutputLines
+from chatcluster.cli.printed import OutputLines
 from chatcluster.parts import ToolOutputPart
 
 

@@ -1,15 +1,18 @@
-"""The system calls that a sandbox does without: a filter of seccomp, as bubblewrap loads it.
+"""The system calls that a sandbox does without: a filter of seccomp. Bubblewrap loads it for the whole sandbox; in a
+container the agent does, for what it begins (``Filter``), beside whatever its engine filters.
 
 Nothing there has a right to most of them anyway; what is not there to be called cannot be broken. Some need no right:
 the kernel's keys, which whoever started this process may have left in reach; io_uring, which does what a filter does
 not see; and sockets of a hypervisor (``AF_VSOCK``), which no network namespace closes. So a sandbox has the families
-``FAMILIES`` alone. ``sync`` is told that it is done: it would have all disks of the machine written, those of its
-databases too; what writes one file or one file system goes on. Programs for another machine than this one's (32 bits on
-one of 64) do not run.
+``FAMILIES`` alone. What runs there is of the same user as its agent, process 1: it may not set limits and priorities of
+that, nor take leases of files, which keep whoever opens one waiting for most of a minute. ``sync`` is told that it is
+done: it would have all disks of the machine written, those of its databases too; what writes one file or one file
+system goes on. Programs for another machine than this one's (32 bits on one of 64) do not run.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import platform
 import socket
@@ -62,6 +65,20 @@ _REFUSED = {
     "reboot": (169, 142),
 }
 """By number, on x86_64 and on aarch64."""
+_OF_A_PROCESS = {
+    "prlimit64": (302, 261),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+}
+"""Their first argument is a process."""
+_OF_MANY = {"setpriority": ((141, 140), 2), "ioprio_set": ((251, 30), 3)}
+"""Their second argument is a process or a group, unless the first one is this, for all of a user's."""
+_AGENT = 1
+_FCNTL = {"x86_64": 72, "aarch64": 25}
+_SET_LEASE = 1024
+_NO_NEW_PRIVILEGES, _SET_SECCOMP, _BY_FILTER = 38, 22, 2
 _TERMINAL_INPUT = (0x5412, 0x541C)
 """``TIOCSTI`` and ``TIOCLINUX``: what types for others."""
 _X32 = 0x4000_0000
@@ -81,9 +98,35 @@ def seccomp_filter() -> bytes | None:
     return _program(machine)
 
 
+class Filter:
+    """For what the agent begins, where nobody loaded it for the agent itself."""
+
+    def __init__(self, program: bytes) -> None:
+        self._program = ctypes.create_string_buffer(program, len(program))
+        self._described = struct.pack("@HP", len(program) // len(_RETURN_ALLOW), ctypes.addressof(self._program))
+        self._prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def confine(self) -> None:
+        """This process and all that come of it. Raises ``OSError``."""
+        for arguments in ((_NO_NEW_PRIVILEGES, 1, None), (_SET_SECCOMP, _BY_FILTER, self._described)):
+            if self._prctl(*arguments, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), "system calls cannot be filtered")
+
+
+def filter_of_commands() -> Filter | None:
+    """None where there can be none."""
+    program = seccomp_filter()
+    return None if program is None else Filter(program)
+
+
 def _program(machine: str) -> bytes:
     column = list(_ARCHITECTURES).index(machine)
     refused = [_if(numbers[column], _answer(errno.EPERM)) for numbers in _REFUSED.values()]
+    of_agent = [_if(numbers[column], *_but_of_agent(_FIRST)) for numbers in _OF_A_PROCESS.values()]
+    of_agent += [
+        _if(numbers[column], _step(_LOAD, _FIRST), _if(of_user, _answer(errno.EPERM)), *_but_of_agent(_SECOND))
+        for numbers, of_user in _OF_MANY.values()
+    ]
     families = [_if(family, _RETURN_ALLOW) for family in FAMILIES]
     requests = [_if(request, _answer(errno.EPERM)) for request in _TERMINAL_INPUT]
     return b"".join(
@@ -95,7 +138,9 @@ def _program(machine: str) -> bytes:
             _step(_IS_FROM, _X32, otherwise=1),
             _answer(errno.ENOSYS),
             *refused,
+            *of_agent,
             _if(_SYNC[machine], _answer(0)),
+            _if(_FCNTL[machine], _step(_LOAD, _SECOND), _if(_SET_LEASE, _answer(errno.EINVAL)), _RETURN_ALLOW),
             _if(_SOCKET[machine], _step(_LOAD, _FIRST), *families, _answer(errno.EAFNOSUPPORT)),
             _if(_IOCTL[machine], _step(_LOAD, _SECOND), *requests, _RETURN_ALLOW),
             _RETURN_ALLOW,
@@ -119,3 +164,7 @@ def _if(value: int, *steps: bytes) -> bytes:
     """The steps, which return, where what is loaded is this value."""
     block = b"".join(steps)
     return _step(_IS, value, otherwise=len(block) // len(_RETURN_ALLOW)) + block
+
+
+def _but_of_agent(argument: int) -> tuple[bytes, ...]:
+    return _step(_LOAD, argument), _if(_AGENT, _answer(errno.EPERM)), _RETURN_ALLOW

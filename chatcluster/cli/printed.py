@@ -1,8 +1,12 @@
-"""What running calls print, line by line, for a terminal: nothing twice, and nothing that commands the terminal."""
+"""What a terminal shows as it comes: an answer, and the output of running calls.
+
+Nothing twice and nothing missing, whatever becomes of an attempt, and nothing that commands the terminal.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TextIO
 
 from chatcluster.client.call_outputs import CallOutput, with_piece
 from chatcluster.parts import ToolOutputPart
@@ -12,7 +16,7 @@ LINE_CHARACTERS_MAX = 1000
 
 
 class OutputLines:
-    """Of one call."""
+    """What one running call prints, line by line."""
 
     def __init__(self) -> None:
         self._known: CallOutput | None = None
@@ -37,3 +41,32 @@ class OutputLines:
 
 def _shown(line: str) -> str:
     return visible(line[:LINE_CHARACTERS_MAX].expandtabs())
+
+
+class Printer:
+    """Prints an answer that is known piece by piece, and that may begin anew."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._printed = ""
+
+    def show(self, text: str) -> None:
+        """``text`` is the answer as far as it is known: print what of it is not on the screen yet."""
+        if text.startswith(self._printed):
+            self._write(text[len(self._printed) :])
+        elif not self._printed.startswith(text):
+            self._write("\n\n[the answer begins anew]\n\n" + text)
+        else:
+            return
+        self._printed = text
+
+    def finish(self, text: str) -> None:
+        """``text`` is the whole answer."""
+        self.show(text)
+        if self._printed and not self._printed.endswith("\n"):
+            self._write("\n")
+        self._printed = ""
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()

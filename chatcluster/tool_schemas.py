@@ -1,0 +1,156 @@
+"""What a model's server is told of a tool: a schema that every server takes. Pure.
+
+Schemas come from outside, and no server takes all that JSON Schema has. One that meets what it does not take refuses
+the whole request, so one odd tool would end every turn of its chats. What is known to be refused:
+
+* an object at the top without ``properties``, and an array without ``items`` (OpenAI);
+* at the top, whatever puts schemas together (OpenAI, Anthropic), which is legal and common;
+* names of arguments with other characters than ``[A-Za-z0-9_.-]``, or more than 64 (Anthropic);
+* what is no schema of draft 2020-12 (Anthropic), as earlier drafts have it: ``required: true``, exclusive bounds that
+  are flags, ``items`` for each place of an array;
+* what nests without end.
+
+Schemas that are put together at the top become the arguments of all of them, so that a model sees what there is. What
+is lost so is told in words, behind the tool's description. Arguments are checked against the schema as it came
+(``arguments.py``), and the tool has the last word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from chatcluster.ports import Tool, ToolSpec
+
+DEPTH_MAX = 30
+TOGETHER = ("allOf", "anyOf", "oneOf")
+NOT_AT_THE_TOP = (*TOGETHER, "enum", "const", "not", "if", "then", "else", "$ref")
+TYPES = {"array", "boolean", "integer", "null", "number", "object", "string"}
+NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+"""Keywords that hold schemas by name."""
+LISTS = (*TOGETHER, "prefixItems")
+SINGLE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
+TEXTS = ("title", "description", "format", "pattern", "$ref", "$schema", "$id", "$comment", "$anchor")
+NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+
+_ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_REFERENCE = re.compile(r"#/(\$defs|definitions)/([^/]+)")
+
+
+def spec_of(tool: Tool) -> ToolSpec:
+    parameters = _fit(tool.parameters, DEPTH_MAX)
+    lost = {name: parameters.pop(name) for name in NOT_AT_THE_TOP if name in parameters}
+    arguments = dict(parameters.get("properties", {}))
+    required = list(parameters.get("required", ()))
+    _take_in(lost, parameters, arguments, required)
+    odd = {name: arguments.pop(name) for name in list(arguments) if _ARGUMENT.fullmatch(name) is None}
+    required = [name for name in dict.fromkeys(required) if name in arguments]
+    fit = {"type": "object", **parameters, "properties": arguments} | ({"required": required} if required else {})
+    if not required:
+        fit.pop("required", None)
+    if lost or odd:
+        fit.pop("additionalProperties", None)
+    return ToolSpec(tool.name, tool.description + _told(lost | ({"properties": odd} if odd else {})), fit)
+
+
+def _told(lost: dict[str, Any]) -> str:
+    if not lost:
+        return ""
+    return f"\n\nThe arguments also have to be valid by this JSON schema: {msgspec.json.encode(lost).decode()}"
+
+
+def _take_in(lost: dict[str, Any], whole: dict[str, Any], arguments: dict[str, Any], required: list[str]) -> None:
+    """The arguments of schemas that are put together at the top. Those of ``allOf`` are required as they say."""
+    for schema, is_certain in _put_together(lost, whole):
+        for name, one in schema.get("properties", {}).items():
+            arguments[name] = one if name not in arguments else _either(arguments[name], one)
+        required.extend(schema.get("required", ()) if is_certain else ())
+
+
+def _put_together(lost: dict[str, Any], whole: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
+    if "$ref" in lost:
+        yield _resolved({"$ref": lost["$ref"]}, whole), True
+    for word in TOGETHER:
+        for schema in lost.get(word, ()):
+            yield _resolved(schema, whole), word == "allOf"
+
+
+def _resolved(schema: Any, whole: dict[str, Any]) -> dict[str, Any]:
+    """The schema itself, or the one of the same document that it refers to."""
+    if not isinstance(schema, dict):
+        return {}
+    found = _REFERENCE.fullmatch(schema.get("$ref", ""))
+    named = whole.get(found[1], {}).get(found[2]) if found else None
+    return named if isinstance(named, dict) else schema
+
+
+def _either(one: Any, other: Any) -> Any:
+    known = one["anyOf"] if isinstance(one, dict) and list(one) == ["anyOf"] else [one]
+    return one if other in known else {"anyOf": [*known, other]}
+
+
+# --- any schema -------------------------------------------------------------------------------
+
+
+def _fit(schema: dict[str, Any], depth: int) -> dict[str, Any]:
+    """The schema without what is none of draft 2020-12."""
+    fit: dict[str, Any] = {}
+    for word, value in _of_this_draft(schema).items():
+        if word in NAMED:
+            if isinstance(value, dict):
+                fit[word] = {name: _fit_any(one, depth) for name, one in value.items()}
+        elif word in LISTS:
+            if isinstance(value, list) and value:
+                fit[word] = [_fit_any(one, depth) for one in value]
+        elif word in SINGLE:
+            fit[word] = _fit_any(value, depth)
+        elif _is_sound(word, value):
+            fit[word] = value
+    kinds = fit.get("type", ())
+    if (kinds == "array" or "array" in kinds) and "items" not in fit:
+        fit["items"] = {}
+    return fit
+
+
+def _fit_any(schema: Any, depth: int) -> Any:
+    if isinstance(schema, bool):
+        return schema
+    return _fit(schema, depth - 1) if isinstance(schema, dict) and depth else {}
+
+
+def _of_this_draft(schema: dict[str, Any]) -> dict[str, Any]:
+    """As an earlier draft would be written today."""
+    written = dict(schema)
+    if isinstance(written.get("items"), list):
+        written["prefixItems"] = written.pop("items")
+        written["items"] = written.pop("additionalItems", {})
+    for flag, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if written.get(flag) is True and bound in written:
+            written[flag] = written.pop(bound)
+    return written
+
+
+def _is_sound(word: str, value: Any) -> bool:
+    """Whether the keyword may have this value, as far as it is one of those that are looked at."""
+    if word in TEXTS:
+        return isinstance(value, str)
+    if word in NUMBERS:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if word in COUNTS:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    match word:
+        case "type":
+            kinds = value if isinstance(value, list) and value else [value]
+            return all(isinstance(kind, str) and kind in TYPES for kind in kinds)
+        case "required":
+            return isinstance(value, list) and all(isinstance(name, str) for name in value)
+        case "enum" | "examples":
+            return isinstance(value, list)
+        case "uniqueItems" | "deprecated" | "readOnly" | "writeOnly":
+            return isinstance(value, bool)
+        case _:
+            return True

@@ -1,0 +1,99 @@
+"""What an MCP server says of tools and results, mended where it is none of the protocol, in the MCP process.
+
+The SDK takes a list of tools, or a result, as a whole or not at all: one tool with a schema that is none would cost all
+tools of its server, and one piece of a kind that is not known the result of a call that has run. So what can be read is
+taken: a tool without its decorations, a result without the pieces that cannot be read, of which a word says so. A tool
+that cannot be mended loses its name, so that it is left out and counted. What is sound stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mcp_types as types
+from mcp_types import methods
+from pydantic import TypeAdapter, ValidationError
+
+from chatcluster.tools.mcp_results import PIECES_MAX
+
+KIND_CHARS_MAX = 40
+DECORATIONS = ("title", "description", "annotations", "execution")
+"""What is said of a tool besides its name and its schema, as far as it is made use of."""
+UNUSABLE = {"name": "", "inputSchema": {"type": "object"}}
+
+_BLOCK: TypeAdapter[types.ContentBlock] = TypeAdapter(types.ContentBlock)
+_validated = methods.validate_server_result
+
+
+def install() -> None:
+    """Mend what the SDK is about to look at: it has no place for that."""
+    vars(methods)["validate_server_result"] = _validate
+
+
+def _validate(method: str, version: str, data: dict[str, Any]) -> None:
+    if (mend := MENDED.get(method)) is not None:
+        mend(data)
+    _validated(method, version, data)
+
+
+def mend_list(data: dict[str, Any]) -> None:
+    if isinstance(data.get("tools"), list):
+        data["tools"] = [_mended_tool(tool) for tool in data["tools"]]
+
+
+def _mended_tool(tool: Any) -> dict[str, Any]:
+    if not isinstance(tool, dict):
+        return UNUSABLE
+    schema = {} if tool.get("inputSchema") is None else tool["inputSchema"]
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        return UNUSABLE
+    bare = {"name": tool.get("name"), "inputSchema": {"type": "object", **schema}}
+    for mended in (bare | {word: tool[word] for word in DECORATIONS if word in tool}, bare):
+        if _is_valid(types.Tool.model_validate, mended):
+            return mended
+    return UNUSABLE
+
+
+def mend_result(data: dict[str, Any]) -> None:
+    if "inputRequests" in data or "requestState" in data:
+        return  # no result yet
+    if data.get("isError", False) is None:
+        del data["isError"]
+    structure, content = data.get("structuredContent"), data.get("content")
+    if structure is not None and not isinstance(structure, dict):
+        data["structuredContent"] = {"result": structure}
+    if content is None and structure is not None:
+        content = []
+    if isinstance(content, str | dict):
+        content = [content]
+    if isinstance(content, list):
+        data["content"] = [_mended_block(block) for block in content] if len(content) <= PIECES_MAX else content
+
+
+def _mended_block(block: Any) -> Any:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    if _is_valid(_BLOCK.validate_python, block):
+        return block
+    if not isinstance(block, dict):
+        return _text("[content that cannot be read]")
+    bare = {word: value for word, value in block.items() if word not in ("annotations", "_meta", "icons")}
+    if _is_valid(_BLOCK.validate_python, bare):
+        return bare
+    return _text(f"[content that cannot be read here, of the kind {str(block.get('type'))[:KIND_CHARS_MAX]!r}]")
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _is_valid(validate: Callable[[Any], object], value: Any) -> bool:
+    try:
+        validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
+MENDED: Mapping[str, Callable[[dict[str, Any]], None]] = {"tools/list": mend_list, "tools/call": mend_result}

@@ -1,0 +1,103 @@
+"""The short way to a route that wants no more of a request than what is at hand.
+
+Litestar makes the arguments of a route's function by a model: extractors, a conversion, a stack of what has to be
+cleaned up; it makes a response of the value, and stands ready for errors a second time. For a route that takes the
+request, pieces of the path as text, and a JSON body, which the request decodes itself, all this gives what is there
+already, and costs more than the route. Such a route is called here, once litestar has found it and its caller was let
+in (``auth.py``); a struct that it returns is answered as JSON, anything else is litestar's to make a response of.
+
+A request that has more goes litestar's way: one with a query, with a header that the route declares, or without the
+body that there has to be. So do all requests to a route that declares more, as guards are. What is wrong with a request
+is therefore said in one place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import BodyKwarg, HeaderParameter, PathParameter, QueryParameter
+from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.typing import FieldDefinition
+
+from chatcluster.parts import encode
+from chatcluster.web.request import JSON, ApiRequest, json_answer
+
+
+class _Wanted(NamedTuple):
+    """What a route's function takes, besides what has a default."""
+
+    request: bool
+    body: bool
+    path: tuple[str, ...]
+    headers: frozenset[bytes]
+    """With one of these it is not its default that counts."""
+
+
+def direct(app: ASGIApp) -> ASGIApp:
+    """Middleware; it has to be the innermost."""
+    known: dict[HTTPRouteHandler, _Wanted | None] = {}
+
+    async def directed(scope: Scope, receive: Receive, send: Send) -> None:
+        handler = cast(HTTPRouteHandler, scope["route_handler"])
+        if handler not in known:
+            known[handler] = _wanted(handler)
+        request = ApiRequest(scope, receive, send)
+        arguments = await _arguments(known[handler], request)
+        if arguments is None:
+            await app(scope, receive, send)
+            return
+        data = await handler.fn(**arguments)
+        if isinstance(data, msgspec.Struct):
+            answer = json_answer(handler.status_code, encode(data))
+        else:
+            answer = await handler.to_response(app=scope["litestar_app"], data=data, request=request)
+        await answer(scope, receive, send)
+
+    return directed
+
+
+async def _arguments(wanted: _Wanted | None, request: ApiRequest) -> dict[str, Any] | None:
+    """Of the route's function. None: they are litestar's to make."""
+    scope = request.scope
+    if wanted is None or scope["query_string"] or any(name in wanted.headers for name, _ in scope["headers"]):
+        return None
+    arguments: dict[str, Any] = {name: scope["path_params"][name] for name in wanted.path}
+    if wanted.request:
+        arguments["request"] = request
+    if wanted.body:
+        if not await request.body():
+            return None
+        arguments["data"] = await request.json()
+    return arguments
+
+
+def _wanted(handler: HTTPRouteHandler) -> _Wanted | None:
+    """None: it is litestar's to call."""
+    before = (handler.resolve_guards(), handler.resolve_dependencies(), handler.resolve_before_request())
+    after = (handler.resolve_response_headers(), handler.resolve_response_cookies(), handler.resolve_after_response())
+    parameters = handler.parsed_fn_signature.parameters
+    is_more = any((*before, *after, handler.cache, handler.background, handler.has_sync_callable))
+    if is_more or not all(_is_at_hand(name, parameter) for name, parameter in parameters.items()):
+        return None
+    of_path = [name for name, one in parameters.items() if isinstance(one.kwarg_definition, PathParameter)]
+    headers = [
+        (one.kwarg_definition.name or name).lower().encode()
+        for name, one in parameters.items()
+        if isinstance(one.kwarg_definition, HeaderParameter)
+    ]
+    return _Wanted("request" in parameters, "data" in parameters, tuple(of_path), frozenset(headers))
+
+
+def _is_at_hand(name: str, parameter: FieldDefinition) -> bool:
+    match parameter.kwarg_definition:
+        case None:
+            return name == "request"
+        case BodyKwarg(media_type=media_type):
+            return name == "data" and media_type == JSON
+        case PathParameter():
+            return parameter.annotation is str
+        case QueryParameter() | HeaderParameter():
+            return parameter.has_default
+    return False

@@ -1,0 +1,114 @@
+"""What of a list or a result is none of the protocol costs itself, and nothing beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mcp_types as types
+import pytest
+from mcp_types import methods
+
+from chatcluster.content import JsonPart, ResultContent, TextPart
+from chatcluster.tools import mcp_mending
+from chatcluster.tools.mcp_results import ToolListing, called
+
+VERSIONS = ("2025-06-18", "2025-11-25", "2026-07-28")
+OBJECT = {"type": "object"}
+GOOD = {"name": "good", "inputSchema": OBJECT}
+MENDED: dict[str, Any] = {
+    "annotations": {"readOnlyHint": "perhaps"},
+    "icons": "none",
+    "outputSchema": {"type": "array"},
+    "execution": {"taskSupport": "maybe"},
+    "_meta": "x",
+    "description": 7,
+    "title": [],
+}
+UNUSABLE: list[Any] = [
+    None,
+    "odd",
+    {"inputSchema": OBJECT},
+    {"name": 7, "inputSchema": OBJECT},
+    {"name": "odd", "inputSchema": True},
+    {"name": "odd", "inputSchema": []},
+    {"name": "odd", "inputSchema": {"type": "array"}},
+    {"name": "odd", "inputSchema": {"type": ["object", "null"]}},
+]
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vars(methods), "validate_server_result", methods.validate_server_result)
+    mcp_mending.install()
+
+
+def listed(version: str, *tools: Any) -> tuple[list[str], int]:
+    raw: dict[str, Any] = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if version > "2026" else {}
+    raw["tools"] = [GOOD, *tools]
+    methods.validate_server_result("tools/list", version, raw)
+    listing = ToolListing()
+    listing.take(types.ListToolsResult.model_validate(raw, by_name=False).tools)
+    return [tool.name for tool in listing.tools], listing.left_out
+
+
+def result(version: str, **raw: Any) -> tuple[tuple[ResultContent, ...], bool]:
+    raw |= {"resultType": "complete"} if version > "2026" else {}
+    methods.validate_server_result("tools/call", version, raw)
+    found = called(1, types.CallToolResult.model_validate(raw, by_name=False), bytes_max=1 << 20)
+    return found.content, found.is_error
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("field", MENDED)
+def test_a_tool_does_without_its_decorations(version: str, field: str) -> None:
+    assert listed(version, {"name": "odd", "inputSchema": OBJECT, field: MENDED[field]}) == (["good", "odd"], 0)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("schema", [{}, {"properties": {"a": {"type": "string"}}}, None])
+def test_a_schema_that_does_not_say_so_is_one_of_an_object(version: str, schema: Any) -> None:
+    assert listed(version, {"name": "odd", "inputSchema": schema}) == (["good", "odd"], 0)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("tool", UNUSABLE)
+def test_a_tool_that_is_none_costs_no_other_and_is_counted(version: str, tool: Any) -> None:
+    assert listed(version, tool) == (["good"], 1)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "video", "data": "xx", "mimeType": "video/mp4"},
+        {"type": "image", "data": "AAAA"},
+        {"type": "resource", "resource": {"uri": "x://y"}},
+        {"type": "text", "text": None},
+        7,
+    ],
+)
+def test_a_piece_that_cannot_be_read_is_named_in_its_place(version: str, block: Any) -> None:
+    (before, named, behind), is_error = result(version, content=[text("a"), block, text("b")], isError=True)
+    assert (before, behind, is_error) == (TextPart("a"), TextPart("b"), True)
+    assert isinstance(named, TextPart)
+    assert named.text.startswith("[content that cannot be read")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("raw", "content"),
+    [
+        ({"structuredContent": {"a": 1}}, JsonPart('{"a":1}')),
+        ({"content": [], "structuredContent": [1, 2]}, JsonPart('{"result":[1,2]}')),
+        ({"content": "plain"}, TextPart("plain")),
+        ({"content": {"type": "text", "text": "one"}}, TextPart("one")),
+        ({"content": [{"type": "text", "text": "t", "annotations": {"audience": ["everybody"]}}]}, TextPart("t")),
+        ({"content": [{"type": "text", "text": "t"}], "isError": None}, TextPart("t")),
+    ],
+)
+def test_what_a_result_says_is_taken_however_it_is_said(version: str, raw: Any, content: ResultContent) -> None:
+    assert result(version, **raw) == ((content,), False)
+
+
+def text(words: str) -> dict[str, str]:
+    return {"type": "text", "text": words}

@@ -1,0 +1,113 @@
+"""What a model's server is told of a tool is a schema that every server takes, whatever the tool came with."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from chatcluster.ports import Tool
+from chatcluster.tool_schemas import TOGETHER, spec_of
+
+TEXT = {"type": "string"}
+
+
+def told(schema: Any) -> tuple[dict[str, Any], str]:
+    """The schema that servers get, and what is said in words."""
+    spec = spec_of(Tool(name="odd", description="Does it.", parameters=schema))
+    assert spec.description.startswith("Does it.")
+    return spec.parameters, spec.description.removeprefix("Does it.").strip()
+
+
+def test_a_schema_that_every_server_takes_stays_as_it_is() -> None:
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": {
+            "city": {**TEXT, "minLength": 1, "default": None},
+            "days": {"type": "array", "items": {"$ref": "#/$defs/Day"}},
+            "either": {"anyOf": [TEXT, {"type": "null"}]},
+            "kind": {"enum": ["a", None, 1]},
+        },
+        "required": ["city"],
+        "additionalProperties": False,
+        "$defs": {"Day": {"type": "object", "properties": {"of": {"type": "integer", "minimum": -1}}}},
+    }
+    assert told(schema) == (schema, "")
+
+
+@pytest.mark.parametrize("schema", [{}, {"type": "object"}, {"type": "object", "properties": None}])
+def test_a_tool_without_arguments_says_that_it_has_none(schema: Any) -> None:
+    assert told(schema) == ({"type": "object", "properties": {}}, "")
+
+
+@pytest.mark.parametrize("word", TOGETHER)
+def test_schemas_put_together_at_the_top_become_arguments_and_words(word: str) -> None:
+    parts = [{"properties": {"a": TEXT}, "required": ["a"]}, {"properties": {"b": TEXT}, "required": ["b"]}]
+    schema, words = told({"type": "object", "properties": {"c": TEXT}, "required": ["c"], word: parts})
+    assert schema["properties"] == {"a": TEXT, "b": TEXT, "c": TEXT}
+    assert schema["required"] == (["c", "a", "b"] if word == "allOf" else ["c"])
+    assert word not in schema
+    assert json.loads(words[words.index("{") :]) == {word: parts}
+
+
+def test_what_the_top_refers_to_is_taken_in() -> None:
+    """As a server says one of several shapes, told apart by a constant."""
+    kinds = {kind: {"type": "object", "properties": {"kind": {"const": kind}}} for kind in ("cat", "dog")}
+    schema, _ = told({"type": "object", "oneOf": [{"$ref": f"#/$defs/{kind}"} for kind in kinds], "$defs": kinds})
+    assert schema["properties"] == {"kind": {"anyOf": [{"const": "cat"}, {"const": "dog"}]}}
+    schema, _ = told({"$ref": "#/definitions/cat", "definitions": kinds})
+    assert schema["properties"] == {"kind": {"const": "cat"}}
+
+
+def test_an_argument_whose_name_is_refused_is_told_in_words() -> None:
+    names = {"größe": TEXT, "$filter": TEXT, "x" * 65: TEXT}
+    schema, words = told(
+        {
+            "type": "object",
+            "properties": {"a": TEXT, **names},
+            "required": ["a", "größe"],
+            "additionalProperties": False,
+        }
+    )
+    assert schema == {"type": "object", "properties": {"a": TEXT}, "required": ["a"]}
+    assert json.loads(words[words.index("{") :]) == {"properties": names}
+
+
+@pytest.mark.parametrize(
+    ("odd", "sound"),
+    [
+        ({"type": "array"}, {"type": "array", "items": {}}),
+        ({"type": ["array", "null"]}, {"type": ["array", "null"], "items": {}}),
+        ({"type": "string", "required": True}, TEXT),
+        ({"type": "any"}, {}),
+        ({"type": "string", "description": None, "pattern": 7}, TEXT),
+        ({"type": "number", "minimum": 0, "exclusiveMinimum": True}, {"type": "number", "exclusiveMinimum": 0}),
+        ({"type": "number", "maximum": 9, "exclusiveMaximum": False}, {"type": "number", "maximum": 9}),
+        (
+            {"type": "array", "items": [TEXT], "additionalItems": False},
+            {"type": "array", "prefixItems": [TEXT], "items": False},
+        ),
+        ({"type": "object", "properties": {"b": None}, "enum": 1}, {"type": "object", "properties": {"b": {}}}),
+        ({"type": "string", "minLength": "1", "maxLength": -1}, TEXT),
+        ({"anyOf": []}, {}),
+        (None, {}),
+        ("string", {}),
+        (True, True),
+    ],
+)
+def test_what_is_of_another_draft_or_none_is_written_as_draft_2020_has_it(odd: Any, sound: Any) -> None:
+    schema, words = told({"type": "object", "properties": {"a": odd, "b": {"type": "array", "items": odd}}})
+    assert schema["properties"] == {"a": sound, "b": {"type": "array", "items": sound}}
+    assert words == ""
+    Draft202012Validator.check_schema(schema)
+
+
+def test_what_nests_without_end_ends() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(400):
+        deep = {"type": "object", "properties": {"a": deep}}
+    schema, _ = told(deep)
+    assert len(json.dumps(schema)) < 2000

@@ -1,0 +1,152 @@
+"""Items of conversations at `/v1`: what is created is history that nobody answers, what is deleted is a message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from test_web_api import claim, fence_of
+from web_world import World, client_of, error_code
+
+from chatcluster.chat import ErrorInfo, Fail, FinishTurn
+from chatcluster.parts import NewMessage, ReasoningPart, Role, TextPart, text_of
+
+Json = dict[str, Any]
+HELLO = {"role": "user", "content": "hello"}
+CALL = {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}
+OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "seen"}
+
+
+async def conversation(client: httpx.AsyncClient, *items: Json) -> str:
+    return str((await client.post("/v1/conversations", json={"items": list(items)})).json()["id"])
+
+
+async def added(client: httpx.AsyncClient, name: str, *items: Json, **headers: str) -> httpx.Response:
+    return await client.post(f"/v1/conversations/{name}/items", json={"items": list(items)}, headers=headers)
+
+
+async def listed(client: httpx.AsyncClient, name: str) -> list[Json]:
+    return list((await client.get(f"/v1/conversations/{name}/items?order=asc")).json()["data"])
+
+
+def said(world: World) -> list[tuple[str, str]]:
+    *_, row = world.database.chats.values()
+    return [(str(one.role), text_of(one.parts)) for one in row.messages]
+
+
+async def answered(world: World, client: httpx.AsyncClient, name: str, *parts: Any) -> Json:
+    body = {"input": "and now?", "conversation": name, "background": True}
+    made = await client.post("/v1/responses", json=body)
+    assert made.status_code == 200, made.text
+    done = FinishTurn((NewMessage(Role.ASSISTANT, parts or (TextPart("an answer"),), "stop"),))
+    await world.store.commit(fence_of(await claim(world)), done)
+    return dict((await client.get(f"/v1/responses/{made.json()['id']}")).json())
+
+
+async def test_what_is_created_is_told_with_its_ids_and_answered_by_nobody() -> None:
+    world = World()
+    async with client_of(world) as client:
+        name = await conversation(client)
+        made = (await added(client, name, HELLO, {"role": "user", "content": "more"}, CALL, OUTPUT)).json()
+        assert [item["type"] for item in made["data"]] == ["message"] * 2 + ["function_call", "function_call_output"]
+        assert (made["object"], made["has_more"]) == ("list", False)
+        assert (made["first_id"], made["last_id"]) == (made["data"][0]["id"], made["data"][-1]["id"])
+        assert await listed(client, name) == made["data"]
+        assert not any(row.state.runnable for row in world.database.chats.values())
+        told = await answered(world, client, name)
+        assert told["status"] == "completed"
+        assert [role for role, _ in said(world)] == ["user", "user", "assistant", "tool", "user", "assistant"]
+
+
+async def test_what_is_created_after_an_answer_is_no_part_of_it() -> None:
+    world = World()
+    async with client_of(world) as client:
+        name = await conversation(client)
+        first = await answered(world, client, name)
+        await added(client, name, {"role": "assistant", "content": "by the way"}, {"role": "user", "content": "I see"})
+        assert (await client.get(f"/v1/responses/{first['id']}")).json() == first
+        second = await answered(world, client, name)
+        assert second["output"][0]["content"][0]["text"] == "an answer"
+
+
+async def test_p1_a_repeat_with_its_key_creates_nothing_again_and_is_told_the_same() -> None:
+    world = World()
+    async with client_of(world) as client:
+        name = await conversation(client)
+        first = await added(client, name, HELLO, **{"Idempotency-Key": "k"})
+        again = await added(client, name, HELLO, **{"Idempotency-Key": "k"})
+        assert first.json() == again.json()
+        assert len(await listed(client, name)) == 1
+
+
+async def test_what_is_deleted_is_gone_from_the_history_and_what_follows_stays() -> None:
+    world = World()
+    async with client_of(world) as client:
+        name = await conversation(
+            client, HELLO, {"role": "user", "content": "secret"}, {"role": "user", "content": "bye"}
+        )
+        secret = (await listed(client, name))[1]
+        gone = await client.delete(f"/v1/conversations/{name}/items/{secret['id']}")
+        assert (gone.status_code, gone.json()["id"], gone.json()["object"]) == (200, name, "conversation")
+        assert [text for _, text in said(world)] == ["hello", "bye"]
+        for method in ("GET", "DELETE"):
+            again = await client.request(method, f"/v1/conversations/{name}/items/{secret['id']}")
+            assert (again.status_code, error_code(again)) == (404, "item_not_found")
+
+
+async def test_reasoning_goes_with_the_answer_that_it_led_to_and_calls_beside_a_text_stay_with_it() -> None:
+    world = World()
+    async with client_of(world) as client:
+        name = await conversation(client)
+        await answered(world, client, name, ReasoningPart("hm"), TextPart("an answer"))
+        _, thought, text = await listed(client, name)
+        path = f"/v1/conversations/{name}/items"
+        refused = await client.delete(f"{path}/{thought['id']}")
+        assert (refused.status_code, error_code(refused)) == (409, "item_not_separable")
+        assert refused.headers["x-should-retry"] == "false"
+        assert text["id"] in refused.json()["error"]["message"]
+        assert (await client.delete(f"{path}/{text['id']}")).status_code == 200
+        assert [item["type"] for item in await listed(client, name)] == ["message"]
+        await added(client, name, {"role": "assistant", "content": "let me see"}, CALL, OUTPUT)
+        *_, words, call, output = await listed(client, name)
+        for item in (words, call):
+            assert error_code(await client.delete(f"{path}/{item['id']}")) == "item_not_separable"
+        assert (await client.delete(f"{path}/{output['id']}")).status_code == 200
+
+
+async def test_a_busy_conversation_is_left_alone_and_one_that_failed_is_not() -> None:
+    world = World()
+    async with client_of(world) as client:
+        name = await conversation(client, HELLO)
+        (item,) = await listed(client, name)
+        await client.post("/v1/responses", json={"input": "go", "conversation": name, "background": True})
+        before = world.written()
+        for refused in (
+            await added(client, name, HELLO),
+            await client.delete(f"/v1/conversations/{name}/items/{item['id']}"),
+        ):
+            assert (refused.status_code, error_code(refused)) == (409, "chat_busy")
+            assert refused.headers["x-should-retry"] == "false"
+        assert world.written() == before
+        await world.store.commit(fence_of(await claim(world)), Fail(ErrorInfo("auth", "the key is wrong")))
+        assert (await added(client, name, HELLO)).status_code == 200
+
+
+async def test_what_is_no_history_is_refused_and_nothing_is_written() -> None:
+    world = World()
+    async with client_of(world) as client, world.client(await world.token("eve")) as eve:
+        name = await conversation(client, HELLO)
+        before = world.written()
+        approval = {"type": "mcp_approval_response", "approval_request_id": "mcpr_c_0", "approve": True}
+        for item in (approval, {"role": "developer", "content": "be kind"}, {"type": "reasoning", "summary": []}):
+            refused = await added(client, name, item)
+            assert (refused.status_code, error_code(refused)) == (400, "invalid_request"), item
+            assert refused.json()["error"]["param"] == "items"
+        assert error_code(await client.post("/v1/conversations", json={"items": [approval]})) == "invalid_request"
+        (item,) = await listed(client, name)
+        for refused in (
+            await added(eve, name, HELLO),
+            await eve.delete(f"/v1/conversations/{name}/items/{item['id']}"),
+        ):
+            assert (refused.status_code, error_code(refused)) == (404, "conversation_not_found")
+        assert world.written() == before

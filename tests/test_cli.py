@@ -23,7 +23,7 @@ from conftest import execute_sql, url_of_database
 
 from chatcluster import tokens
 from chatcluster.cli import commands as cli
-from chatcluster.cli import exits, flags, listings, model_commands, terminal_chat
+from chatcluster.cli import exits, flags, listings, terminal_chat
 from chatcluster.cli.call_answers import ask
 from chatcluster.cli.terminal_chat import Conversation, converse
 from chatcluster.client import ApiError, StreamEvent
@@ -359,17 +359,6 @@ def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> Non
     assert "0.4 s" in output
 
 
-def test_options_of_a_model_that_are_known_are_its_own_and_all_others_go_into_its_requests() -> None:
-    texts = ("prefix=prefix", "temperature=0.5", "input=text,image", "top_k=3", 'extra_body={"top_p": 1}')
-    assert model_commands._options(texts) == {
-        "prefix": "prefix",
-        "temperature": 0.5,
-        "input": ["text", "image"],
-        "extra_body": {"top_k": 3, "top_p": 1},
-    }
-    assert model_commands._options(("top_k=3",)) == {"extra_body": {"top_k": 3}}
-
-
 def test_a_flag_says_its_default_and_its_variables() -> None:
     @flags.settings_flags("llm_base_url", "slots", "llm_include_usage")
     @click.command()
@@ -554,11 +543,13 @@ class TestConversation:
     async def test_a_retry_and_an_error_are_noted_and_the_answer_stays_clean(
         self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO, notes: list[str]
     ) -> None:
-        client.events = [RetryEvent(1, 1500, "overloaded", "overloaded", None), status("error")]
+        elsewhere = RetryEvent(2, 0, "forbidden", "auth", None, model="backup")
+        client.events = [RetryEvent(1, 1500, "overloaded", "overloaded", None), elsewhere, status("error")]
         client.chats = [{"status": "error", "last_error": {"message": "no such model"}}]
         assert not await converses().turn("Hi")
         assert out.getvalue() == ""
-        assert notes == ["[overloaded; trying again in 1.5 s]", "Error: no such model"]
+        retries = ["[overloaded; trying again in 1.5 s]", "[forbidden; asking backup]"]
+        assert notes == [*retries, "Error: no such model"]
 
     async def test_ctrl_c_interrupts_the_chat_and_what_was_said_stays(
         self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO, notes: list[str]

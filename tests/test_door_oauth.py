@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import msgspec
 import openai
 import pytest
 import trio
@@ -23,6 +22,7 @@ from chatcluster.secrets import new_key
 pytestmark = pytest.mark.cluster
 
 MODEL = "simulated"
+BEGINNINGS_MAX = 5
 
 
 class Mail:
@@ -41,15 +41,22 @@ class Mail:
         assert answer.is_success, answer.text
         return answer.json()
 
-    def stream(self, replica: Process, path: str, body: Any) -> Any:
-        return httpx.stream("POST", replica.url + path, json=body, headers=self._headers, timeout=30)
-
     def sign_in(self, replica: Process, path: str) -> None:
         """As a browser does, which ends up at this replica."""
-        asked = httpx.get(self.post(replica, path)["url"])
+        asked = httpx.get(self._begin(replica, path))
         assert asked.status_code == 302, asked.text
         back = httpx.get(f"{replica.url}/oauth/mcp/callback?{urlsplit(asked.headers['location']).query}", timeout=30)
         assert back.status_code == 200, back.text
+
+    def _begin(self, replica: Process, path: str) -> str:
+        """Where to go to. The first one waits for the process that speaks to servers of tools, and may be told to come
+        again."""
+        for _ in range(BEGINNINGS_MAX):
+            answer = httpx.post(replica.url + path, headers=self._headers, timeout=30)
+            if answer.is_success:
+                return str(answer.json()["url"])
+            assert "was not found out within" in answer.text, answer.text
+        raise AssertionError(f"{replica.name} does not begin to sign anybody in")
 
     def revoke(self) -> None:
         httpx.post(f"{self._url}/control", json={"revoke_all": True}).raise_for_status()
@@ -93,48 +100,5 @@ async def test_p4_a_response_says_where_to_sign_in_and_the_next_one_has_the_resu
             done = other.responses.create(input=[], previous_response_id=told.id, **asked)
         assert done.status == "completed"
         assert (done.output[0].type, done.output[0].error) == ("mcp_call", None)
-
-    await in_thread(work)
-
-
-@pytest.mark.parametrize("door", ["ai-sdk", "ag-ui"])
-async def test_a_stream_stays_open_until_its_user_has_signed_in_elsewhere(
-    cluster: Cluster, mail: Mail, door: str
-) -> None:
-    said = {"id": "m1", "role": "user"}
-    doors: dict[str, tuple[str, Any, str]] = {
-        "ai-sdk": (
-            "/api/ai/chat",
-            {"id": "x", "message": {**said, "parts": [{"type": "text", "text": mail.ask}]}, "mcpServers": [mail.slug]},
-            "finish",
-        ),
-        "ag-ui": (
-            "/api/agui",
-            {
-                "threadId": "x",
-                "runId": "r",
-                "messages": [{**said, "content": mail.ask}],
-                "forwardedProps": {"mcpServers": [mail.slug]},
-            },
-            "RUN_FINISHED",
-        ),
-    }
-    path, body, end = doors[door]
-
-    def work() -> None:
-        first, second = cluster.replicas
-        mail.sign_in(first, mail.login)
-        mail.post(first, "/v1/responses", {"input": mail.ask, "tools": [{"type": "mcp", "server_label": mail.slug}]})
-        mail.revoke()  # the list is known by then
-        told = []
-        with mail.stream(first, path, body) as stream:
-            for line in stream.iter_lines():
-                if line.startswith("data: {"):
-                    told.append(msgspec.json.decode(line.removeprefix("data: ")))
-                    where = told[-1].get("data", told[-1].get("value"))
-                    if isinstance(where, dict) and "signInAt" in where:
-                        mail.sign_in(second, where["signInAt"])
-        assert told[-1]["type"] == end
-        assert any("signInAt" in str(one) for one in told)
 
     await in_thread(work)

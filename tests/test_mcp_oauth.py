@@ -302,6 +302,35 @@ def test_a_wider_scope_is_asked_for_where_the_server_says_which(challenge: str, 
     assert mcp_oauth.wider_scope(challenge) == scope
 
 
+TENANT = {"issuer": "https://login.example/one", "token_endpoint": "https://login.example/one/t"}
+ROOT = {"issuer": "https://login.example", "token_endpoint": "https://login.example/t"}
+RESOURCE = {"authorization_servers": ["https://login.example/one"]}
+NAMED, WELL_KNOWN = "https://tools.example/meta", "https://tools.example/.well-known/oauth-protected-resource"
+OPENID = "https://login.example/.well-known/openid-configuration/one"
+OPENID_WITHIN = "https://login.example/one/.well-known/openid-configuration"
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        {NAMED: RESOURCE, OPENID_WITHIN: TENANT},
+        {WELL_KNOWN: RESOURCE, OPENID_WITHIN: TENANT},
+        {f"{WELL_KNOWN}/mcp": RESOURCE, OPENID: TENANT},
+        {NAMED: RESOURCE, OPENID: ROOT, OPENID_WITHIN: TENANT},
+    ],
+)
+async def test_the_authorization_server_is_found_wherever_it_describes_itself(documents: dict[str, Any]) -> None:
+    """A document that is not where it was said to be, or is about another server, leaves the places behind it."""
+
+    async def fetch(method: str, url: str, *_: object) -> Fetched:
+        if method == "POST":
+            return Fetched(1, 401, {"www-authenticate": f'Bearer resource_metadata="{NAMED}"'}, b"")
+        return Fetched(1, 200 if url in documents else 404, {}, msgspec.json.encode(documents.get(url, {})))
+
+    found = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
+    assert (found.issuer, found.token_url) == ("https://login.example/one", "https://login.example/one/t")
+
+
 async def test_a_refusal_is_one_whatever_its_status() -> None:
     """Some say it with 200: the user would never be asked to sign in again."""
 

@@ -198,7 +198,7 @@ async def test_a_chat_that_somebody_holds_delays_itself_alone(world: World) -> N
     chat_ids = [await world.chat() for _ in range(5)]
     await world.store.claim(worker, free_slots=5, batch=5)
     async with world.lock_row(chat_ids[2]):
-        with trio.fail_after(2):
+        with trio.fail_after(10):
             burial = await world.registry.bury(worker, None)
         assert burial is not None
         assert {chat.id for chat in burial.freed} == {*chat_ids} - {chat_ids[2]}
@@ -215,7 +215,7 @@ async def test_a_replicas_row_that_somebody_holds_does_not_keep_its_chats(world:
     await world.claim(worker)
     seen = Silence(await token_of(world, worker))
     async with world.lock_row(worker):
-        with trio.fail_after(2):
+        with trio.fail_after(10):
             assert await world.registry.bury(worker, Silence("another")) is None
             burial = await world.registry.bury(worker, seen)
         assert told(burial) == told(Burial((await world.store.get(chat_id),), left=1))

@@ -108,6 +108,13 @@ async def test_a_command_that_cannot_be_started_has_failed_and_says_why(
     assert answer.error.startswith(code)
 
 
+async def test_a_command_that_is_longer_than_an_argument_may_be_says_what_to_do(client: AgentClient) -> None:
+    assert (await ran(client, f": {'x' * 131_069}")).exit_code == 0
+    told = await client.put("long", execute(f": {'x' * 131_070}"))
+    assert told.state is CallState.FAILED
+    assert str(told.error).startswith("too_large: a command has 131071 bytes at most")
+
+
 async def test_a_command_is_killed_at_its_deadline(client: AgentClient) -> None:
     await client.put("a", replace(execute("sleep 300"), deadline_seconds=0.1))
     answer = await ended(client, "a")

@@ -189,10 +189,15 @@ async def test_a_thousand_random_paths_lead_to_nothing_outside(outside: Path, in
     assert (await inside.status()).running == 0
 
 
-async def test_what_the_agent_says_to_its_host_is_not_read(inside: AgentClient) -> None:
-    for path in ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/2", "/proc/1/fd/1"):
+async def test_what_the_agent_says_to_its_host_is_neither_read_nor_is_it_told_where_it_is(
+    outside: Path, inside: AgentClient
+) -> None:
+    for number, path in enumerate(("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/2", "/proc/1/fd/1")):
         with pytest.raises(WorkspaceRefused):
             await inside.read_file(path, offset=0, limit=1000)
+        written = await inside.put(str(number), request(Kind.WRITE_FILE, path=path, content="x"))
+        assert written.state is CallState.FAILED
+        assert str(outside) not in f"{written.error}{written.result}"
 
 
 # --- processes ------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def odd_files() -> Iterator[Row]:
         "/",
     ):
         yield refused("write_file", {"path": path, "content": "x"}, "")
-    for path in ("/dev/null", "/proc/self/mem", "/run/chatcluster/ledger.sqlite", "own/sub/x"):
+    for path in ("/dev/null", "/dev/stdout", "/proc/self/mem", "/run/chatcluster/ledger.sqlite", "own/sub/x"):
         yield refused("write_file", {"path": path, "content": "x"}, "")
     yield run("cat hard ro/f nowhere; test -e own/sub || echo none", lambda told: told["output"] == "xx\nxnone\n")
     yield refused("edit_files", {"files": [{"path": "pipe", "edits": [{"search": "x", "replace": "y"}]}]}, "not_a_file")
@@ -220,6 +220,8 @@ def commands() -> Iterator[Row]:
     yield refused("execute", {"command": "true", "timeout": "soon"}, "no duration")
     yield refused("execute", {"command": "true", "sudo": True}, "sudo")
     yield refused("execute", {"command": "a\0b"}, "")
+    yield run(f"echo {'x' * 100_000} | wc -c", output="100001\n")
+    yield Row("execute", {"command": f"echo {'x' * 140_000}"}, says="write_file", is_error=True)
     yield run("echo $CHATCLUSTER $EDITOR $PAGER $TERM $GIT_TERMINAL_PROMPT $NO_COLOR", output="1 true cat dumb 0 1\n")
     yield run("cat; tty; echo over", lambda told: "not a tty" in told["output"] and "over" in told["output"])
     yield run("cat a/b.txt", lambda told: "read_file" in told["note"], output="one\ntwo\n")

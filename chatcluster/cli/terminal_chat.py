@@ -11,9 +11,8 @@ before it lets it wait in any case; ``/stop`` is an interrupt, and ``/file PATH`
 message. ``/compact`` at the prompt has the chat summarised.
 
 Calls of tools and their results are told in a few words, and what a call prints as it comes. A call that waits for an
-approval, or for an answer to what its server asks, is shown, and asked about where somebody can be asked; else the chat
-is left as it is, and may be gone on with later. What the server of a running call asks is answered by ``/answer`` or
-``/decline``.
+approval, or for an answer to what its server asks, is shown, and asked about where somebody can be asked; else the
+chat is left as it is, for later. What the server of a running call asks is answered by ``/answer`` or ``/decline``.
 """
 
 from __future__ import annotations
@@ -289,10 +288,8 @@ class Conversation:
                 self._show_needs(event)
             case RetryEvent():
                 self._text = ""
-                then = (
-                    f"trying again in {event.delay_ms / 1000:g} s" if event.model is None else f"asking {event.model}"
-                )
-                self._note(f"[{event.error}; {then}]")
+                wait = f"trying again in {event.delay_ms / 1000:g} s"
+                self._note(f"[{event.error}; {wait if event.model is None else f'asking {event.model}'}]")
 
     def _show_message(self, message: Message) -> None:
         if message.id <= (self._seen_id or 0):

@@ -128,8 +128,8 @@ async def _resource_metadata(fetch: Fetch, server_url: str, challenge: str) -> M
     named = _METADATA.search(challenge)
     path = urlsplit(server_url).path.rstrip("/")
     well_known = f"{_origin(server_url)}/.well-known/oauth-protected-resource"
-    urls = [named[1]] if named else [*([well_known + path] if path else []), well_known]
-    for url in urls:
+    urls = [*([named[1]] if named else []), *([well_known + path] if path else []), well_known]
+    for url in dict.fromkeys(urls):
         _check_url(url, server_url)
         if found := await _document(fetch, url):
             return found
@@ -143,12 +143,14 @@ async def _server_metadata(fetch: Fetch, issuer: str, *, is_guess: bool) -> Mapp
         f"{origin}/.well-known/openid-configuration{path}",
         f"{origin}{path}/.well-known/openid-configuration",
     ]
+    is_another = False
     for url in dict.fromkeys(urls):
         found = await _document(fetch, url)
         if found and str(found.get("issuer", issuer)).rstrip("/") == issuer.rstrip("/"):
             return found
-        if found and not is_guess:
-            raise McpFailed(Trouble.GARBAGE, "the authorization server says that it is another one")
+        is_another |= bool(found)
+    if is_another and not is_guess:
+        raise McpFailed(Trouble.GARBAGE, "the authorization server says that it is another one")
     return {}
 
 

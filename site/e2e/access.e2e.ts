@@ -2,7 +2,7 @@
 
 import { describe, test } from "vitest";
 import { expectAccessible, VIEWS } from "./accessible.ts";
-import { atRest, call, composer, newChat, open, until, wordsShown } from "./page.ts";
+import { atRest, call, cluster, composer, newChat, open, until, wordsShown } from "./page.ts";
 
 const MARKDOWN = "# Head\n- item\n- [ ] task\n> quote\n```python\nx = 1  # y\n```\n| a | b |\n|---|---|\n| 1 | 2 |";
 
@@ -99,6 +99,11 @@ describe.each(VIEWS)("%s", (_, view) => {
         .first()
         .waitFor();
       await expectAccessible(page, name);
+    }
+    for (const path of ["/cluster/nowhere", "/nowhere"]) {
+      await page.goto(cluster.url + path);
+      await page.getByText("There is nothing at this address").waitFor();
+      await expectAccessible(page, path);
     }
   });
 });

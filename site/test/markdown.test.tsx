@@ -15,6 +15,10 @@ describe("hostile Markdown is inert", () => {
     "<a href=javascript:alert(1)>x</a>",
     "<form action=https://evil.example><input name=x></form>",
     "a <b onclick=alert(1)>b</b> c",
+    "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
+    "<svg><foreignObject><iframe src=javascript:alert(1)>",
+    "<!-- --!><img src=x onerror=alert(1)> -->",
+    "<object data=data:text/html,x><embed src=x><base href=//evil.example>",
   ])("HTML is text: %s", (text) => {
     for (const isStreaming of [false, true]) {
       const page = shown(text, isStreaming);
@@ -36,6 +40,13 @@ describe("hostile Markdown is inert", () => {
     "javascript:alert(1)",
     "JaVaScRiPt:alert(1)",
     "java\tscript:alert(1)",
+    "&#106;avascript:alert(1)",
+    "javascript&colon;alert(1)",
+    "&#1;javascript:alert(1)",
+    "\u2066javascript:alert(1)",
+    "java&NewLine;script:alert(1)",
+    "view-source:https://evil.example",
+    "intent://evil.example#Intent;scheme=http;end",
     "data:text/html,x",
     "vbscript:x",
     "blob:x",
@@ -51,6 +62,19 @@ describe("a link", () => {
     const page = shown(`[words](${href})`);
     expect(page.querySelector("a")).toBeNull();
     expect(page.textContent).toBe("words");
+  });
+
+  test.each(["\u202E[words](https://bank.example)", "[\u202Ewords](https://bank.example)"])(
+    "says where it leads in the order of the address, whatever turns the text around: %s",
+    (text) => {
+      const told = [...shown(text).querySelectorAll("a bdi")].at(-1);
+      expect(told?.textContent).toBe("(bank.example)");
+      expect(told?.getAttribute("dir")).toBe("ltr");
+    },
+  );
+
+  test("an address that follows what turns the text around is not turned", () => {
+    expect(shown("\u202Ehttps://bank.example").querySelector("a > bdi")?.textContent).toBe("https://bank.example");
   });
 
   test("says where it leads, and tells that place nothing", () => {
@@ -96,5 +120,20 @@ describe("what models write", () => {
   test("survives deep nesting and long lines", () => {
     expect(shown(`${">".repeat(300)} deep`).textContent).toContain("deep");
     expect(shown("x".repeat(50_000)).textContent).toHaveLength(50_000);
+  });
+});
+
+describe("each block runs in the direction of its words", () => {
+  test.each([false, true])("while it is written: %s", (isStreaming) => {
+    const page = shown(
+      "Latin words.\n\nשלום עולם, with `code`!\n\n- مرحبا بالعالم\n\n```js\n// שלום\n```",
+      isStreaming,
+    );
+    const directionOf = (tag: string, words: string) =>
+      [...page.querySelectorAll(tag)].find(({ textContent }) => textContent?.includes(words))?.closest("[dir]");
+    expect(directionOf("p", "Latin")?.getAttribute("dir") ?? "ltr").toBe("ltr");
+    expect(directionOf("p", "שלום")?.getAttribute("dir")).toBe("rtl");
+    expect(directionOf("li", "مرحبا")?.getAttribute("dir")).toBe("rtl");
+    expect(directionOf("pre", "שלום")?.getAttribute("dir")).toBe("ltr");
   });
 });

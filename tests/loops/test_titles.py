@@ -33,12 +33,13 @@ class Site:
         self.store = MemoryStore(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
         self.model = ScriptedModel()
+        self.stints: Stints = one_stint
         self._nursery = nursery
 
-    async def replica(self, *, stints: Stints = one_stint, **settings: object) -> trio.CancelScope:
+    async def replica(self, **settings: object) -> trio.CancelScope:
         """Start one; to cancel the scope is its death."""
         options = Settings(**settings)  # type: ignore[arg-type]
-        titling = Titling(MemoryTitles(self.database), self.model, Notices(self.pubsub), options, stints=stints)
+        titling = Titling(MemoryTitles(self.database), self.model, Notices(self.pubsub), options, stints=self.stints)
         scope = trio.CancelScope()
 
         async def run() -> None:
@@ -87,7 +88,8 @@ async def test_a_model_names_a_chat_and_lists_are_told(site: Site) -> None:
 
 
 async def test_where_a_try_fails_the_next_one_asks_the_models_fallback(site: Site) -> None:
-    await site.replica(stints=lambda _model, failures: Stint(0, 3, "backup") if failures < 3 else Stint(3))
+    site.stints = lambda _model, failures: Stint(0, 3, "backup") if failures < 3 else Stint(3)
+    await site.replica()
     chat_id = await site.chat()
     call = await site.model.next_call()
     assert call.request.failures == 0

@@ -8,7 +8,17 @@ import pytest
 from chat_states import assistant, result, user
 
 from chatcluster.parts import PAUSED, Message, NewMessage, Role, TextPart
-from chatcluster.turn import PAUSES_MAX, CallModel, Finish, RunCalls, Step, next_step, open_calls, steps_taken
+from chatcluster.turn import (
+    PAUSES_MAX,
+    CallModel,
+    Finish,
+    RunCalls,
+    Step,
+    Summarize,
+    next_step,
+    open_calls,
+    steps_taken,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SYSTEM = NewMessage(Role.SYSTEM, (TextPart("be kind"),))
@@ -56,6 +66,12 @@ def test_steps_are_counted_from_the_last_user_message() -> None:
     assert steps_taken(history(*before)) == 2
     assert steps_taken(history(*before, user("two"))) == 0
     assert steps_taken(history(*before, user("two"), assistant("", "b"), result("b"))) == 1
+
+
+def test_p7_who_summarises_runs_no_call_that_a_given_history_left_open() -> None:
+    """Of a chat at rest the ledger has no open call: whoever asked for this one, it was not our model."""
+    given = history(user("hello"), assistant("", "never asked for"))
+    assert isinstance(next_step(given, steps_max=10, compacting=True), Summarize)
 
 
 def test_open_calls_are_those_without_a_result_in_call_order() -> None:

@@ -14,6 +14,8 @@ from chatcluster.workspaces.agent.refused import Refused
 
 SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 UNKILLABLE_SECONDS = 1.0
+COMMAND_BYTES_MAX = (128 << 10) - 1
+"""Of one argument of a program, on Linux."""
 
 
 class Command:
@@ -65,6 +67,9 @@ def begin_command(
         "\0" in name + value or "=" in name or not name for name, value in wanted.env.items()
     ):
         raise Refused(Code.INVALID_REQUEST, "a command and its environment have no zero bytes, and names have no =")
+    if len(wanted.command.encode()) > COMMAND_BYTES_MAX:
+        words = f"a command has {COMMAND_BYTES_MAX} bytes at most: write what is long to a file first, with write_file"
+        raise Refused(Code.TOO_LARGE, words)
     if not os.path.isdir(directory):
         raise Refused(Code.COMMAND_NOT_STARTED, f"there is no directory {wanted.workdir or os.fsdecode(directory)}")
     reading, writing = os.pipe2(os.O_CLOEXEC)

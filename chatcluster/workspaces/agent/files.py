@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from chatcluster.workspace_wire import FILE_BYTES_MAX, Code, Edit, EditFiles, FileAnswer, FileEdits, WriteFile
-from chatcluster.workspaces.agent.names import Places, resolved, shown
+from chatcluster.workspaces.agent.names import OWN, Places, resolved, shown
 from chatcluster.workspaces.agent.refused import Refused, of_file
 
 EDITS_MAX = 100
@@ -200,11 +200,22 @@ def _target(places: Places, path: str) -> bytes:
     try:
         target = resolved(found)
         places.check(target)
+        if not _leads_to(found, target):
+            raise PermissionError(errno.EACCES, OWN)
     except OSError as error:
         raise of_file(error, path) from None
     if os.path.lexists(target) and not stat.S_ISREG(_asked(os.lstat, target, path).st_mode):
         raise Refused(Code.NOT_A_FILE, f"{path} is not a regular file")
     return target
+
+
+def _leads_to(found: bytes, target: bytes) -> bool:
+    """What the kernel tells of an open file may be a path of this machine, outside of the sandbox: ``/dev/stdout``."""
+    try:
+        there = os.stat(found)
+    except OSError:
+        return True  # nothing is there yet, or nothing that may be looked at
+    return os.path.lexists(target) and os.path.samestat(there, os.stat(target))
 
 
 def _asked(ask: Callable[[bytes], os.stat_result], found: bytes, path: str) -> os.stat_result:

@@ -128,7 +128,7 @@ const Item = memo(function Item({ chat, isCurrent, isUnread: unread }: ItemProps
         aria-current={isCurrent ? "page" : undefined}
         className={`flex min-h-9 min-w-0 flex-1 items-center gap-2 rounded-lg pl-2.5 text-sm ${unread ? "font-semibold" : ""}`}
       >
-        <span className="foreign min-w-0 flex-1 truncate" title={chat.title}>
+        <span dir="auto" className="foreign min-w-0 flex-1 truncate text-left" title={chat.title}>
           {chat.title || "Untitled"}
         </span>
         {chat.pinned && <Pin size={13} role="img" aria-label="pinned" className="shrink-0 text-soft" />}

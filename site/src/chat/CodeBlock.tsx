@@ -14,7 +14,7 @@ export function CodeBlock({ code, language, isIncomplete }: CodeBlockProps) {
         <CopyButton text={code} label="Copy code" />
       </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard */}
-      <pre tabIndex={0} className="code-token overflow-x-auto bg-side p-3 text-[0.85em] leading-relaxed">
+      <pre tabIndex={0} dir="ltr" className="code-token overflow-x-auto bg-side p-3 text-[0.85em] leading-relaxed">
         <code>{lines ? <Coloured lines={lines} /> : code}</code>
       </pre>
     </div>

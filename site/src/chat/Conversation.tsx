@@ -135,7 +135,7 @@ function Header({ chat, view }: { chat: Chat | undefined; view: Quiet }) {
           Agent of
         </Link>
       )}
-      <h1 className="foreign min-w-0 flex-1 truncate font-semibold" title={chat?.title}>
+      <h1 dir="auto" className="foreign min-w-0 flex-1 truncate text-left font-semibold" title={chat?.title}>
         {chat ? chat.title || "Untitled" : "…"}
       </h1>
       {chat && (

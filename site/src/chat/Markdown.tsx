@@ -55,6 +55,7 @@ export default function Markdown({ text, isStreaming }: MarkdownProps) {
       rehypePlugins={HARDENED}
       components={COMPONENTS}
       controls={false}
+      dir="auto"
       className="prose"
     >
       {text}
@@ -75,15 +76,25 @@ function textIn(node: ReactNode): string {
   return Array.isArray(node) ? node.map(textIn).join("") : "";
 }
 
-/** A link whose words may say anything: its host is shown, unless the words are the address itself. */
+/**
+ * A link whose words may say anything: its host is shown, unless the words are the address itself. What reads in its
+ * order, whatever characters before it turn text around, as `moc.knab` would be another's host.
+ */
 function Anchor({ href, children }: ComponentProps<"a">) {
   const host = hostOf(href);
   if (!href || !host) return <span>{children}</span>;
   const words = textIn(children);
   return (
     <a href={href} target="_blank" rel="noopener noreferrer nofollow" title={href}>
-      {children}
-      {!saysItself(words, href, host) && <span className="text-[0.88em] text-soft"> ({host})</span>}
+      <bdi>{children}</bdi>
+      {!saysItself(words, href, host) && (
+        <>
+          {" "}
+          <bdi dir="ltr" className="text-[0.88em] text-soft">
+            ({host})
+          </bdi>
+        </>
+      )}
     </a>
   );
 }

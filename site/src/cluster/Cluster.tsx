@@ -59,10 +59,17 @@ export default function Cluster({ page }: { page: string }) {
           </Link>
         ))}
       </nav>
-      <div className="mx-auto w-full max-w-6xl px-3 py-4 sm:px-5">
-        {shown ? <shown.Page /> : <Empty title="There is nothing at this address" />}
-      </div>
+      <div className="mx-auto w-full max-w-6xl px-3 py-4 sm:px-5">{shown ? <shown.Page /> : <Nowhere />}</div>
     </main>
+  );
+}
+
+function Nowhere() {
+  return (
+    <>
+      <h1 className="sr-only">Not found</h1>
+      <Empty title="There is nothing at this address">Choose a page from those above.</Empty>
+    </>
   );
 }
 

@@ -69,7 +69,10 @@ function columns(onDrain: (replica: Replica) => void): Column<Replica>[] {
     { name: "Chats", cell: (row) => `${row.chats} of ${row.slots}`, isNumber: true },
     { name: "Heartbeat", cell: (row) => `${duration(row.heartbeat_age_seconds * 1000)} ago`, isNumber: true },
     { name: "Started", cell: (row) => (row.started_at ? <Time at={row.started_at} /> : "–") },
-    { name: "Address", cell: (row) => <code className="foreign font-mono text-xs">{row.address}</code> },
+    {
+      name: "Address",
+      cell: (row) => <code className="foreign whitespace-nowrap font-mono text-xs">{row.address}</code>,
+    },
     { name: "Version", cell: (row) => <span className="foreign">{row.version}</span> },
     {
       name: "",

@@ -17,11 +17,12 @@ from chatcluster.errors import StreamRefused, StreamsMisconfigured, StreamsUnava
 
 TEXT_CHARACTERS_MAX = 300
 
-GRANT = (
-    "ACL SETUSER {user} ~chatcluster:* &chatcluster:* +ping +select +client|setname +multi +exec"
-    " +xadd +xrange +xrevrange +expire +unlink +publish +subscribe +unsubscribe +info"
+COMMANDS = (
+    "+ping +select +client|setname +multi +exec +xadd +xrange +xrevrange +expire +unlink"
+    " +publish +subscribe +unsubscribe +info"
 )
 """All that chatcluster needs. Without ``+info`` it cannot tell of a policy that loses parts; the rest works."""
+KEYS, CHANNELS = "~chatcluster:*", "&chatcluster:*"
 
 _ADVICE = {
     "NOAUTH": "give the password in the Redis URL",
@@ -68,12 +69,20 @@ def refusal(reply: ErrorReply, *, user: str = "") -> StreamsUnavailable:
     """The exception for an error that was replied."""
     code, text = reply.code, str(reply)[:TEXT_CHARACTERS_MAX]
     if code == "NOPERM":
-        return StreamsMisconfigured(f"Redis: {text}; grant it: {GRANT.format(user=user or 'default')}")
+        return StreamsMisconfigured(f"Redis: {text}; grant it: ACL SETUSER {user or 'default'} {_missing(text)}")
     if code in _MISCONFIGURED or any(known in text for known in _MISCONFIGURED_TEXTS):
         return StreamsMisconfigured(_advised(code, text))
     if code in _ADVICE or reply.ends_connection:
         return StreamsUnavailable(_advised(code, text))
     return StreamRefused(f"Redis: {text}")
+
+
+def _missing(text: str) -> str:
+    """The rule for what a user is refused, and no more: Redis takes no pattern for one who may use all keys, or all
+    channels, as every user of Redis 6.2 may at first; to take that away is not ours to advise."""
+    if " channel" in text:
+        return CHANNELS
+    return KEYS if " key" in text else COMMANDS
 
 
 def _advised(code: str, text: str) -> str:

@@ -2,7 +2,7 @@
 
 Each field is a flag ``--its-name`` and an environment variable ``CHATCLUSTER_ITS_NAME``; a secret can
 also come from a file named by ``CHATCLUSTER_ITS_NAME_FILE``. The flag wins over the environment. ``help``
-texts, the command line's ``--help`` and the README's table come from the metadata here.
+texts, the command line's ``--help`` and the table of docs/settings.md come from the metadata here.
 
 Relations between settings are checked as well: a lease that one late heartbeat would lose is refused.
 """

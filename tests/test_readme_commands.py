@@ -1,4 +1,4 @@
-"""The commands that README shows are commands: each name and each flag of them is there."""
+"""The commands that README and docs/ show are commands: each name and each flag of them is there."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import pytest
 
 from chatcluster.cli import commands as cli
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 _BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+ )*chatcluster (.+)")
 
 
 def shown_commands() -> Iterator[str]:
     """What stands behind ``chatcluster`` in each line of a shell."""
-    for block in _BLOCK.findall(README.read_text()):
+    for block in (block for page in PAGES for block in _BLOCK.findall(page.read_text())):
         for line in block.replace("\\\n", " ").splitlines():
             for piece in re.split(r"\s+[|;&]+\s+", line):
                 if found := _COMMAND.match(piece):
@@ -38,7 +39,7 @@ def command_of(words: list[str]) -> click.Command:
 
 
 @pytest.mark.parametrize("shown", sorted(set(shown_commands())))
-def test_a_command_of_readme_can_be_typed(shown: str) -> None:
+def test_a_command_of_the_documents_can_be_typed(shown: str) -> None:
     words = shlex.split(shown, comments=True)
     command = command_of(words)
     flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}

@@ -1,4 +1,4 @@
-"""The snippets that README shows for clients of other APIs, as they stand, against a cluster that loses a replica."""
+"""The snippets of docs/doors.md for clients of other APIs, as they stand, against a cluster that loses a replica."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from test_readme_client import balanced
 
 pytestmark = pytest.mark.cluster
 
-README = Path(__file__).parent.parent / "README.md"
+DOORS = Path(__file__).parent.parent / "docs" / "doors.md"
 SNIPPET = r"<!-- a door: {name} -->\n```python\n(.*?)```"
 
 
 def snippet(name: str) -> str:
-    found = re.search(SNIPPET.format(name=name), README.read_text(), re.DOTALL)
-    assert found is not None, f"README.md shows no snippet for {name}"
+    found = re.search(SNIPPET.format(name=name), DOORS.read_text(), re.DOTALL)
+    assert found is not None, f"docs/doors.md shows no snippet for {name}"
     return found[1]
 
 
@@ -49,7 +49,7 @@ async def run(cluster: Cluster, name: str, monkeypatch: pytest.MonkeyPatch, *, k
         if kill:
             nursery.start_soon(kill_one)
         with trio.fail_after(100):
-            code = compile(snippet(name).replace("Tell me a story", "[[tokens=80 tps=40]]"), "README.md", "exec")
+            code = compile(snippet(name).replace("Tell me a story", "[[tokens=80 tps=40]]"), "doors.md", "exec")
             await trio.to_thread.run_sync(exec, code, names)
         nursery.cancel_scope.cancel()
     return names

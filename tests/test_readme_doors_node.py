@@ -1,4 +1,4 @@
-"""The snippets that README shows for clients in JavaScript, as they stand, each a program of its own."""
+"""The snippets that docs/doors.md shows for clients in JavaScript, as they stand, each a program of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trio
 from cluster_processes import Cluster
 from node_clients import FOLDER, prepared_node
 from test_ai_sdk_clients import words
-from test_readme_doors import README
+from test_readme_doors import DOORS
 
 pytestmark = pytest.mark.cluster
 
@@ -31,8 +31,8 @@ async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> As
 
 def program(name: str, folder: Path) -> Path:
     """A snippet beside the packages that it imports."""
-    found = re.search(rf"<!-- a door: {name} -->\n```js\n(.*?)```", README.read_text(), re.DOTALL)
-    assert found is not None, f"README.md shows no snippet for {name}"
+    found = re.search(rf"<!-- a door: {name} -->\n```js\n(.*?)```", DOORS.read_text(), re.DOTALL)
+    assert found is not None, f"docs/doors.md shows no snippet for {name}"
     modules = folder / "node_modules"
     modules.mkdir(exist_ok=True)
     for package, installed in NEWEST.items():

@@ -69,7 +69,7 @@ def parse(url: str) -> PostgresUrl:
     if parts.fragment or parts.netloc.count("@") > 1:
         raise ConfigError(MALFORMED)
     if parts.scheme not in ("postgresql", "postgres"):
-        raise ConfigError("the Postgres URL cannot be used: it begins with postgresql://")
+        raise ConfigError("the Postgres URL cannot be used: it has to begin with postgresql://")
     if "@" not in parts.netloc and "@" in parts.query + parts.path and set(parameters) - _known():
         raise ConfigError(MALFORMED)  # what looks like a parameter is a part of the password
     kept = {name: value for name, value in parameters.items() if _is_for_driver(name, value)}

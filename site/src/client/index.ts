@@ -1,4 +1,4 @@
-/** A client of chatcluster for pages: it needs a browser (or Node), and nothing else. See the README of the project. */
+/** A client of chatcluster for pages: it needs a browser (or Node), and nothing else. See docs/api.md of the project. */
 
 export { Api, ApiError, type ApiOptions, randomKey } from "./api.ts";
 export { AGENT_TOOLS, type Agents, type Busy, OpenChat, type Sent } from "./chat.ts";

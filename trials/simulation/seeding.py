@@ -49,7 +49,9 @@ CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0
 FAULTY = 0.4
-LOSES = 0.35
+LOSES = 0.5
+LOSSES_PER_SECOND_MIN = 1.5
+TERMS_PER_SECOND = 0.8
 GREEDY = 0.15
 
 
@@ -137,7 +139,8 @@ class Plan:
 
 def plan_of(seed: int) -> Plan:
     """The world of ``seed``."""
-    return _with_window(_with_questions(_with_workspaces(_with_agents(_with_tools(_harmful(_troubled(seed)))))))
+    with_tools = _with_drains(_with_tools(_harmful(_troubled(seed))))
+    return _with_window(_with_questions(_with_workspaces(_with_agents(with_tools))))
 
 
 def _with_window(plan: Plan) -> Plan:
@@ -158,6 +161,14 @@ def _with_tools(plan: Plan) -> Plan:
     temper = replace(plan.temper, calls=draw.choice((0.5, 0.8)), words_max=words_max)
     faults = {kind: frequency for kind, frequency in plan.faults.items() if kind != LOSING}
     return replace(plan, tools=True, temper=temper, faults=faults)
+
+
+def _with_drains(plan: Plan) -> Plan:
+    """In some of the worlds with tools replicas leave so often that calls outlast them; drawn apart as well."""
+    draw = Random(f"drains {plan.seed}")
+    if not plan.tools or draw.random() < 0.7:
+        return plan
+    return replace(plan, faults=plan.faults | {"term": TERMS_PER_SECOND})
 
 
 def _with_agents(plan: Plan) -> Plan:
@@ -212,7 +223,7 @@ def _troubled(seed: int) -> Plan:
         speeds=tuple(draw.uniform(0.92, 1.08) if drifting else 1.0 for _ in range(replicas)),
         faults={kind: frequency * draw.uniform(0.5, 1.5) for kind in FAULTS if draw.random() < share and not calm}
         | {kind: frequency for kind in LIVENESS_FAULTS if liveness.random() < share and not calm}
-        | ({LOSING: frequency} if losses else {}),
+        | ({LOSING: max(frequency, LOSSES_PER_SECOND_MIN)} if losses else {}),
         weather={
             "request_lost": 0.0 if calm else sometimes(0.2, 0.005, 0.1),
             "answer_lost": 0.0 if calm else sometimes(0.2, 0.005, 0.1),

@@ -89,7 +89,9 @@ async def test_a_user_without_a_permission_is_told_which_one_and_the_line_that_g
     assert found.endswith(f"; grant it: ACL SETUSER chat {rule}")
 
 
-@pytest.mark.parametrize("begins", [("resetchannels",), ("~*",), ("+@all",), ()], ids=" ".join)
+@pytest.mark.parametrize(
+    "begins", [("resetchannels",), ("~*",), ("+@all",), ("~*", "&*", "+@all", "-publish"), ()], ids=" ".join
+)
 async def test_the_lines_that_are_told_grant_all_that_is_needed(
     own_redis: RedisServer, begins: tuple[str, ...]
 ) -> None:

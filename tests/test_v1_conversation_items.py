@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import httpx
@@ -56,6 +57,25 @@ async def test_what_is_created_is_told_with_its_ids_and_answered_by_nobody() -> 
         told = await answered(world, client, name)
         assert told["status"] == "completed"
         assert [role for role, _ in said(world)] == ["user", "user", "assistant", "tool", "user", "assistant"]
+
+
+async def test_a_file_comes_within_an_item_as_it_does_within_a_conversation() -> None:
+    url = f"data:text/plain;base64,{base64.b64encode(b'line of a text' * 70_000).decode()}"
+    async with client_of(World()) as client:
+        name = await conversation(client)
+        file = {"type": "input_file", "filename": "a.txt", "file_data": url}
+        made = await added(client, name, {"role": "user", "content": [file]})
+        assert made.status_code == 200, made.text
+        assert made.json()["data"][0]["content"][0]["filename"] == "a.txt"
+
+
+async def test_each_item_that_says_something_is_one_and_goes_alone() -> None:
+    async with client_of(World()) as client:
+        name = await conversation(client)
+        said = [{"role": "assistant", "content": text} for text in ("one", "two")]
+        one, two = (await added(client, name, *said)).json()["data"]
+        assert (await client.delete(f"/v1/conversations/{name}/items/{one['id']}")).status_code == 200
+        assert await listed(client, name) == [two]
 
 
 async def test_what_is_created_after_an_answer_is_no_part_of_it() -> None:

@@ -1,8 +1,8 @@
 """How a command ends: each error of ours becomes one line and an exit code, never a traceback.
 
 Exit codes: 0 done; 1 it failed; 2 a flag, a setting or a server that is missing is to blame; 130 interrupted;
-141 nobody reads its output any more. What it says can be written nowhere (a full disk, a terminal that is gone): it
-failed. A bug stays a traceback.
+141 nobody reads its output any more. A full disk, or a terminal that is gone, is no bug: it failed. A bug stays a
+traceback.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def _end(error: Intended) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if isinstance(error, BrokenPipeError):
                 return UNHEARD
-            return _fail(f"what there is to say cannot be written: {error.strerror}", FAILED)
+            return _fail(
+                f"{error.filename or 'a file, or what there is to say,'} cannot be written: {error.strerror}", FAILED
+            )
         case _:
             return INTERRUPTED
 

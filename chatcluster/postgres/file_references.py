@@ -1,7 +1,8 @@
 """Which files a chat has: written by the transition that puts a message into its history or its queue, under its lock.
 
-A reference goes with the message that has it: a queued one when it leaves the queue, one of the history when an edit
-takes it away (``delete_messages``) or with the chat. So what keeps a file from being deleted is what can be read.
+A reference goes with the message that has it: a queued one when it leaves the queue, one of the history when it is
+deleted, as by an edit (``delete_messages``), or with the chat. So what keeps a file from being deleted is what can be
+read.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ statement or its answer was lost on the way, and only the server can tell which.
 
 1. A session that is at rest there, or gone, and still is after ``GRACE_SECONDS`` without having done anything in
    between, owes us no answer that is not lost: its connection is ended, which fails the statement at once, and so is
-   the session: nobody will tell the server that it is over, and the repeat waits for the rows that it has locked.
+   the session of a transaction: nobody will tell the server that it is over, and the repeat waits for the rows that
+   it has locked.
 2. A session that works is left to work, up to the statement timeout, and asked for again.
 3. No answer to the question proves nothing: the deadlines of the callers end the wait.
 

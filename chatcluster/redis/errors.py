@@ -17,11 +17,11 @@ from chatcluster.errors import StreamRefused, StreamsMisconfigured, StreamsUnava
 
 TEXT_CHARACTERS_MAX = 300
 
-COMMANDS = (
-    "+ping +select +client|setname +multi +exec +xadd +xrange +xrevrange +expire +unlink"
-    " +publish +subscribe +unsubscribe +info"
-)
-"""All that chatcluster needs. Without ``+info`` it cannot tell of a policy that loses parts; the rest works."""
+COMMANDS = "+ping +select +multi +exec +xadd +xrange +xrevrange +expire +unlink +publish +subscribe +unsubscribe +info"
+"""All that chatcluster needs, with ``SET_NAME``. Without ``+info`` it cannot tell of a policy that loses parts; the
+rest works."""
+SET_NAME = "+client|setname"
+"""Redis 6.2 refuses the whole line for a user who may use all of ``client``."""
 KEYS, CHANNELS = "~chatcluster:*", "&chatcluster:*"
 
 _ADVICE = {
@@ -82,7 +82,9 @@ def _missing(text: str) -> str:
     channels, as every user of Redis 6.2 may at first; to take that away is not ours to advise."""
     if " channel" in text:
         return CHANNELS
-    return KEYS if " key" in text else COMMANDS
+    if " key" in text:
+        return KEYS
+    return f"{COMMANDS} {SET_NAME}" if "'client" in text else COMMANDS
 
 
 def _advised(code: str, text: str) -> str:

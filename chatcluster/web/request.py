@@ -98,7 +98,7 @@ class ApiRequest(Request[Account, Credential, State]):
     async def body(self) -> bytes:
         """The body. Files that come within it are stored, as the user's, and their addresses are in their place."""
         state = self.scope["state"]
-        if self.scope["path"].rstrip("/") not in WITH_FILES:
+        if WITH_FILES.fullmatch(self.scope["path"]) is None:
             if BODY not in state:
                 state[BODY] = await self._read()
             body: bytes = state[BODY]

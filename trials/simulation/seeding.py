@@ -164,11 +164,13 @@ def _with_tools(plan: Plan) -> Plan:
 
 
 def _with_drains(plan: Plan) -> Plan:
-    """In some of the worlds with tools replicas leave so often that calls outlast them; drawn apart as well."""
+    """In some of the worlds with tools, but for calm ones, replicas leave so often that calls outlast them; drawn apart
+    as well."""
     draw = Random(f"drains {plan.seed}")
-    if not plan.tools or draw.random() < 0.7:
+    is_calm = plan.stop_seconds_max == CALM_STOP_SECONDS_MAX
+    if not plan.tools or is_calm or draw.random() < 0.7:
         return plan
-    return replace(plan, faults=plan.faults | {"term": TERMS_PER_SECOND})
+    return replace(plan, faults=plan.faults | {"term": max(plan.faults.get("term", 0.0), TERMS_PER_SECOND)})
 
 
 def _with_agents(plan: Plan) -> Plan:

@@ -35,7 +35,7 @@ from chatcluster.web.errors import answer_at
 BODY_SECONDS_MAX = 30.0
 UPLOAD = ("POST", "/api/v1/files")
 UPLOAD_BYTES_PER_SECOND_MIN = 64 << 10
-WITH_FILES = frozenset(("/v1/responses", "/v1/chat/completions", "/v1/conversations", "/api/ai/chat", "/api/agui"))
+WITH_FILES = re.compile(r"/v1/(responses|chat/completions|conversations(/[^/]+/items)?)/*|/api/(ai/chat|agui)/*")
 INLINE_FILES = 5
 """Of the largest size, that one body has room for."""
 BASE64_BYTES = 1.5
@@ -123,7 +123,7 @@ class Boundary:
     def _limit_of(self, scope: HTTPScope) -> BodyLimit:
         if (scope["method"], scope["path"]) == UPLOAD:
             return self._upload_limit
-        return self._limit_with_files if scope["path"].rstrip("/") in WITH_FILES else self._limit
+        return self._limit_with_files if WITH_FILES.fullmatch(scope["path"]) else self._limit
 
     async def _serve(self, scope: Scope, body: _RequestBody, response: _Response) -> None:
         try:

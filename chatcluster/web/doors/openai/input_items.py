@@ -65,7 +65,7 @@ def files_named(items: Placed) -> Iterator[str]:
 
 
 def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_FILES, apart: bool = False) -> Given:
-    """``files`` are those that the items name, by what names them. ``apart``: each item of a user's is a message.
+    """``files`` are those that the items name, by what names them. ``apart``: each that says something is a message.
 
     Raises ``InvalidRequest``, ``FileNotFound``, and ``TooLarge``."""
     system: list[str] = []
@@ -211,9 +211,11 @@ def _given_back(part: Any, place: str) -> TextPart | ImagePart:
 
 
 def _append(messages: list[NewMessage], message: NewMessage, *, apart: bool) -> None:
-    """What the model said in one go is one message, and so is what its user said, unless that is kept apart."""
+    """What the model said in one go is one message, and so is what its user said, unless that is kept apart. Calls
+    stand with the words before them all the same."""
     last = messages[-1] if messages else None
-    is_alone = message.role is Role.TOOL or (apart and message.role is Role.USER)
+    says = message.role is Role.USER or any(isinstance(part, TextPart) for part in message.parts)
+    is_alone = message.role is Role.TOOL or (apart and says)
     is_same = last is not None and last.role is message.role and not is_alone
     if last is None or not is_same or _ends(last, message):
         messages.append(message)

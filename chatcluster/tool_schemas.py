@@ -11,13 +11,14 @@ the whole request, so one odd tool would end every turn of its chats. What is kn
 * what nests without end.
 
 Schemas that are put together at the top become the arguments of all of them, so that a model sees what there is. What
-is lost so is told in words, behind the tool's description. Arguments are checked against the schema as it came
-(``arguments.py``), and the tool has the last word.
+is lost so is told in words, in the description of the schema: that of a tool has 1024 characters at most (OpenAI).
+Arguments are checked against the schema as it came (``arguments.py``), and the tool has the last word.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,10 @@ TEXTS = ("title", "description", "format", "pattern", "$ref", "$schema", "$id", 
 NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 
+ALTERNATIVES_MAX = 50
+"""Of one argument; each is held against the others. The rest is told in words."""
+TOLD = "\n\nThe arguments also have to be valid by this JSON schema: "
+
 _ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _REFERENCE = re.compile(r"#/(\$defs|definitions)/([^/]+)")
 
@@ -54,13 +59,9 @@ def spec_of(tool: Tool) -> ToolSpec:
         fit.pop("required", None)
     if lost or odd:
         fit.pop("additionalProperties", None)
-    return ToolSpec(tool.name, tool.description + _told(lost | ({"properties": odd} if odd else {})), fit)
-
-
-def _told(lost: dict[str, Any]) -> str:
-    if not lost:
-        return ""
-    return f"\n\nThe arguments also have to be valid by this JSON schema: {msgspec.json.encode(lost).decode()}"
+        lost |= {"properties": odd} if odd else {}
+        fit["description"] = f"{fit.get('description', '')}{TOLD}{msgspec.json.encode(lost).decode()}".strip()
+    return ToolSpec(tool.name, tool.description, fit)
 
 
 def _take_in(lost: dict[str, Any], whole: dict[str, Any], arguments: dict[str, Any], required: list[str]) -> None:
@@ -72,25 +73,29 @@ def _take_in(lost: dict[str, Any], whole: dict[str, Any], arguments: dict[str, A
 
 
 def _put_together(lost: dict[str, Any], whole: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
-    if "$ref" in lost:
-        yield _resolved({"$ref": lost["$ref"]}, whole), True
-    for word in TOGETHER:
-        for schema in lost.get(word, ()):
-            yield _resolved(schema, whole), word == "allOf"
+    """Each once, however often, and over how many others, it is referred to; and whether all of it holds."""
+    waiting: deque[tuple[Any, bool]] = deque([(lost, True)])
+    seen: dict[int, Any] = {}
+    while waiting:
+        schema, is_certain = waiting.popleft()
+        if not isinstance(schema, dict) or id(schema) in seen:
+            continue
+        seen[id(schema)] = schema
+        yield schema, is_certain
+        waiting.append((_named(schema.get("$ref", ""), whole), is_certain))
+        for word in TOGETHER:
+            waiting.extend((inner, is_certain and word == "allOf") for inner in schema.get(word, ()))
 
 
-def _resolved(schema: Any, whole: dict[str, Any]) -> dict[str, Any]:
-    """The schema itself, or the one of the same document that it refers to."""
-    if not isinstance(schema, dict):
-        return {}
-    found = _REFERENCE.fullmatch(schema.get("$ref", ""))
-    named = whole.get(found[1], {}).get(found[2]) if found else None
-    return named if isinstance(named, dict) else schema
+def _named(reference: str, whole: dict[str, Any]) -> Any:
+    """The schema of the same document; None if it is none of those with a name."""
+    found = _REFERENCE.fullmatch(reference)
+    return whole.get(found[1], {}).get(found[2]) if found else None
 
 
 def _either(one: Any, other: Any) -> Any:
     known = one["anyOf"] if isinstance(one, dict) and list(one) == ["anyOf"] else [one]
-    return one if other in known else {"anyOf": [*known, other]}
+    return one if other in known or len(known) >= ALTERNATIVES_MAX else {"anyOf": [*known, other]}
 
 
 # --- any schema -------------------------------------------------------------------------------
@@ -107,7 +112,8 @@ def _fit(schema: dict[str, Any], depth: int) -> dict[str, Any]:
             if isinstance(value, list) and value:
                 fit[word] = [_fit_any(one, depth) for one in value]
         elif word in SINGLE:
-            fit[word] = _fit_any(value, depth)
+            if isinstance(value, dict | bool):  # a ``not`` that is none would leave nothing
+                fit[word] = _fit_any(value, depth)
         elif _is_sound(word, value):
             fit[word] = value
     kinds = fit.get("type", ())

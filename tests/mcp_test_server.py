@@ -4,8 +4,8 @@ Tools of every kind stand at ``/mcp`` (streamable HTTP) and ``/sse``; the same b
 ``/bearer/mcp``, ``/key/mcp``, ``/own/mcp`` (client credentials) and ``/oauth/mcp``, with an authorization server beside
 them. ``/silent``, ``/rubbish``, ``/html``, ``/broken``, ``/dense`` are servers that are none. ``/stats`` counts, and
 ``POST /control`` changes what the authorization server does, refuses messages with a certain text in them
-(``refused_with``), asks for a scope (``needs``), holds calls (``held``), and bounds how many sessions there are at
-``/sse`` (``sessions_max``).
+(``refused_with``), asks for a scope (``needs``), gives another one than was asked for (``grants``), holds calls
+(``held``), and bounds how many sessions there are at ``/sse`` (``sessions_max``).
 ``/old/mcp`` knows the old era alone.
 """
 
@@ -49,6 +49,7 @@ control: dict[str, Any] = {
     "held": True,
     "sessions_max": 1000,
     "needs": "",
+    "grants": "",
 }
 
 
@@ -380,7 +381,7 @@ async def token(request: Request) -> Response:
             challenge = base64.urlsafe_b64encode(verifier).rstrip(b"=").decode()
             if query is None or query["code_challenge"] != challenge or query["redirect_uri"] != form["redirect_uri"]:
                 return JSONResponse({"error": "invalid_grant"}, status_code=400)
-            scope = query.get("scope", "")
+            scope = str(control["grants"]) or query.get("scope", "")
         case "refresh_token":
             used = form["refresh_token"]
             scope = authorization.scopes.get(authorization.refresh.get(used, ""), "")

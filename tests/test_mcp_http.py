@@ -239,8 +239,9 @@ def test_a_call_that_failed_otherwise_may_have_been_run(became: tuple[int | Exce
     assert failed_call(1, error, sent(*became)).trouble is Trouble.BROKEN
 
 
-def test_a_refusal_that_speaks_of_a_session_of_its_own_is_one_of_the_tool() -> None:
-    refusal = MCPError(-32602, "the session of this user has ended")
+@pytest.mark.parametrize("text", ["the session of this user has ended", "the database server not initialized yet"])
+def test_a_refusal_that_speaks_of_a_session_of_its_own_is_one_of_the_tool(text: str) -> None:
+    refusal = MCPError(-32602, text)
     assert failed_call(1, refusal, sent(400)).trouble is Trouble.REFUSED
 
 

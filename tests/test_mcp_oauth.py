@@ -287,6 +287,26 @@ async def test_a_server_that_wants_a_wider_scope_has_the_user_asked_for_it(
     assert await peek(world)
 
 
+async def test_a_user_who_gives_less_than_the_server_wants_is_not_asked_again_and_again(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    await server.control(grants="all")
+    await sign_in(world, mail)
+    async with world.turn("mail") as turn:
+        await turn.names()
+        await server.control(needs="write")
+        with pytest.raises(SignInRequired):
+            await turn.run("mail__peek")
+    await server.control(needs="")
+    await sign_in(world, mail)
+    async with world.turn("mail") as turn:
+        await turn.names()
+        await server.control(needs="write")
+        assert (await turn.run("mail__peek")).is_error
+    await server.control(needs="")
+    assert await peek(world), "the login is good for what it is for"
+
+
 @pytest.mark.parametrize(
     ("challenge", "scope"),
     [
@@ -340,6 +360,17 @@ async def test_a_refusal_is_one_whatever_its_status() -> None:
     tokens = Tokens(access_token="a", refresh_token="r", token_url="t", client=OAuthClient("c"), resource="r")
     with pytest.raises(Refused, match="bad_refresh_token"):
         await mcp_oauth.refresh(fetch, tokens)
+
+
+@pytest.mark.parametrize("error", ["temporarily_unavailable", "server_error"])
+async def test_a_server_that_has_no_token_now_ends_no_login(error: str) -> None:
+    async def fetch(*_: object) -> Fetched:
+        return Fetched(1, 200, {}, msgspec.json.encode({"error": error}))
+
+    tokens = Tokens(access_token="a", refresh_token="r", token_url="t", client=OAuthClient("c"), resource="r")
+    with pytest.raises(McpFailed, match=error) as raised:
+        await mcp_oauth.refresh(fetch, tokens)
+    assert raised.value.trouble is Trouble.UNREACHABLE
 
 
 async def test_a_list_that_is_refused_is_read_with_fresh_tokens(mail: McpServer) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from chatcluster import tool_schemas
 from chatcluster.ports import Tool
-from chatcluster.tool_schemas import TOGETHER, spec_of
+from chatcluster.tool_schemas import ALTERNATIVES_MAX, TOGETHER, TOLD, spec_of
 
 TEXT = {"type": "string"}
 
@@ -17,8 +18,44 @@ TEXT = {"type": "string"}
 def told(schema: Any) -> tuple[dict[str, Any], str]:
     """The schema that servers get, and what is said in words."""
     spec = spec_of(Tool(name="odd", description="Does it.", parameters=schema))
-    assert spec.description.startswith("Does it.")
-    return spec.parameters, spec.description.removeprefix("Does it.").strip()
+    assert spec.description == "Does it.", "OpenAI takes 1024 characters of that, and more of a schema's own"
+    if TOLD.strip() not in spec.parameters.get("description", ""):
+        return spec.parameters, ""
+    return {word: value for word, value in spec.parameters.items() if word != "description"}, str(
+        spec.parameters["description"]
+    )
+
+
+def test_what_is_referred_to_over_others_is_taken_in_and_once() -> None:
+    inner = {"allOf": [{"properties": {"id": TEXT}, "required": ["id"]}]}
+    schema = {"type": "object", "allOf": [{"$ref": "#/$defs/a"}] * 3, "$defs": {"a": {"$ref": "#/$defs/b"}, "b": inner}}
+    fit, _ = told(schema)
+    assert (fit["properties"], fit["required"]) == ({"id": TEXT}, ["id"])
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"oneOf": [{"$ref": "#/$defs/a"}] * 1400, "$defs": {"a": {"properties": {f"n{n}": {} for n in range(3500)}}}},
+        {"oneOf": [{"properties": {"x": {"const": n}}} for n in range(2000)]},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+    ],
+)
+def test_p10_the_work_for_a_schema_grows_with_its_size_alone(
+    schema: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = 0
+
+    def either(one: Any, other: Any) -> Any:
+        nonlocal compared
+        compared += len(one.get("anyOf", (one,)))
+        return _either(one, other)
+
+    _either = tool_schemas._either
+    monkeypatch.setattr(tool_schemas, "_either", either)
+    fit, _ = told({"type": "object", **schema})
+    assert compared <= ALTERNATIVES_MAX * 2000
+    assert all(len(one.get("anyOf", ())) <= ALTERNATIVES_MAX for one in fit["properties"].values())
 
 
 def test_a_schema_that_every_server_takes_stays_as_it_is() -> None:

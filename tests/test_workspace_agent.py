@@ -95,7 +95,7 @@ async def test_what_a_command_leaves_behind_keeps_nobody_waiting(client: AgentCl
         ({"command": "true", "workdir": "nowhere"}, "command_not_started"),
         ({"command": "true\0"}, "invalid_request"),
         ({"command": "true", "env": {"A=B": "c"}}, "invalid_request"),
-        ({"command": "true #" + "x" * (200 << 10)}, "command_not_started"),
+        ({"command": "true #" + "x" * (200 << 10)}, "too_large"),
     ],
     ids=["no directory", "zero byte", "equals sign", "too long"],
 )

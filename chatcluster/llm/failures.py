@@ -122,6 +122,8 @@ _RULES = (
         _OPEN_STATUSES | {403, 429},
         stems=("spendlimit", "linkedorg"),
     ),
+    # A description that is too long: no shorter conversation mends a tool.
+    _Rule(Verdict("config", retryable=False), texts=("invalid 'tools",)),
     _Rule(
         Verdict("context_overflow", retryable=False),
         frozenset({413}),

@@ -108,8 +108,7 @@ class Credentials:
             return await self._open(server, await self._presented(server, user_id), changed)
         except McpFailed as failure:
             if failure.trouble is Trouble.UNAUTHORIZED and server.per_user:
-                await self.refuse(server, user_id)
-                raise SignInNeeded from None
+                await self.refuse(server, user_id, failure.challenge)
             raise
 
     async def _open(self, server: McpServer, presented: _Presented, changed: Callable[[], None] | None) -> LinkSession:
@@ -118,7 +117,7 @@ class Credentials:
 
     async def renew(self, server: McpServer, user_id: UUID, refused_revision: int, challenge: str) -> bool:
         """Get fresh tokens in the place of those that the server refused, as ``challenge`` says; False if that is no
-        use. Where it asks for a wider scope, only the user can give it.
+        use. Where it asks for a wider scope, only the user can give it; who was asked for it is not asked again.
 
         ``refused_revision`` 0: whichever there are. Raises ``McpFailed``.
         """
@@ -126,30 +125,39 @@ class Credentials:
             case ClientCredentialsAuth():
                 return self._own_tokens.pop((server.id, server.revision), None) is not None
             case OAuthAuth() if wider := mcp_oauth.wider_scope(challenge):
-                await self._widen(server, user_id, wider)
-                raise SignInNeeded
+                if await self._widen(server, user_id, wider):
+                    raise SignInNeeded
+                return True  # the session may be older than the login
             case OAuthAuth():
                 await self._fresh_grant(server, user_id, refused_revision)
                 return True
             case _:
                 return False
 
-    async def refuse(self, server: McpServer, user_id: UUID) -> None:
-        """The server does not take even tokens that are fresh: the login is no good any more."""
+    async def refuse(self, server: McpServer, user_id: UUID, challenge: str) -> None:
+        """The server does not take even tokens that are fresh: the login is no good any more, and raises
+        ``SignInNeeded``; unless it is good, and of a narrower scope than the user was asked for."""
+        if mcp_oauth.wider_scope(challenge):
+            return
         grant = await self._servers.grant(server.id, user_id)
         if grant is not None and not grant.refused:
             await self._servers.refuse_grant(grant)
+        raise SignInNeeded
 
-    async def _widen(self, server: McpServer, user_id: UUID, scope: str) -> None:
-        """Have the user asked for this scope as well: the login that there is will not do."""
+    async def _widen(self, server: McpServer, user_id: UUID, scope: str) -> bool:
+        """Have the user asked for this scope as well: the login that there is will not do. False: it was asked for, so
+        that to ask again would never end."""
         grant = await self._servers.grant(server.id, user_id)
         if grant is None or grant.refused:
-            return
+            return True
         tokens = self._tokens(grant)
-        wanted = replace(tokens, scope=mcp_oauth.both_scopes(tokens.scope, scope))
+        if set(scope.split()) <= set(tokens.scope.split()):
+            return False
+        wanted = replace(tokens, wanted=mcp_oauth.both_scopes(tokens.wanted, scope))
         sealed = self._keyring.seal(msgspec.json.encode(wanted), _grant_place(grant))
         if await self._servers.keep_grant(replace(grant, sealed=sealed)):
             await self._servers.refuse_grant(replace(grant, revision=grant.revision + 1))
+        return True
 
     async def _wanted_scope(self, server: McpServer, user_id: UUID) -> str:
         """Of the last login."""
@@ -157,7 +165,8 @@ class Credentials:
         if grant is None:
             return ""
         try:
-            return self._tokens(grant).scope
+            tokens = self._tokens(grant)
+            return mcp_oauth.both_scopes(tokens.scope, tokens.wanted)
         except McpFailed:
             return ""  # it cannot be read: the new login starts afresh
 

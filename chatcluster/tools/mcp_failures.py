@@ -33,7 +33,7 @@ _NOT_RUN = {
     Trouble.FORBIDDEN_ADDRESS,
 }
 """What is said of a call that was not run. Some of it is run again."""
-_NO_SESSION = re.compile(r"no valid session|server not initialized|mcp-session-id header")
+_NO_SESSION = re.compile(r"^(?:bad request: )?(?:no valid session|server not initialized|.{0,40}mcp-session-id header)")
 """What widespread servers say, in lower case, where the protocol wants 404: they look at nothing else before."""
 
 

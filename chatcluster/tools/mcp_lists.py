@@ -83,7 +83,7 @@ class ToolLists:
         while (known := self._known(key)) is None and (ended := self._looks.get(key)) is not None:
             await ended.wait()
         if known is None:
-            look = partial(self.look, server, user_id) if session is None else partial(_look_in, session)
+            look = partial(self.look if session is None else partial(self._look_in, session), server, user_id)
             await self._begin(key, server, look, is_from_afar=session is None)
             known = self._known(key)
         if known is None:
@@ -116,6 +116,19 @@ class ToolLists:
                 if not await self._credentials.renew(server, user_id, 0, failure.challenge):
                     raise
             return await self._look_once(server, user_id)
+        raise McpFailed(Trouble.TIMEOUT, f"no list of tools within {LOOK_SECONDS:g} s")
+
+    async def _look_in(
+        self, session: Callable[[], Awaitable[LinkSession]], server: McpServer, user_id: UUID
+    ) -> ToolList:
+        made = await session()
+        with trio.move_on_after(LOOK_SECONDS):
+            try:
+                return await _list_of(made)
+            except McpFailed as failure:
+                if failure.trouble is not Trouble.UNAUTHORIZED:
+                    raise
+            return await self.look(server, user_id)  # with fresh tokens, if those are the reason
         raise McpFailed(Trouble.TIMEOUT, f"no list of tools within {LOOK_SECONDS:g} s")
 
     async def _look_once(self, server: McpServer, user_id: UUID) -> ToolList:
@@ -165,13 +178,6 @@ class ToolLists:
         self._remembered.move_to_end(key)
         while len(self._remembered) > LISTS_MAX:
             self._remembered.popitem(last=False)
-
-
-async def _look_in(session: Callable[[], Awaitable[LinkSession]]) -> ToolList:
-    made = await session()
-    with trio.move_on_after(LOOK_SECONDS):
-        return await _list_of(made)
-    raise McpFailed(Trouble.TIMEOUT, f"no list of tools within {LOOK_SECONDS:g} s")
 
 
 async def _list_of(session: LinkSession) -> ToolList:

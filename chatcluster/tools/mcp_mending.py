@@ -3,7 +3,8 @@
 The SDK takes a list of tools, or a result, as a whole or not at all: one tool with a schema that is none would cost all
 tools of its server, and one piece of a kind that is not known the result of a call that has run. So what can be read is
 taken: a tool without its decorations, a result without the pieces that cannot be read, of which a word says so. A tool
-that cannot be mended loses its name, so that it is left out and counted. What is sound stays as it is.
+that cannot be mended loses its name, so that it is left out and counted. Of what is sound, nothing that is made use of
+is lost.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _validated = methods.validate_server_result
 
 
 def install() -> None:
-    """Mend what the SDK is about to look at: it has no place for that."""
+    """Mend what the SDK is about to look at, in all of this process: it has no place for that."""
     vars(methods)["validate_server_result"] = _validate
 
 
@@ -49,10 +50,13 @@ def _mended_tool(tool: Any) -> dict[str, Any]:
     if not isinstance(schema, dict) or schema.get("type", "object") != "object":
         return UNUSABLE
     bare = {"name": tool.get("name"), "inputSchema": {"type": "object", **schema}}
-    for mended in (bare | {word: tool[word] for word in DECORATIONS if word in tool}, bare):
-        if _is_valid(types.Tool.model_validate, mended):
-            return mended
-    return UNUSABLE
+    given = {word: tool[word] for word in DECORATIONS if word in tool}
+    if _is_valid(types.Tool.model_validate, bare | given):
+        return bare | given
+    if not _is_valid(types.Tool.model_validate, bare):
+        return UNUSABLE
+    sound = {word: value for word, value in given.items() if _is_valid(types.Tool.model_validate, bare | {word: value})}
+    return bare | sound
 
 
 def mend_result(data: dict[str, Any]) -> None:

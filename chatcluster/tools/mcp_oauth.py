@@ -31,6 +31,8 @@ from chatcluster.tools.mcp_wire import Fetched, Trouble
 Fetch = Callable[[str, str, dict[str, str], bytes], Awaitable[Fetched]]
 """Method, URL, headers, body."""
 LIFETIME_SECONDS_MAX = 10 * 365 * 86_400.0
+NOT_NOW = ("temporarily_unavailable", "server_error", "internal_error", "slow_down", "rate_limited")
+"""Errors that say nothing of the login."""
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
 _METADATA = re.compile(r'resource_metadata\s*=\s*"?([^",\s]+)')
@@ -75,7 +77,9 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     client: OAuthClient
     resource: str
     scope: str = ""
-    """What was asked for, and what the server has asked for since."""
+    """What the user was asked for."""
+    wanted: str = ""
+    """What the server has asked for since."""
 
 
 class TokenAnswer(msgspec.Struct, frozen=True):
@@ -300,10 +304,11 @@ async def _ask_for_token(fetch: Fetch, url: str, client: OAuthClient, form: dict
         form = {**form, "client_id": client.client_id}
         form |= {"client_secret": client.client_secret} if client.client_secret else {}
     answer = await fetch("POST", url, headers, urlencode(form).encode())
-    if answer.status in (400, 401, 403) or (answer.status == 200 and _json_object(answer).get("error")):
+    error = _json_object(answer).get("error") if answer.status == 200 else None
+    if answer.status in (400, 401, 403) or (error and error not in NOT_NOW):
         raise Refused(Trouble.UNAUTHORIZED, f"no token: {_said(answer)}")
     try:
-        if answer.status != 200:
+        if answer.status != 200 or error:
             raise McpFailed(Trouble.UNREACHABLE, f"no token: {_said(answer)}")
         token = msgspec.json.decode(answer.body, type=TokenAnswer, strict=False)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -26,7 +26,7 @@ import httpx2
 import msgspec
 import trio
 
-from chatcluster.tools import mcp_http, mcp_met
+from chatcluster.tools import mcp_http, mcp_mending, mcp_met
 from chatcluster.tools.mcp_failures import SessionFailed, failed
 from chatcluster.tools.mcp_session import Session, open_session
 from chatcluster.tools.mcp_wire import (
@@ -209,4 +209,5 @@ async def serve(descriptor: int) -> None:
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    mcp_mending.install()
     trio.run(serve, int(sys.argv[1]))

@@ -38,7 +38,7 @@ from pydantic import TypeAdapter
 from chatcluster import __version__
 from chatcluster.chat.questions import Question, Replies, ReplyAction, encoded
 from chatcluster.content import TextPart
-from chatcluster.tools import mcp_http, mcp_mending, mcp_met, mcp_questions
+from chatcluster.tools import mcp_http, mcp_met, mcp_questions
 from chatcluster.tools.mcp_failures import MESSAGE_CHARS_MAX, SessionFailed, failed, failed_call
 from chatcluster.tools.mcp_results import ToolListing, called, instructions_of
 from chatcluster.tools.mcp_wire import (
@@ -59,6 +59,8 @@ from chatcluster.tools.mcp_wire import (
 
 PAGES_MAX = 500
 """Of a list, as some servers have one tool on each. One that leads to a page that was read ends the list."""
+PAGES_SECONDS = 5.0
+"""No page is begun after that: whoever waits for the list has that long for connecting besides (``mcp_lists.py``)."""
 QUESTIONS_MAX = 10
 """Requests for one call without an answer of the user in between."""
 CHANGED_SECONDS_MIN = 0.5
@@ -81,7 +83,6 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 
 # The SDK has no argument for the size of an event that comes by the old transport.
 vars(mcp.client.sse)["sse_within_origin"] = functools.partial(sse_within_origin, max_event_size=mcp_http.BODY_BYTES_MAX)
-mcp_mending.install()
 logging.getLogger("mcp").setLevel(logging.CRITICAL)
 logging.getLogger("client").setLevel(logging.CRITICAL)
 
@@ -121,7 +122,8 @@ class Session:
     async def list_tools(self, request_id: int) -> Listed:
         """Raises what ``failed`` translates."""
         listing, cursor, seen = ToolListing(), None, {""}
-        while not listing.is_full and len(seen) <= PAGES_MAX:
+        ends_at = trio.current_time() + PAGES_SECONDS
+        while not listing.is_full and len(seen) <= PAGES_MAX and trio.current_time() < ends_at:
             page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
             listing.take(page.tools)
             cursor = page.next_cursor

@@ -195,8 +195,7 @@ class McpTurn:
             return await self._run_once(found, call, running)
         except McpFailed as failure:
             if failure.trouble is Trouble.UNAUTHORIZED and found.server.per_user:
-                await self._toolbox.credentials.refuse(found.server, self._chat.owner_id)
-                raise SignInNeeded from None
+                await self._toolbox.credentials.refuse(found.server, self._chat.owner_id, failure.challenge)
             raise
 
     async def _can_run_again(self, server: McpServer, failure: McpFailed) -> bool:

@@ -135,8 +135,7 @@ class Credentials:
                 return False
 
     async def refuse(self, server: McpServer, user_id: UUID, challenge: str) -> None:
-        """The server does not take even tokens that are fresh: the login is no good any more, and raises
-        ``SignInNeeded``; unless it is good, and of a narrower scope than the user was asked for."""
+        """The login is no good any more: raises ``SignInNeeded``, unless it is good for less than was asked for."""
         if mcp_oauth.wider_scope(challenge):
             return
         grant = await self._servers.grant(server.id, user_id)

@@ -238,7 +238,10 @@ class Attempt:
         if not self._deltas or not _goes_on(self._deltas[-1], part):
             self._streamed_bytes += PART_BYTES
         if self._streamed_bytes > self._settings.attempt_bytes_max:
-            raise ProviderError(f"the answer is longer than {self._settings.attempt_bytes_max} bytes", kind="config")
+            raise ProviderError(
+                f"the answer is longer than {self._settings.attempt_bytes_max} bytes (attempt-bytes-max)",
+                kind="answer_too_large",
+            )
         self._deltas.append(part)
         if len(self._deltas) - self._joined >= JOIN_DELTAS:
             self._deltas[self._joined :] = coalesced(self._deltas[self._joined :])

@@ -300,8 +300,8 @@ class ProviderError(ChatclusterError):
 
     ``kind`` is one of: generic, overloaded, rate_limit, timeout, stream_silence_timeout,
     stream_standstill_timeout, stream_incomplete, empty_answer, auth, config, usage_limit,
-    content_filter, context_overflow, opaque_refused, answer_forgotten, missing_key. ``retry_after_seconds`` is what the
-    provider asked for, if it did.
+    content_filter, context_overflow, opaque_refused, answer_forgotten, answer_too_large, missing_key.
+    ``retry_after_seconds`` is what the provider asked for, if it did.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ PAUSES_MAX = 10
 """So often in a row an answer is asked to go on."""
 
 
-OF_THE_CONVERSATION = frozenset({"content_filter", "context_overflow"})
+OF_THE_CONVERSATION = frozenset({"content_filter", "context_overflow", "answer_too_large"})
 """Failures that speak of what is said, and not of the model or its server: another model is no way around them."""
 
 

@@ -129,4 +129,4 @@ async def test_p10_pieces_that_cannot_be_joined_count_for_what_they_take(world: 
     await world.settle()
     assert call.ended.is_set() == side_by_side
     if side_by_side:
-        await reader.until_line("error config")
+        await reader.until_line("error answer_too_large")

@@ -65,6 +65,15 @@ async def test_what_is_refused_for_its_content_is_no_other_models_to_answer(worl
     assert world.model.idle()
 
 
+async def test_an_answer_beyond_the_bound_on_memory_is_not_asked_for_and_paid_again(world: World) -> None:
+    world.catalogue = catalogue("main", "backup")
+    owner = await world.replica(attempt_bytes_max=64 << 10)
+    _, call, reader = await world.answering(owner)
+    call.say("x" * (64 << 10))
+    await reader.until_line("error answer_too_large")
+    assert world.model.idle()
+
+
 async def test_what_is_too_long_is_summarised_by_the_model_that_says_so(world: World) -> None:
     world.catalogue = catalogue("main", "backup")
     owner = await world.replica()

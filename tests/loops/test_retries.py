@@ -330,7 +330,7 @@ async def test_an_answer_beyond_the_bound_on_memory_is_an_error(world: World) ->
     owner = await world.replica(attempt_bytes_max=64 << 10)
     chat, call, reader = await world.answering(owner)
     call.say("x" * (64 << 10))
-    await reader.until_line("error config")
+    await reader.until_line("error answer_too_large")
     assert chat.history == ["user: hello"]
 
 

@@ -125,6 +125,8 @@ class Watch:
                 await self._tell_newest_soon()
 
     async def _tell(self, change: Lifecycle) -> None:
+        if change.kind == "created" and self._told.get(change.chat_id) == VERSION_MAX:
+            self._forget(change.chat_id)  # a new one of the same name
         if self._has_told(change):
             return
         if change.kind == DIFF_STATUS:
@@ -165,6 +167,11 @@ class Watch:
         if self._told.get(chat_id, 0) < VERSION_MAX:
             _remember(self._told, chat_id, VERSION_MAX)
             self._offer(deleted_notice(chat_id))
+
+    def _forget(self, chat_id: UUID) -> None:
+        self._told.pop(chat_id, None)
+        for kind in LIFECYCLES:
+            self._kinds.pop((chat_id, kind), None)
 
     async def begin_anew(self) -> None:
         """What was told may be lost: tell the newest chats as they are now, whatever their versions."""

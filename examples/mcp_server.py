@@ -1,8 +1,8 @@
 """A server of tools in thirty lines: a to-do list that a chat can read and change.
 
-    python examples/mcp_server.py 9000
-    chatcluster mcp add todo http://127.0.0.1:9000/mcp --trusted
-    chatcluster mcp test todo
+python examples/mcp_server.py 9000
+chatcluster mcp add todo http://127.0.0.1:9000/mcp --trusted
+chatcluster mcp test todo
 """
 
 from __future__ import annotations

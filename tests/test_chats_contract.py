@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
-from chat_states import assistant, text
+from chat_states import assistant, text, user
 from contract_worlds import OWNER, PAGE_BYTES, World, fence_of, open_world, texts
 
 from chatcluster.chat import (
@@ -25,6 +25,7 @@ from chatcluster.chat import (
 )
 from chatcluster.chat.state import ErrorInfo
 from chatcluster.errors import ChatBusy, ChatFull, ChatNotFound, QueuedMessageNotFound
+from chatcluster.ports import Idempotency, NewChat
 
 ANSWER = FinishTurn((assistant("hi"),))
 
@@ -148,6 +149,24 @@ async def test_a_chat_that_rests_is_deleted_with_all_that_belongs_to_it(world: W
     assert [chat.id for chat in changes.chats] == [kept.chat.id]
     nobody = await world.store.list_changed([uuid4()], seconds=60, as_of=None, after=None, limit=10)
     assert nobody.deleted == ()
+
+
+async def test_a_chat_of_the_same_name_is_a_new_one_once_the_first_is_deleted(world: World) -> None:
+    """P1: for doors whose clients name chats and messages themselves, under keys made from those names."""
+    chat_id, first, own = uuid4(), Idempotency("said-1", b"1"), Idempotency("mine", b"1")
+    new = NewChat(chat_id, OWNER, "a chat", None, (user("hello"),))
+    await world.store.create(new, first)
+    await world.store.commit(fence_of((await world.claim()).chat), ANSWER)
+    await world.store.apply(chat_id, Send(text("more")), owner_id=OWNER, idempotency=own)
+    await world.store.commit(fence_of((await world.claim()).chat), ANSWER)
+    await world.store.delete(chat_id, owner_id=OWNER)
+    assert await world.store.answered(OWNER, own) is not None, "whoever gave a key goes by what it was answered"
+    for digest in (b"1", b"2"):
+        again = await world.store.create(new, Idempotency("said-1", digest))
+        assert not again.replayed
+        assert (await world.store.get(chat_id)).id == chat_id
+        await world.store.commit(fence_of((await world.claim()).chat), ANSWER)
+        await world.store.delete(chat_id, owner_id=OWNER)
 
 
 async def test_a_chat_is_deleted_by_its_user_alone(world: World) -> None:

@@ -195,6 +195,18 @@ class TestBackoff:
         async with server.client() as client:
             assert len(await take(client, unknown_chat(), 1)) == 1
 
+    @pytest.mark.parametrize("kind", ["watch", "stream", "ask"])
+    async def test_what_is_no_event_stream_is_not_asked_for_for_ever(
+        self, kind: str, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        """The page of a proxy, say, which wants a sign-in and answers 200."""
+        server = ScriptedServer(*[httpx.Response(200, html="<html>sign in</html>") for _ in range(3)])
+        async with server.client() as client:
+            opened = {"watch": client.watch, "stream": client.stream, "ask": client.ask}[kind]
+            with pytest.raises(ApiError, match="is no chatcluster"):
+                await anext(opened(*([] if kind == "watch" else [unknown_chat()])))  # type: ignore[arg-type]
+        assert len(server.requests) == 1
+
     async def test_the_server_may_ask_for_a_longer_wait(self, autojump_clock: trio.testing.MockClock) -> None:
         server = ScriptedServer(httpx.Response(429, headers={"Retry-After": "7"}), sse(title(1, "a")))
         async with server.client() as client:
@@ -234,6 +246,18 @@ class TestRequests:
         )
         async with server.client() as client:
             assert await client.sign_in_code() == {"code": "x"}
+
+    @pytest.mark.parametrize("lost", [httpx.ReadError("reset"), httpx.Response(503)])
+    async def test_a_deletion_whose_answer_is_lost_is_done_when_there_is_nothing_to_delete_any_more(
+        self, lost: httpx.Response | Exception, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        gone = httpx.Response(404, json={"error": {"code": "chat_not_found", "message": "m"}})
+        async with ScriptedServer(lost, gone).client() as client:
+            await client.delete(unknown_chat())
+        for first in (gone, httpx.Response(429), httpx.ConnectError("refused")):
+            async with ScriptedServer(first, gone).client() as client:
+                with pytest.raises(ApiError, match="chat_not_found"):
+                    await client.delete(unknown_chat())
 
     async def test_two_sends_have_two_keys_unless_the_caller_gives_them_one(self) -> None:
         server = ScriptedServer(*[httpx.Response(201, json={}) for _ in range(3)])

@@ -170,6 +170,34 @@ async def test_a_notice_that_is_postponed_is_due_again_in_time(place: Place) -> 
     assert [one.id for one in await place.claim()] == [notice.id]
 
 
+async def test_what_is_nobodys_to_tell_takes_nobodys_place(place: Place) -> None:
+    """P10: chats that were deleted right behind their turns."""
+    ada, bob = await place.account(), await place.account("bob")
+    await place.subscribed(ada)
+    await place.subscribed(bob, "https://push.example/2")
+    for _ in range(11):
+        chat = await place.claimed_chat(ada)
+        await place.finish(chat)
+        await place.world.store.delete(chat.id, owner_id=ada.user_id)
+    theirs = await place.claimed_chat(bob)
+    await place.finish(theirs)
+    assert [one.chat_id for one in await place.claim()] == [theirs.id]
+
+
+async def test_users_are_told_by_turns(place: Place) -> None:
+    """P10: one has many notices, for a push service that says nothing perhaps."""
+    ada, bob = await place.account(), await place.account("bob")
+    await place.subscribed(ada)
+    await place.subscribed(bob, "https://push.example/2")
+    for _ in range(11):
+        await place.finish(await place.claimed_chat(ada))
+    theirs = await place.claimed_chat(bob)
+    await place.finish(theirs)
+    claimed = [one.chat_id for one in await place.claim()]
+    assert len(claimed) == 10
+    assert theirs.id in claimed
+
+
 async def test_what_could_not_be_told_for_an_hour_is_told_no_more(place: Place) -> None:
     ada = await place.account()
     await place.subscribed(ada)

@@ -255,6 +255,16 @@ async def test_files_count_by_themselves_and_the_rest_of_a_body_as_always() -> N
         assert full.headers["x-should-retry"] == "false"
 
 
+async def test_there_is_room_for_files_where_an_address_has_two_slashes() -> None:
+    """As of a client whose base URL ends with one."""
+    world = World()
+    world.settings = Settings(body_bytes_max=20_000, file_bytes_max=1 << 20, user_files_bytes_max=2 << 20)
+    async with client_of(world) as client:
+        path, body = input_file(url_of(LARGE, "text/plain"))
+        assert len(json.dumps(body)) > 6 * 20_000
+        assert (await begin(client, path.replace("/v1/", "/v1//"), body)).status_code == 200
+
+
 async def test_what_a_tool_of_the_page_gives_is_no_file() -> None:
     """The AI SDK's client sends values of its own under the same names."""
     world = World()

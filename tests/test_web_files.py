@@ -152,6 +152,14 @@ async def test_a_file_as_large_as_may_be_is_taken_and_a_larger_one_not_however_i
         assert len(world.database.kept.files) == 1
 
 
+@pytest.mark.parametrize("path", [f"{FILES}/", "//api/v1//files"])
+async def test_an_upload_has_its_own_limits_however_its_address_is_written(path: str) -> None:
+    world = World(body_bytes_max=1024, file_bytes_max=100_000)
+    async with client_of(world) as client:
+        response = await client.post(f"{str(client.base_url).rstrip('/')}{path}", content=b"x" * 100_000)
+        assert response.status_code == 201, response.text
+
+
 async def test_a_users_files_have_so_much_room_and_no_more() -> None:
     world = World(user_files_bytes_max=1000)
     async with client_of(world) as client:

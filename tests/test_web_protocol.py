@@ -55,6 +55,16 @@ async def test_bodies_end_where_they_say_and_the_next_request_begins_there() -> 
                 assert answer in await read_until(stream, b">")
 
 
+@pytest.mark.parametrize("target", [b"http://x/livez", b"HTTP://x:80/livez?a=http://y/", b"/livez"])
+async def test_a_target_may_be_the_whole_address(target: bytes) -> None:
+    async def app(scope: Any, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": f"<{scope['path']}>".encode(), "more_body": False})
+
+    async with serving_app(app) as (_, url):
+        assert b"</livez>" in await exchange(url, b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % target)
+
+
 async def test_what_comes_together_with_the_end_of_chunks_is_not_served_and_the_client_is_told() -> None:
     chunks = POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     async with serving_app(echo) as (_, url):

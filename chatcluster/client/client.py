@@ -13,6 +13,7 @@ What it does on each failure, so that its user need not:
   2 s and starts anew with the first event. An event is yielded once, whatever happens in between.
 * **A request fails on the way, or the server says 503 or 429**: it is repeated, with the same idempotency key if
   it writes to a chat, for at most ``REQUEST_SECONDS``; so a message is sent once however often it had to be tried.
+* **The deletion of a chat** that is repeated and finds none any more is done.
 * **An upload** is repeated as well, for ``TRANSFER_SECONDS``: what nobody refers to goes by itself.
 * **Any other write** has no such key. It is repeated if no connection came about, or at 429; if its answer broke off it
   may have been done, and is not: ``Unreachable``, and for a 502, 503 or 504 ``ApiError``.
@@ -39,21 +40,24 @@ import msgspec
 import trio
 
 from chatcluster.client.administration import Administration
+from chatcluster.client.credentials import checked_address, checked_secret
 from chatcluster.client.events import Event, decode_event
 from chatcluster.client.files import TRANSFER_SECONDS, FileTransfers
 from chatcluster.client.forks import Forks
-from chatcluster.client.patience import REQUEST_SECONDS, STREAM_SECONDS, Patience, Unreachable, hopeless
+from chatcluster.client.patience import REQUEST_SECONDS, STREAM_SECONDS, Patience, Unreachable, hopeless, retry_after
 from chatcluster.client.tool_calls import Json, ToolCalls, segment
-from chatcluster.errors import ChatclusterError, ConfigError
+from chatcluster.errors import ChatclusterError
 from chatcluster.events import AcceptedEvent
 from chatcluster.http_client import http_client
 from chatcluster.parts import UNDECODABLE
-from chatcluster.setting_checks import check_header_text, check_http_url
+from chatcluster.setting_checks import check_header_text
 
 SILENCE_SECONDS = 45.0
 """Three missed heartbeats."""
 CLOSE_SECONDS = 1.0
-RETRY_STATUSES = frozenset({429, 502, 503, 504})
+EVENT_STREAM = "text/event-stream"
+NO_CONTENT, NOT_FOUND, TOO_MANY = 204, 404, 429
+RETRY_STATUSES = frozenset({TOO_MANY, 502, 503, 504})
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """After these the server has not got the request."""
 
@@ -87,7 +91,7 @@ class Client(Forks, ToolCalls, FileTransfers):
     """
 
     def __init__(self, base_url: str, token: str, **options: Any) -> None:
-        base_url, token = _address(base_url), _secret(token)
+        base_url, token = checked_address(base_url), checked_secret(token)
         options.setdefault("timeout", httpx.Timeout(15.0, connect=5.0))
         headers = {"Authorization": f"Bearer {token}"}
         self.admin = Administration(self._read, self._write)
@@ -272,7 +276,7 @@ class Client(Forks, ToolCalls, FileTransfers):
     ) -> AsyncGenerator[httpx_sse.ServerSentEvent, None]:
         """One connection's events. Raises ``_BrokenOff`` at its end, whatever that end looks like."""
         check_header_text("cursor", cursor or "")
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
+        headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": cursor} if cursor else {})
         request = request | {"headers": headers | request.get("headers", {})}
         timeout = httpx.Timeout(15.0, connect=5.0, read=SILENCE_SECONDS)
         async with self._http.stream(**request, timeout=timeout) as response:
@@ -280,8 +284,10 @@ class Client(Forks, ToolCalls, FileTransfers):
                 await response.aread()
                 if response.status_code < 500 and response.status_code not in RETRY_STATUSES:
                     _check(response)
-                patience.at_least(_retry_after(response))
+                patience.at_least(retry_after(response))
                 raise _BrokenOff(f"the answer is {response.status_code}")
+            if EVENT_STREAM not in response.headers.get("content-type", ""):
+                raise _elsewhere(response)
             patience.answered()
             events = httpx_sse.EventSource(response).aiter_sse()
             try:
@@ -317,12 +323,12 @@ class Client(Forks, ToolCalls, FileTransfers):
 
     async def _request(self, method: str, path: str, *, is_repeatable: bool = True, **options: Any) -> Json:
         response = await self._respond(method, path, is_repeatable=is_repeatable, **options)
-        return {} if response.status_code == 204 else _answer(response)
+        return {} if response.status_code == NO_CONTENT else _answer(response)
 
     async def _respond(
         self, method: str, path: str, *, is_repeatable: bool = True, seconds: float = REQUEST_SECONDS, **options: Any
     ) -> httpx.Response:
-        patience = Patience(seconds)
+        patience, may_be_done = Patience(seconds), False
         while True:
             try:
                 with trio.fail_at(patience.gives_up_at):
@@ -331,30 +337,18 @@ class Client(Forks, ToolCalls, FileTransfers):
                 if not (is_repeatable or isinstance(error, NOT_SENT) or hopeless(error)):
                     text = f"the answer broke off, and it may have been done: {str(error) or type(error).__name__}"
                     raise Unreachable(text) from None
+                may_be_done |= not isinstance(error, NOT_SENT)
                 await patience.wait(error)
                 continue
-            if response.status_code not in (RETRY_STATUSES if is_repeatable else (429,)):
+            is_chat = method == "DELETE" and path.count("/") == 2  # what is queued may be gone because it was answered
+            if is_chat and may_be_done and response.status_code == NOT_FOUND:
+                return httpx.Response(NO_CONTENT, request=response.request)
+            if response.status_code not in (RETRY_STATUSES if is_repeatable else (TOO_MANY,)):
                 _check(response)
                 return response
-            patience.at_least(_retry_after(response))
+            may_be_done |= response.status_code != TOO_MANY
+            patience.at_least(retry_after(response))
             await patience.wait(_BrokenOff(f"the answer is {response.status_code}"))
-
-
-def _address(text: str) -> str:
-    """Raises ``ConfigError``: httpx would take it for a server that is away, to be tried again."""
-    url = text.strip()
-    check_http_url("base_url", url)
-    if any(mark in url for mark in "?#") or not (url.isascii() and url.isprintable()) or " " in url:
-        raise ConfigError("base_url must be the address of the cluster alone, in ASCII, without a query")
-    return url
-
-
-def _secret(text: str) -> str:
-    token = text.strip()
-    check_header_text("token", token)
-    if not token or " " in token:
-        raise ConfigError("token must be one word, as `chatcluster token create` prints it")
-    return token
 
 
 async def _finish(response: httpx.Response, events: AsyncGenerator[httpx_sse.ServerSentEvent, None]) -> None:
@@ -373,7 +367,12 @@ def _answer(response: httpx.Response) -> Json:
     try:
         return msgspec.json.decode(response.content, type=Json)
     except UNDECODABLE:
-        raise ApiError(response.status_code, "unknown", f"{response.url} is no chatcluster", {}) from None
+        raise _elsewhere(response) from None
+
+
+def _elsewhere(response: httpx.Response) -> ApiError:
+    """A success that is none of ours: of another server, or the page of a proxy."""
+    return ApiError(response.status_code, "unknown", f"{response.url} is no chatcluster", {})
 
 
 def _check(response: httpx.Response) -> None:
@@ -389,11 +388,6 @@ def _check(response: httpx.Response) -> None:
         details = {}
     code, message = str(details.get("code", "unknown")), str(details.get("message", response.reason_phrase))
     raise ApiError(response.status_code, code, message, details)
-
-
-def _retry_after(response: httpx.Response) -> float:
-    text = response.headers.get("retry-after", "")
-    return min(float(text), REQUEST_SECONDS) if text.isdigit() else 0.0
 
 
 def _query(value: Any) -> str:

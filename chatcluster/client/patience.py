@@ -70,3 +70,9 @@ def hopeless(error: BaseException) -> str | None:
             return f"the server's certificate is not accepted: {cause}"
         cause = None if cause is None else cause.__cause__ or cause.__context__
     return None
+
+
+def retry_after(response: httpx.Response) -> float:
+    """What the answer asks to be waited, bounded."""
+    text = response.headers.get("retry-after", "")
+    return min(float(text), REQUEST_SECONDS) if text.isdigit() else 0.0

@@ -215,6 +215,11 @@ class MemoryLedger(MemoryFamilies):
         families.orders.pop(chat_id, None)
         self._database.kept.titles_wanted.pop(chat_id, None)
         self._forget_permissions(owner_id, chat_id)
+        keys = self._database.kept.keys
+        about = [used for used, one in keys.items() if one.outcome.chat.id == chat_id]
+        for used in about:
+            if used[1].startswith("said-"):  # of messages that have names: new ones may have the same
+                del keys[used]
         self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
 
     def _standing(self, owner_id: UUID) -> list[Permission]:

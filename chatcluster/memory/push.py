@@ -8,6 +8,7 @@ import msgspec
 
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.push_tables import NoticeRow
 from chatcluster.ports.push import NOTICE_SECONDS_MAX, SUBSCRIPTIONS_MAX, PushNotice, Subscription
 
 
@@ -45,7 +46,7 @@ class MemoryPush:
             notices = self._tables.notices
             for late in [id for id, one in notices.items() if one.created_at < now - NOTICE_SECONDS_MAX]:
                 del notices[late]
-            due = sorted((one for one in notices.values() if one.due_at <= now), key=lambda one: one.due_at)[:limit]
+            due = self._by_turns(now)[:limit]
             for row in due:
                 row.attempts, row.due_at = row.attempts + 1, now + seconds
             return tuple(
@@ -58,7 +59,6 @@ class MemoryPush:
                     attempts=row.attempts,
                 )
                 for row in sorted(due, key=lambda one: one.id)
-                if row.chat_id in self._database.chats and row.subscription_id in self._tables.subscriptions
             )
 
     async def told(self, notice_id: int) -> None:
@@ -78,6 +78,17 @@ class MemoryPush:
         self._tables.subscriptions.pop(subscription_id, None)
         for notice in [one.id for one in self._tables.notices.values() if one.subscription_id == subscription_id]:
             del self._tables.notices[notice]
+
+    def _by_turns(self, now: float) -> list[NoticeRow]:
+        """What is due and somebody's to tell: the first of each user, then the second of each."""
+        turns: list[tuple[int, float, NoticeRow]] = []
+        counts: dict[UUID, int] = {}
+        for row in sorted(self._tables.notices.values(), key=lambda one: (one.due_at, one.id)):
+            to, chat = self._tables.subscriptions.get(row.subscription_id), self._database.chats.get(row.chat_id)
+            if row.due_at <= now and to is not None and chat is not None and chat.owner_id == to.user_id:
+                counts[to.user_id] = counts.get(to.user_id, 0) + 1
+                turns.append((counts[to.user_id], row.due_at, row))
+        return [row for *_, row in sorted(turns, key=lambda one: one[:2])]
 
     def _of(self, user_id: UUID) -> list[Subscription]:
         """The oldest first."""

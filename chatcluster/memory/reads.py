@@ -129,6 +129,7 @@ class MemoryReads(MemoryLedger):
             if after is not None:
                 changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
             gone = [one for at, one in self._database.kept.deleted if at > since and one.owner_id in owner_ids]
+            gone = [one for one in gone if one.chat_id not in self._database.chats]
             deleted = tuple(gone) if after is None else ()
             return Changes(tuple(map(self._database.view, changed[:limit])), now, deleted, self._database.timeline)
 

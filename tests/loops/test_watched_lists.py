@@ -241,3 +241,25 @@ async def test_a_chat_that_is_deleted_leaves_every_list_and_its_readers(world: W
     with pytest.raises(ChatNotFound):
         async with b.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER):
             raise AssertionError("there is no such chat any more")
+
+
+async def test_a_new_chat_of_the_name_of_a_deleted_one_is_in_the_lists_again(world: World) -> None:
+    """Clients of some front doors name their chats: the same name is the same ID."""
+    a, b = await world.cluster(2)
+    chat = await world.one_turn(a)
+    async with a.watches.subscribe(OWNER) as here, b.watches.subscribe(OWNER) as there:
+
+        async def until(word: bytes) -> None:
+            for subscriber in (here, there):
+                told = b""
+                with trio.fail_after(1):
+                    while word not in told:
+                        told = await subscriber.receive()
+
+        await a.transitions.delete(chat.id, owner_id=OWNER)
+        await until(b"event: deleted")
+        await a.transitions.create(NewChat(chat.id, OWNER, "again", None, (user("hello"),)))
+        await until(b"event: created")
+        with trio.move_on_after(2 * POLL_SECONDS):
+            while True:
+                assert b"event: deleted" not in await here.receive()

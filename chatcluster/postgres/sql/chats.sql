@@ -637,14 +637,22 @@ ended as (
 ),
 freed as (
     delete from family_orders where root_id = $1
+),
+-- Whoever names chats and messages may name new ones the same (web/doors/beginning.py). An older key is not touched: who
+-- takes it anew has locked it, and waits for the chat.
+forgotten as (
+    delete from idempotency_keys using gone
+    where idempotency_keys.owner_id = gone.owner_id and key like 'said-%'
+        and created_at >= statement_timestamp() - interval '24 hours' and response->'chat'->>'id' = gone.id::text
 )
 insert into deleted_chats (chat_id, owner_id) select id, owner_id from gone
-on conflict (chat_id) do nothing
+on conflict (chat_id) do update set deleted_at = excluded.deleted_at
 
 -- name: list_deleted
 select chat_id, owner_id from deleted_chats
 where owner_id = any($1::text[]::uuid[])
     and deleted_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
+    and not exists (select from chats where chats.id = deleted_chats.chat_id)
 order by deleted_at desc
 limit 1000
 

@@ -45,10 +45,23 @@ delete from push_notices where id in (
 )
 
 -- name: claim
--- A notice of a chat or of a subscription that is gone is nobody's to tell; it goes with its age.
-with due as (
-    select id from push_notices where due_at <= statement_timestamp()
-    order by due_at limit $1 for update skip locked
+-- By turns between users: however many one has, and however slow their push service is, another's is among the next.
+-- A notice of a chat or of a subscription that is gone is nobody's to tell, and takes nobody's place; it goes with its
+-- age.
+with waiting as (
+    select push_notices.id,
+        row_number() over (
+            partition by push_subscriptions.user_id order by push_notices.due_at, push_notices.id
+        ) as turn
+    from push_notices
+        join push_subscriptions on push_subscriptions.id = push_notices.subscription_id
+        join chats on chats.id = push_notices.chat_id and chats.owner_id = push_subscriptions.user_id
+    where push_notices.due_at <= statement_timestamp()
+),
+due as (
+    select push_notices.id from push_notices join waiting on waiting.id = push_notices.id
+    where push_notices.due_at <= statement_timestamp()
+    order by waiting.turn, push_notices.due_at limit $1 for update of push_notices skip locked
 ),
 claimed as (
     update push_notices set attempts = least(attempts, 1000) + 1, due_at = statement_timestamp() + $2 * interval '1 second'

@@ -27,6 +27,7 @@ import structlog
 import trio
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.utils import normalize_path
 
 from chatcluster import telemetry, trace_context
 from chatcluster.errors import InvalidRequest, RequestTimeout, TooLarge
@@ -121,9 +122,10 @@ class Boundary:
                 )
 
     def _limit_of(self, scope: HTTPScope) -> BodyLimit:
-        if (scope["method"], scope["path"]) == UPLOAD:
+        path = normalize_path(scope["path"])  # routes are found by that one
+        if (scope["method"], path) == UPLOAD:
             return self._upload_limit
-        return self._limit_with_files if WITH_FILES.fullmatch(scope["path"]) else self._limit
+        return self._limit_with_files if WITH_FILES.fullmatch(path) else self._limit
 
     async def _serve(self, scope: Scope, body: _RequestBody, response: _Response) -> None:
         try:

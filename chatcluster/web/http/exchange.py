@@ -12,6 +12,7 @@ for idle would lose its next request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -27,6 +28,8 @@ from chatcluster.web.http.response import Response
 
 ASGI = {"version": "3.0", "spec_version": "2.1"}
 DISCONNECT = {"type": "http.disconnect"}
+_AUTHORITY = re.compile(rb"\Ahttps?://[^/?#]*", re.IGNORECASE)
+"""What a target begins with that says all of the address, as clients of proxies write it (RFC 9112, 3.2.2)."""
 LISTENED_BYTES_MAX = 64 << 10
 """Of further requests, while one is served."""
 
@@ -64,8 +67,9 @@ class Link(Protocol):
 
 
 def scope_of(head: RequestHead, *, client: Any, here: Any, state: dict[str, object]) -> dict[str, Any]:
-    path, _, query = head.target.partition(b"?")
-    text = path.decode("ascii")
+    target = head.target if head.target.startswith(b"/") else _AUTHORITY.sub(b"", head.target)
+    path, _, query = target.partition(b"?")
+    text = path.decode("ascii") or "/"
     return {
         "type": "http",
         "asgi": ASGI,

@@ -185,7 +185,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "tool.crashed": "a call of a tool ended in an error that nobody foresaw; the model is told that it failed",
         "toolbox.crashed": "the tools of a turn were lost in an error that nobody foresaw",
         "watch.crashed": "a user's list ended in an error that nobody foresaw; its readers are cut",
-        "workspace.crashed": "a workspace could not be brought up, by an error that nobody foresaw",
+        "workspace.crashed": "a workspace could not be brought up or ended, by an error that nobody foresaw",
         "workspace.forward_crashed": "a connection to an agent ended in an error that nobody foresaw",
         "workspace.host_buried": "a workspace host was found dead, and what it ran was told lost",
         "workspace.host_cannot": "this machine cannot run workspaces, and why",

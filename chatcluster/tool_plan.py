@@ -109,6 +109,8 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
         )
     if known is None:
         return Refuse(not_again(call, f"There is no tool {call.name!r} any more."))
+    if known.tool.approval is Approval.DENY:  # since the call was begun, or a person was asked
+        return Refuse(not_again(call, _denied(call.name)))
     problem = known.problem(part.arguments if call.arguments is None else call.arguments)
     ran = was_started or (call.started_epoch is not None and call.answers is None)  # it was given back
     again = ran and call.effect != Effect.TRACKED
@@ -125,11 +127,15 @@ def refusal(part: ToolCallPart, known: KnownTool | None, *, place: int, is_cut: 
     if is_cut and not part.arguments.strip():
         return "The answer reached its limit of length before the arguments of this call came. Call the tool again."
     if known.tool.approval is Approval.DENY:
-        return f"The tool {part.name!r} is not allowed here. Go on without it."
+        return _denied(part.name)
     problem = known.problem(part.arguments)
     if problem is None and known.tool.run_by is RunBy.AGENTS and awaited(decoded(part.arguments)) is None:
         return "The chat_id is not the ID of a chat. Use one that you were given for an agent."
     return problem
+
+
+def _denied(name: str) -> str:
+    return f"The tool {name!r} is not allowed here. Go on without it."
 
 
 def _begun(part: ToolCallPart, tool: Tool, permitted: Collection[str], settings: Settings) -> OpenCall:

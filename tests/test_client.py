@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -202,9 +202,14 @@ class TestBackoff:
         """The page of a proxy, say, which wants a sign-in and answers 200."""
         server = ScriptedServer(*[httpx.Response(200, html="<html>sign in</html>") for _ in range(3)])
         async with server.client() as client:
-            opened = {"watch": client.watch, "stream": client.stream, "ask": client.ask}[kind]
+            chat = unknown_chat()
+            opened: dict[str, Callable[[], AsyncIterator[object]]] = {
+                "watch": client.watch,
+                "stream": lambda: client.stream(chat),
+                "ask": lambda: client.ask(chat),
+            }
             with pytest.raises(ApiError, match="is no chatcluster"):
-                await anext(opened(*([] if kind == "watch" else [unknown_chat()])))  # type: ignore[arg-type]
+                await anext(opened[kind]())
         assert len(server.requests) == 1
 
     async def test_the_server_may_ask_for_a_longer_wait(self, autojump_clock: trio.testing.MockClock) -> None:

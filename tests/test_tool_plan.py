@@ -159,6 +159,13 @@ def test_after_three_deaths_it_is_over(name: str) -> None:
     assert taken_up(left(name, PENDING, deaths=DEATHS_MAX)) == Run(again=False), "a person said so since"
 
 
+@pytest.mark.parametrize("open_call", [left("no", PENDING, approved=True), left("no", PENDING), left("no")])
+def test_what_is_denied_by_now_is_not_run_whoever_approved_it_before(open_call: OpenCall) -> None:
+    then = taken_up(open_call)
+    assert isinstance(then, Refuse)
+    assert "not allowed" in then.text
+
+
 def test_arguments_that_a_person_changed_are_looked_at_as_well() -> None:
     then = resumption(left("look", PENDING, arguments="[]"), call("look"), TOOLS["look"])
     assert isinstance(then, Refuse)

@@ -381,6 +381,25 @@ async def test_what_is_kept_of_old_calls_is_their_end(tmp_path: Path, monkeypatc
     ledger.close()
 
 
+async def test_an_end_that_is_written_stands_where_there_is_no_room_to_forget_an_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "CALLS_KEPT_MAX", 0)
+    ledger = ledgers.Ledger(tmp_path)
+    values = {"call_id": "a", "chat_id": "c", "digest": "d", "kind": "execute", "input": b"{}", "started_at": 1.0}
+    with monkeypatch.context() as patched:
+        patched.setitem(ledgers._QUERIES, "strip", "UPDATE is_full SET input = NULL WHERE number = ?")
+        ledger.end(replace(ledger.begin(values, 1), state=CallState.EXITED, kept_bytes=3))
+    kept = ledger.call("a")
+    assert kept is not None
+    assert (kept.state, kept.kept_bytes) == (CallState.EXITED, 3)
+    ledger.end(replace(ledger.begin({**values, "call_id": "b"}, 1), state=CallState.EXITED))
+    stripped = ledger.call("a")
+    assert stripped is not None
+    assert stripped.kept_bytes == 0
+    ledger.close()
+
+
 @contextmanager
 def nothing_written() -> Iterator[None]:
     """No file of this process grows, or is written anew."""

@@ -253,6 +253,26 @@ async def test_a_server_at_a_url_is_spoken_to_in_one_session(agent: AgentProcess
     assert message["params"]["_meta"] == {"chatcluster/call-id": "c1"}
 
 
+class Deep(AtUrl):
+    def _answer(self, message: dict[str, Any]) -> tuple[int, str, bytes]:
+        return 200, "application/json", b"[" * 100_000
+
+
+async def test_p10_a_server_at_a_url_that_says_what_cannot_be_read_costs_its_tools_and_not_the_workspace(
+    agent: AgentProcess,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, Deep().serve, [listener])
+        port = listener.socket.getsockname()[1]
+        write(agent, deep={"type": "http", "url": f"http://127.0.0.1:{port}/mcp"}, s=stdio())
+        found = await servers(agent)
+        nursery.cancel_scope.cancel()
+    assert (found["deep"].state, found["s"].state) == (McpState.FAILED, McpState.READY)
+    assert "too deeply" in found["deep"].error
+    assert text_of(await call(agent, "c1", "echo", text="hello")) == "hello"
+
+
 # --- what is kept, without a server --------------------------------------------------------------
 
 

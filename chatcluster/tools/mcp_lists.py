@@ -80,6 +80,8 @@ class ToolLists:
         Raises ``McpFailed``.
         """
         key = key_of(server, user_id)
+        if session is not None and (seen := self._known(key)) is not None and isinstance(seen.found, SignInNeeded):
+            del self._remembered[key]  # a call that is taken up may have waited for a sign-in, which came after this
         while (known := self._known(key)) is None and (ended := self._looks.get(key)) is not None:
             await ended.wait()
         if known is None:

@@ -95,8 +95,13 @@ class ServerTools:
         return name in self._places
 
     async def list(self) -> Sequence[Tool]:
-        """The tools there are now."""
-        self._places, row = {}, self._link.row
+        """The tools there are now. Until that is known, those that there were are called."""
+        found = await self._found()
+        self._places = {}
+        return [self._taken(server, tool, approval) for server, tool, approval in found]
+
+    async def _found(self) -> Sequence[tuple[McpServer, McpTool, Approval]]:
+        row = self._link.row
         if row is None or row.state is not WorkspaceState.RUNNING or row.id in self._silent:
             return ()
         approval = Approval(row.settings.mcp_approval)
@@ -112,7 +117,7 @@ class ServerTools:
         if len(taken) < len(listed):
             text = f"The last {len(listed) - len(taken)} tools of the workspace's servers are left out: too many."
             self.notices = (*self.notices, NoticePart("mcp_tools_left_out", text))
-        return [self._taken(server, tool, approval) for server, tool in taken]
+        return [(server, tool, approval) for server, tool in taken]
 
     async def run(self, call: ToolCall, tell: Tell) -> ToolResult:
         """Raises ``Refused``."""

@@ -76,6 +76,8 @@ class WorkspaceTurn:
         """Raises ``Refused``."""
         if call.name in self._servers:
             return await self._servers.run(call, progressed)
+        if call.name not in self._runs:
+            raise Refused(f"{call.name} was not run: the workspace has no server with this tool any more.")
         result = await self._runs[call.name](call, progressed)
         if call.name in BEGINS and await self._servers.list():
             return replace(result, renews_tools=True)

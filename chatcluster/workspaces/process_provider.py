@@ -23,7 +23,13 @@ from pathlib import Path
 import trio
 
 from chatcluster.ports.workspace import SandboxState, SandboxStatus, Workspace, WorkspaceSpec
-from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, WorkspaceUnreachable
+from chatcluster.workspace_errors import (
+    SandboxFailed,
+    SandboxMissing,
+    StaleEpoch,
+    WorkspaceRefused,
+    WorkspaceUnreachable,
+)
 from chatcluster.workspaces import cgroups, disks
 from chatcluster.workspaces.agent.landlock import ABI_MIN, LANDLOCK_MISSING, landlock_abi
 from chatcluster.workspaces.agent.seccomp import SECCOMP_MISSING, seccomp_filter
@@ -219,7 +225,9 @@ class ProcessProvider:
         if sandbox is None:
             return
         with trio.move_on_after(STOP_SECONDS):
-            with suppress(WorkspaceUnreachable):  # it may be gone before it has answered
+            with suppress(
+                WorkspaceUnreachable, WorkspaceRefused, StaleEpoch
+            ):  # it may be gone before it has answered, and it need not agree
                 await over_unix(self.socket_path(workspace_id)).stop()
             await _wait(sandbox.process)
         if sandbox.process.poll() is None:
@@ -228,6 +236,7 @@ class ProcessProvider:
                 await _wait(sandbox.process)
             sandbox.process.wait()
         self._forget(workspace_id)
+        self._ends.pop(workspace_id, None)  # of whoever looked while it ended
 
     def _look(self) -> None:
         """Take note of those that ended by themselves."""
@@ -237,8 +246,10 @@ class ProcessProvider:
                 self._forget(workspace_id)
 
     def _forget(self, workspace_id: str) -> None:
-        self._proxies.close(workspace_id)
-        self._sandboxes.pop(workspace_id).group.remove()
+        """Whoever looks at another one may have done so already."""
+        if (sandbox := self._sandboxes.pop(workspace_id, None)) is not None:
+            self._proxies.close(workspace_id)
+            sandbox.group.remove()
 
     def _user_id(self, spec: WorkspaceSpec) -> int | None:
         return user_id_of(spec.owner_id) if self._has_users else None
@@ -281,6 +292,8 @@ def _check_base(root: Path, interpreter: Interpreter) -> None:
 
 
 async def _wait(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return  # its ID may be another one's by now
     descriptor = os.pidfd_open(process.pid)
     try:
         await trio.lowlevel.wait_readable(descriptor)

@@ -20,18 +20,20 @@ from chatcluster.errors import StoreUnavailable
 from chatcluster.memory import Link, MemoryDatabase
 from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
 from chatcluster.ports.workspaces import Startup, WorkspaceRow, WorkspaceState
+from chatcluster.workspace_errors import StaleEpoch
 from chatcluster.workspace_watch import WorkspaceWatch
-from chatcluster.workspace_wire import CallRequest, Kind
+from chatcluster.workspace_wire import CallRequest, CallUnderWay, Kind
 from chatcluster.workspaces.host.machine import Identity, Machine
 from chatcluster.workspaces.host.running import RunningWorkspaces
 from chatcluster.workspaces.host.settings import HostSettings
 
 
 class CutLink(Link):
-    """A way to Postgres that a test cuts."""
+    """A way to Postgres that a test cuts. ``unanswered``: operations that take effect, and whose answers are lost."""
 
     def __init__(self) -> None:
         self.is_cut = False
+        self.unanswered: set[str] = set()
 
     @asynccontextmanager
     async def crossing(self, operation: str) -> AsyncIterator[None]:
@@ -39,6 +41,8 @@ class CutLink(Link):
         if self.is_cut:
             raise StoreUnavailable("the way is cut")
         yield
+        if operation in self.unanswered:
+            raise StoreUnavailable("the answer is lost")
 
 
 @dataclass
@@ -277,6 +281,56 @@ async def test_what_cannot_be_stopped_or_deleted_is_tried_again() -> None:
         assert row.id in world.database.kept.workspaces.rows
         world.provider.broken.clear()
         await world.until(lambda: row.id not in world.database.kept.workspaces.rows)
+
+
+async def test_one_whose_start_was_told_and_the_answer_lost_is_looked_after_like_others() -> None:
+    async with open_host() as world:
+        await world.rows.template(startup="exit 0")
+        world.start()
+        row = await world.create()
+        world.provider.slow[str(row.id)] = 1.0
+        await world.comes_to(row, WorkspaceState.STARTING)
+        world.link.unanswered.add("report")
+        await world.comes_to(row, WorkspaceState.RUNNING)
+        world.link.unanswered.clear()
+        await trio.sleep(5)
+        assert (await world.rows.workspaces.workspace(row.id)).startup is Startup.SUCCEEDED
+        world.provider.die(str(row.id), "out of memory")
+        ended = await world.comes_to(row, WorkspaceState.STOPPED)
+        assert ended.detail == "out of memory"
+
+
+async def test_p10_an_agent_that_says_what_none_says_ends_nothing_but_itself() -> None:
+    async def stale() -> Sequence[CallUnderWay]:
+        raise StaleEpoch("said by what took the agent's place")
+
+    async with open_host() as world:
+        world.start()
+        other, row = await world.running_one(), await world.running_one()
+        world.agent(row).under_way = stale  # type: ignore[method-assign]
+        await world.run_call(row, row.chat_id, "c1")
+        await trio.sleep(5)
+        assert world.running.find(other.id) is not None
+        await world.rows.workspaces.stop(row.id)
+        await world.comes_to(row, WorkspaceState.STOPPED)
+
+
+async def test_p10_an_end_that_fails_as_nobody_foresaw_ends_no_other_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def crash(_workspace_id: str) -> None:
+        raise KeyError("nobody foresaw")
+
+    async with open_host() as world:
+        world.start()
+        other, row = await world.running_one(), await world.running_one()
+        with monkeypatch.context() as patched:
+            patched.setattr(world.provider, "stop", crash)
+            await world.rows.workspaces.stop(row.id)
+            await trio.sleep(5)
+        assert await world.rows.state(row) is WorkspaceState.STOPPING
+        await world.comes_to(row, WorkspaceState.STOPPED)
+        assert world.running.find(other.id) is not None
 
 
 async def test_one_in_which_nobody_works_is_stopped_and_work_keeps_it_running() -> None:

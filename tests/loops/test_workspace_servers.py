@@ -129,6 +129,21 @@ async def test_b108_the_turn_that_makes_the_workspace_has_its_tools() -> None:
         assert not told.result.renews_tools, "there are none: the tools stay as they are"
 
 
+async def test_a_call_beside_one_that_asks_for_the_tools_anew_is_run_and_one_of_a_server_that_is_gone_says_so() -> None:
+    place = place_with(WEATHER)
+    starting = McpAnswer(servers=(McpServer(name="weather", state=McpState.STARTING),))
+    async with place.turn() as turn:
+        place.agent.mcp_says = [starting, McpAnswer()]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(turn.run, "create_workspace", "c1", template_id=str(place.template.id)))
+            await trio.sleep(1)
+            assert (await turn.run("weather__forecast", "c2", day="monday")).text == "done"
+        told = await turn.run("weather__forecast", "c3", day="monday")
+    assert told.is_error
+    assert "not run" in told.text
+    assert "c3" not in place.agent.calls
+
+
 async def test_p10_an_agent_that_is_silent_costs_one_turn_some_seconds_and_the_next_ones_nothing() -> None:
     place = place_with(WEATHER)
     async with place.turn():

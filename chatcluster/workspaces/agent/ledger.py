@@ -123,7 +123,8 @@ class Ledger:
         except Refused:
             return
         self._unwritten.clear()
-        self._strip()
+        with suppress(Refused, sqlite3.Error):  # the end stands; what is too old goes after the next one
+            self._strip()
 
     def running(self) -> list[Entry]:
         return [_entry(row) for row in self._database.execute(_QUERIES["running"])]

@@ -17,7 +17,7 @@ from chatcluster import telemetry
 from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.ports.workspaces import HostLease, Startup, WorkspaceHosts, WorkspaceRow, WorkspaceState
-from chatcluster.workspace_errors import SandboxFailed, WorkspaceRefused, WorkspaceUnreachable
+from chatcluster.workspace_errors import SandboxFailed, StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
 from chatcluster.workspaces.host.packages import missing_for_desktop, missing_packages, to_do
 from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import Running, RunningWorkspaces
@@ -100,6 +100,9 @@ class Lives:
                         await self._delete(row)
                     case _:
                         await self._begin(nursery, row, deed)
+        except Exception as error:  # noqa: BLE001 - it ends no other workspace: a later look does it again
+            telemetry.event("workspace.crashed", workspace_id=str(row.id), exc_info=error)
+            await trio.sleep(RETRY_SECONDS)
         finally:
             del self._deeds[row.id]
 
@@ -143,7 +146,7 @@ class Lives:
         running = Running(row, self._provider.connect(str(row.id)))
         startup = Startup.RUNNING if row.settings.startup else Startup.NONE
         self._running.add(running)
-        if await self._reports.tell(row, WorkspaceState.RUNNING, startup=startup):
+        if await self._insist(row, WorkspaceState.RUNNING, startup=startup):
             seconds = trio.current_time() - began
             telemetry.event("workspace.started", workspace_id=str(row.id), duration_seconds=seconds)
             await self._reports.log(row, "start", f"running after {seconds * 1000:.0f} ms")
@@ -184,7 +187,7 @@ class Lives:
     async def _startup(self, running: Running) -> None:
         try:
             ended = await run_startup(running.row, running.agent, self._reports)
-        except (WorkspaceUnreachable, WorkspaceRefused) as error:
+        except (WorkspaceUnreachable, WorkspaceRefused, StaleEpoch) as error:
             await self._reports.log(running.row, "startup", f"the start-up script cannot be followed: {error}")
             ended = Startup.FAILED
         await self._insist(running.row, WorkspaceState.RUNNING, startup=ended)
@@ -197,11 +200,12 @@ class Lives:
 
     async def _insist(
         self, row: WorkspaceRow, state: WorkspaceState, detail: str = "", *, startup: Startup = Startup.NONE
-    ) -> None:
+    ) -> bool:
+        """Until it is known that the row says so: nobody looks again at one that is in its last state. False if
+        somebody wants something else by now."""
         while True:
             try:
-                await self._reports.tell(row, state, detail, startup=startup)
-                return
+                return await self._reports.tell(row, state, detail, startup=startup)
             except StoreUnavailable as error:
                 await self._put_off(row, str(error))
 

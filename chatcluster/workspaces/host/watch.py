@@ -11,7 +11,7 @@ import trio
 
 from chatcluster.ports.workspace import SandboxState, WorkspaceProvider
 from chatcluster.ports.workspaces import RunningCall
-from chatcluster.workspace_errors import WorkspaceRefused, WorkspaceUnreachable
+from chatcluster.workspace_errors import StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
 from chatcluster.workspace_wire import CallUnderWay
 from chatcluster.workspaces.host.running import Running
 
@@ -36,7 +36,7 @@ async def _ask(running: Running) -> None:
     puts = running.puts
     try:
         calls = await running.agent.under_way()
-    except (WorkspaceUnreachable, WorkspaceRefused):
+    except (WorkspaceUnreachable, WorkspaceRefused, StaleEpoch):
         return  # it is asked again, and tools say so themselves
     running.asked_at_put = puts
     running.calls = tuple(call for one in calls if (call := _call_of_a_chat(one)) is not None)

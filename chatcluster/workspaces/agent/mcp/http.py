@@ -63,6 +63,8 @@ class Http:
             raise self._broken_by(failed) from None
         except trio.TooSlowError:
             raise self._broken_by(ServerFailed(f"it takes no connection within {CONNECT_SECONDS:g} s")) from None
+        except RecursionError:
+            raise self._broken_by(ServerFailed("it answers what is nested too deeply")) from None
         except (OSError, trio.BrokenResourceError, h11.ProtocolError, ValueError) as error:
             words = str(error) or type(error).__name__
             raise self._broken_by(ServerFailed(f"it cannot be reached: {words}")) from None

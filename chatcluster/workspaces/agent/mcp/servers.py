@@ -12,6 +12,7 @@ that what it did is unknown.
 from __future__ import annotations
 
 import itertools
+import traceback
 from contextlib import suppress
 
 import trio
@@ -33,6 +34,7 @@ START_SECONDS = 60.0
 LIST_SECONDS = 10.0
 AGAIN_SECONDS = 10.0
 ENDED = "it was ended, as the file says something else now"
+FAILED = "the agent failed at what it said"
 
 
 class Served:
@@ -147,7 +149,14 @@ class Servers:
         self._served = {name: self._served[name] for name in wanted}
 
     async def _serve(self, served: Served) -> None:
-        """From its beginning to its end."""
+        """From its beginning to its end, whatever that is: it is that of no other, nor of the agent."""
+        try:
+            await self._serve_one(served)
+        except Exception:  # noqa: BLE001 - as above
+            traceback.print_exc()
+            served.fail(FAILED)
+
+    async def _serve_one(self, served: Served) -> None:
         transport, is_there = self._transport(served.config), trio.Event()
         with served.scope:
             async with trio.open_nursery() as nursery:

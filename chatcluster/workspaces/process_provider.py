@@ -225,9 +225,8 @@ class ProcessProvider:
         if sandbox is None:
             return
         with trio.move_on_after(STOP_SECONDS):
-            with suppress(
-                WorkspaceUnreachable, WorkspaceRefused, StaleEpoch
-            ):  # it may be gone before it has answered, and it need not agree
+            # It may be gone before it has answered, and it need not agree.
+            with suppress(WorkspaceUnreachable, WorkspaceRefused, StaleEpoch):
                 await over_unix(self.socket_path(workspace_id)).stop()
             await _wait(sandbox.process)
         if sandbox.process.poll() is None:

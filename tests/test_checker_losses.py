@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from checker import Checker, Event, FinalChat, FinalMessage, Kind, Subscriber, Write
+from checker import Checker, Event, Fault, FinalChat, FinalMessage, Kind, Recovery, Subscriber, Write
 
 CHAT = "chat"
 SINCE, UNTIL = 10.0, 11.0
@@ -111,3 +112,16 @@ def test_what_a_reader_finds_wrong_meanwhile_waits_for_whether_its_chat_was_touc
     assert not checker._counts
     checker.end_loss(UNTIL)
     assert checker._counts[Kind.GAP] == counted
+
+
+@pytest.mark.parametrize(("met", "counted"), [(3, 0), (4, 1)])
+def test_p6_what_a_failover_brought_back_as_being_said_was_cut_by_it_and_by_no_drain(met: int, counted: int) -> None:
+    """Its owner had ended it, in a transaction that the failover took back. A tenure that came later is judged."""
+    checker = Checker()
+    status(checker.subscriber(CHAT, "reader"), 10.5, epoch=3, worker="a")
+    failed_over(checker)
+    drain = Fault(kind="term", time=12.0, until=14.0, worker_id="a", replica="replica-1")
+    told = Recovery(fault=drain, chat=CHAT, reader="reader", bound_seconds=6.0, sign_seconds=0.05)
+    checker.judge(replace(told, takeover_seconds=0.4, cut_by_drain=True, epoch=met))
+    checker.conclude(final())
+    assert checker.verdict().counts[Kind.CUT] == counted

@@ -75,6 +75,7 @@ class Watch:
             bound_seconds=bound_seconds,
             sign_seconds=self.sign_seconds,
             takeover_seconds=takeover,
+            epoch=self._epoch,
             cut_by_drain=self.fault.kind == "term" and takeover is not None and takeover < drain_seconds,
         )
 

@@ -204,6 +204,8 @@ class Recovery:
     sign_seconds: float | None
     takeover_seconds: float | None = None
     cut_by_drain: bool = False
+    epoch: int = 0
+    """Of the tenure that the fault met."""
 
 
 @dataclass(frozen=True, kw_only=True)

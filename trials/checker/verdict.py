@@ -43,6 +43,8 @@ class _Chat:
     writes: list[Write] = field(default_factory=list)
     forgotten_up_to: int = 0
     """Versions up to this may be of what a failover took back."""
+    forgotten_epoch: int = -1
+    """What tenures up to this one were saying, a failover may have brought back, though it had ended."""
     failures: int = 0
     """Turns that ended in an error before its readers began anew."""
 
@@ -110,6 +112,7 @@ class Checker:
         for name in touched:
             chat = self._chats[name]
             chat.failures = chat.known_failures
+            chat.forgotten_epoch = max((reader.epoch for reader in chat.readers), default=-1)
             chat.readers.clear()
             chat.agreement = Agreement()
         for violation in loss.held:
@@ -155,7 +158,7 @@ class Checker:
             victim = f" of {fault.replica}" if fault.replica else ""
             detail = f"was told {seconds} after a {fault.kind}{victim}; bound {recovery.bound_seconds:g} s"
             self.report(Violation(Kind.LATE, recovery.chat, detail, fault.time, recovery.reader))
-        if recovery.cut_by_drain:
+        if recovery.cut_by_drain and recovery.epoch > self._chats.get(recovery.chat, _Chat()).forgotten_epoch:
             detail = f"an answer was cut by the drain of {fault.replica}, and not handed over"
             self.report(Violation(Kind.CUT, recovery.chat, detail, fault.time, recovery.reader))
 

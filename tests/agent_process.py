@@ -127,6 +127,13 @@ def runs(command: str) -> bool:
     return any(_command_line(path) == wanted for path in Path("/proc").glob("[0-9]*"))
 
 
+async def until_runs(command: str) -> None:
+    """What a shell leaves behind may be told of before it has begun."""
+    with trio.fail_after(STOP_SECONDS_MAX):
+        while not runs(command):  # noqa: ASYNC110 - nobody tells of what others begin
+            await trio.sleep(LOOK_SECONDS)
+
+
 def _command_line(path: Path) -> bytes:
     try:
         return (path / "cmdline").read_bytes()

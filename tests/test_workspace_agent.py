@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 import trio
-from agent_process import LOOK_SECONDS, AgentProcess, a_sleep, ended, execute, ran, request, running_agent, runs
+from agent_process import (
+    LOOK_SECONDS,
+    AgentProcess,
+    a_sleep,
+    ended,
+    execute,
+    ran,
+    request,
+    running_agent,
+    runs,
+    until_runs,
+)
 from msgspec.structs import replace
 
 from chatcluster.workspace_errors import CallConflict, StaleEpoch, UnknownCall, WorkspaceRefused, WorkspaceUnreachable
@@ -84,7 +95,7 @@ async def test_output_is_read_on_from_any_byte_while_the_command_runs(agent: Age
 async def test_what_a_command_leaves_behind_keeps_nobody_waiting(client: AgentClient) -> None:
     answer = await ran(client, f"{a_sleep()} & echo done")
     assert (answer.state, answer.output) == (CallState.EXITED, b"done\n")
-    assert runs(a_sleep())
+    await until_runs(a_sleep())
     assert (await client.cancel(answer.call_id, 1)).state is CallState.EXITED
     assert not runs(a_sleep())
 

@@ -36,7 +36,8 @@ from chatcluster.web.errors import answer_at
 BODY_SECONDS_MAX = 30.0
 UPLOAD = ("POST", "/api/v1/files")
 UPLOAD_BYTES_PER_SECOND_MIN = 64 << 10
-WITH_FILES = re.compile(r"/v1/(responses|chat/completions|conversations(/[^/]+/items)?)/*|/api/(ai/chat|agui)/*")
+WITH_FILES = re.compile(r"/v1/(responses|chat/completions|conversations(/[^/]+/items)?)|/api/(ai/chat|agui)")
+"""The paths, as routes are found by them, of bodies that files may come within."""
 INLINE_FILES = 5
 """Of the largest size, that one body has room for."""
 BASE64_BYTES = 1.5

@@ -47,7 +47,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 BODY, TAKEN_OUT = "chatcluster_body", "chatcluster_taken_out"
-"""In the scope's state: a request may be made anew from its scope."""
+"""Keys of the scope's state: a request may be made anew from its scope."""
 JSON = "application/json"
 _JSON_TYPES = ("", JSON)
 _MORE = ("headers", "cookies", "encoded_headers", "background", "is_head_response")
@@ -142,7 +142,7 @@ class ApiRequest(Request[Account, Credential, State]):
         return {} if self._taken_out is None else self._taken_out.prefixes
 
     def _digest(self) -> Any:
-        """Of a request, as far as it is not its body."""
+        """A digest of the request, as far as it is not its body."""
         return hashlib.sha256(f"{self.method} {self.scope['path']}\n".encode())
 
     async def idempotency(self) -> Idempotency | None:
@@ -250,8 +250,8 @@ def _parse_number(text: str, error: NotFound) -> int:
 
 
 class Answered(Response[T]):
-    """Of a route that returns a value, or one with a status. Where it or its declaration says more, that is litestar's
-    to do."""
+    """The answer of a route that returns a value, or one with a status. Where it or its declaration says more, that is
+    litestar's to do."""
 
     def to_asgi_response(self, app: Any, request: Any, **said: Any) -> Any:
         kind, status = self.media_type or said.get("media_type") or JSON, self.status_code or said.get("status_code")

@@ -112,7 +112,7 @@ class EventStream:
         await self.go_on(send)
 
     async def subscribe(self, scope: Scope) -> Subscriber:
-        """For as long as the response lasts."""
+        """Subscribe for as long as the response lasts."""
         self._outlet = outlet = cast(Outlet, cast(Any, scope["extensions"])[OUTLET])
         self._subscriber = await outlet.hold(self._subscription)
         return self._subscriber
@@ -192,7 +192,7 @@ class EventStream:
         return True
 
     def _ask_again_at(self) -> float:
-        """Not at the same moment for all that came together, after a deploy for example; but when the token expires."""
+        """When to ask again: not at once for all that came together, as after a deploy; but when the token expires."""
         left = max(EXPIRED_SECONDS, self._authenticator.seconds_left(self._token))
         return trio.current_time() + min(left, ASK_AGAIN_SECONDS * random.uniform(0.75, 1.0))
 

@@ -23,7 +23,7 @@ from chatcluster.web.request import ApiRequest
 
 READ_SECONDS_MAX = 10.0
 FOLD_EVENTS = 500
-"""Of one step of the loop."""
+"""So many events are folded in one step of the loop."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ def _kept(stored: StoredResponse) -> _Kept:
 
 
 def _place_of(stored: StoredResponse) -> tuple[TurnStart, LogKind]:
-    """Where its log starts, and which one it is."""
+    """Where the log of a response starts, and which kind of log it is."""
     resumed = resumed_by(stored)
     if resumed is None:
         return TurnStart(stored.message_id, stored.revision), WaitsLog

@@ -37,7 +37,7 @@ from chatcluster.tokens import Credential
 from chatcluster.web.api import bodies
 from chatcluster.web.auth import Authenticator
 from chatcluster.web.http.boundary import WITH_FILES, json_limit
-from chatcluster.web.http.pump import Pump
+from chatcluster.web.http.sse import Terms
 from chatcluster.web.inline_files import InlineFiles
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
@@ -81,9 +81,10 @@ class ApiRequest(Request[Account, Credential, State]):
         return shares
 
     @property
-    def pump(self) -> Pump:
-        pump: Pump = self.app.state.pump
-        return pump
+    def terms(self) -> Terms:
+        """For an event stream that answers the request."""
+        heartbeat_seconds, pump = self.services.settings.sse_heartbeat_seconds, self.app.state.pump
+        return Terms(heartbeat_seconds, pump, self.authenticator, self.auth)
 
     async def json(self) -> Any:
         """The body, decoded strictly as what the route declares its ``data`` to be."""

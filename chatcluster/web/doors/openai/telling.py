@@ -79,11 +79,7 @@ def streamed(
             owner_id=user_id,
             on_leave=cancel if leaving == "cancel" else None,
         ),
-        heartbeat_seconds=services.settings.sse_heartbeat_seconds,
-        pump=request.pump,
-        authenticator=request.authenticator,
-        token=request.auth,
-        resumed=False,
+        request.terms,
         wire=wire,
     )
 

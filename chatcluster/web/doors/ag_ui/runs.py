@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from litestar import post
@@ -10,37 +9,18 @@ from litestar.params import JSONBody
 from litestar.types import ASGIApp
 
 from chatcluster.chat import Interrupt
-from chatcluster.parts import encode
-from chatcluster.turn_log import Told
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.doors.ag_ui.bodies import RunAgent, check
 from chatcluster.web.doors.ag_ui.event_fold import EventFold
 from chatcluster.web.doors.ag_ui.running import begin_run
 from chatcluster.web.doors.door_stream import HEAD, narrated
-from chatcluster.web.doors.settled import Settled
+from chatcluster.web.doors.settled import SettledNarrator
 from chatcluster.web.http.sse import EventStream, StreamWire
 from chatcluster.web.request import ApiRequest
 
 EVENTS = StreamWire(
     ((b"content-type", b"text/event-stream; charset=utf-8"), *HEAD), opening=b": open\n", heartbeat=b": ping\n"
 )
-
-
-class Narrated:
-    """Events as bytes. ``anew``: what had come to nothing before is left out."""
-
-    def __init__(self, fold: EventFold, *, anew: bool) -> None:
-        self._fold = fold
-        self._settled = Settled() if anew else None
-
-    @property
-    def is_over(self) -> bool:
-        return self._fold.is_over
-
-    def tell(self, told: Told) -> Iterator[bytes]:
-        for one in (told,) if self._settled is None else self._settled.passed(told):
-            for event in self._fold.tell(one):
-                yield b"data: %s\n\n" % encode(event)
 
 
 @post("/", status_code=200, responses=REFUSALS)
@@ -62,7 +42,7 @@ async def run_agent(request: ApiRequest, data: JSONBody[RunAgent]) -> ASGIApp:
             services.readers.logs,
             chat.id,
             start,
-            Narrated(EventFold(run), anew=run.begins_anew),
+            SettledNarrator(EventFold(run), anew=run.begins_anew),
             owner_id=chat.owner_id,
             on_leave=cancel if data.leaving == "cancel" else None,
         ),

@@ -9,14 +9,24 @@ from chatcluster.chat import Interrupt
 from chatcluster.ports import Chat
 from chatcluster.web.doors.ai_sdk.asking import Asked
 from chatcluster.web.doors.ai_sdk.chunk_fold import ChunkFold
-from chatcluster.web.doors.ai_sdk.narrator import UI_MESSAGES, Chunked
 from chatcluster.web.doors.ai_sdk.ui_messages import ui_messages
-from chatcluster.web.doors.door_stream import narrated
-from chatcluster.web.http.sse import EventStream
+from chatcluster.web.doors.door_stream import HEAD, narrated
+from chatcluster.web.doors.settled import SettledNarrator
+from chatcluster.web.http.sse import EventStream, StreamWire
 from chatcluster.web.request import ApiRequest
 
 MESSAGES_MAX, MESSAGES_BYTES = 500, 1 << 20
 ID_MAX = 2**63 - 1
+DONE = b"data: [DONE]\n\n"
+UI_MESSAGES = StreamWire(
+    (
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        *HEAD,
+        (b"x-vercel-ai-ui-message-stream", b"v1"),
+    ),
+    opening=b": open\n",
+    heartbeat=b": ping\n",
+)
 
 
 def streamed(request: ApiRequest, asked: Asked, *, leaving: str | None = None, anew: bool = False) -> EventStream:
@@ -29,7 +39,7 @@ def streamed(request: ApiRequest, asked: Asked, *, leaving: str | None = None, a
             services.readers.logs,
             chat.id,
             asked.start,
-            Chunked(fold, anew=anew),
+            SettledNarrator(fold, anew=anew, end=DONE),
             owner_id=chat.owner_id,
             on_leave=cancel if leaving == "cancel" else None,
         ),

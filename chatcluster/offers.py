@@ -68,7 +68,7 @@ class Offer:
 
 
 class Offers:
-    """The offers of one incarnation. ``begin`` starts a tenure in a nursery, ``wake`` has the claimer look again."""
+    """Those of one incarnation. ``begin`` starts a tenure in a nursery, ``wake`` has the claimer look again."""
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multip
 COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 
 ALTERNATIVES_MAX = 50
-"""The most alternatives of one argument; each is held against the others. The rest is told in words."""
+"""Of one argument; each is held against the others. The rest is told in words."""
 TOLD = "\n\nThe arguments also have to be valid by this JSON schema: "
 
 _ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -149,4 +149,4 @@ class Wire(NamedTuple):
     """The body in slices of bounded work."""
     decoder: Callable[[ModelRequest, Route], Decoder]
     cancel: Callable[[ModelRequest, Route], Target] | None = None
-    """How an answer in the background is cancelled, on the wires that have such."""
+    """Of an answer in the background, on the wires that have such."""

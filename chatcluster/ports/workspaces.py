@@ -303,7 +303,7 @@ class WorkspaceHosts(Protocol):
         ...
 
     async def bury(self, host_id: UUID, token: str) -> tuple[WorkspaceRow, ...] | None:
-        """Declare a host dead if its token is this one still. Returns what was lost; None if it was renewed."""
+        """It is not alive, if its token is this one still; else None. Returns what was lost."""
         ...
 
     async def work(self, lease: HostLease, *, places: int) -> tuple[WorkspaceRow, ...]:

@@ -34,7 +34,7 @@ LOOK_SECONDS = 10.0
 """The time for connecting and listing."""
 LISTS_MAX = 200
 LOOKS_MAX = 32
-"""So many lists are looked at at a time."""
+"""At a time."""
 
 
 class Key(NamedTuple):

@@ -59,7 +59,7 @@ from chatcluster.workspace_wire import (
 RECEIVE_BYTES = 8 << 10
 """So much is received in one step: few bytes have few chunks."""
 ANSWER_SECONDS_MAX = 30.0
-"""The longest time from the first byte of an answer to its last."""
+"""From its first byte to its last."""
 NO_BODY = ("content-length", "0")
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)

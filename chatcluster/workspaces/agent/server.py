@@ -47,7 +47,7 @@ Holder = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 def listen(path: Path) -> trio.SocketListener:
-    """Listen in the place of a socket that an agent before this one left. Raises ``OSError``."""
+    """In the place of a socket that an agent before this one left. Raises ``OSError``."""
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

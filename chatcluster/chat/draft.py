@@ -114,6 +114,10 @@ class Decision(msgspec.Struct, frozen=True):
     ended: TurnOutcome | None = None
     requeue: Requeued | None = None
 
+    @property
+    def became_claimable(self) -> bool:
+        return self.state.claimable
+
 
 class Draft:
     """A decision in the making. The handler of its event edits it; ``decide`` checks and finishes it."""
@@ -135,7 +139,7 @@ class Draft:
         """The turn under way does, whoever's messages went into history."""
         self.starts_attempt = False
         self.outcome = TurnOutcome.INTERRUPTED
-        """How the turn under way ends, if it ends with this."""
+        """Of the turn under way, if it ends with this."""
 
     # history
 

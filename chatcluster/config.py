@@ -118,9 +118,7 @@ class Settings:
     )
     llm_include_usage: bool = setting(True, "Ask the provider for token counts (a few old servers refuse that)")
     llm_context_tokens: int = setting(0, "Tokens that the model takes; 0: unknown", minimum=0, maximum=1 << 30)
-    compaction_percent: int = setting(
-        70, "Part of the model's tokens above which a chat is summarised", minimum=10, maximum=95
-    )
+    compaction_percent: int = setting(70, "A chat that fills more of its model is summarised", minimum=10, maximum=95)
     model_silence_seconds: float = setting(
         600.0, "Abort an attempt when the model is silent for this long; 0 turns that off", minimum=0
     )

@@ -112,7 +112,7 @@ def command_of(order: Order, state: StoredState) -> Command | None:
 
 
 def descendants(chat_id: UUID, family: Sequence[Chat]) -> tuple[Chat, ...]:
-    """Those of a family that are below this chat. Parents come before their children."""
+    """The agents of a family that are below this chat. Parents come before their children."""
     below, found = {chat_id}, []
     for chat in family:
         if chat.parent_id in below:

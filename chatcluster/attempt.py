@@ -131,7 +131,7 @@ class Attempt:
 
     @property
     def answer_id(self) -> str:
-        """Of an answer that its provider goes on with, whoever listens; empty: it does not."""
+        """The ID of an answer that its provider goes on with, whoever listens; empty: it does not go on with it."""
         return "" if self._attachment is None else self._attachment.answer_id
 
     @property
@@ -160,7 +160,7 @@ class Attempt:
         return Said(self._deltas, self._stream.flush())
 
     async def _until_finished(self, request: ModelRequest) -> Finished:
-        """On one connection, or on several."""
+        """Follow the answer to its end, on one connection or on several."""
         broken = 0
         while True:
             streamed_bytes = self._streamed_bytes

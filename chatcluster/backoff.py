@@ -39,7 +39,7 @@ class Backoff:
         return f"<Backoff {self._seconds:g} of {self.cap_seconds:g} s>"
 
     def reset(self) -> None:
-        """It went well: the next wait is the first."""
+        """The try went well: the next wait is the first again."""
         self.has_begun = False
         self._seconds = self._first_seconds
 

@@ -72,7 +72,7 @@ class Unbooked:
         return tuple(self._spent)
 
     def booked(self, spent: tuple[Spent, ...]) -> None:
-        """These are in the database now."""
+        """Forget these: they are in the database now."""
         self._spent = [one for one in self._spent if one not in spent]
 
     def moved(self) -> None:
@@ -107,7 +107,7 @@ def _spent(chat: Chat, attempt: Attempt, outcome: SpentOutcome, number: int) -> 
 
 
 def _together(one: Spent, other: Spent) -> Spent:
-    """As far as it is known; what became of it is told by the later one."""
+    """The sum of the two, as far as it is known; what became of the attempt is told by the later one."""
     sums: dict[str, int | None] = {}
     for name in (*TOKEN_KINDS, "cost_micros"):
         known = [count for count in (getattr(one, name), getattr(other, name)) if count is not None]

@@ -29,20 +29,20 @@ PACE_SECONDS = 0.25
 SHOWINGS = 500
 PROGRESS_CHARACTERS_MAX = 500
 PIECE_BYTES_MAX = 16 << 10
-"""Of output in one frame."""
+"""The most output in one frame."""
 PENDING_BYTES_MAX = 64 << 10
-"""Of output of a call that was not shown yet: of more the newest is kept."""
+"""The most output of a call that waits to be shown; of more the newest is kept."""
 WHOLE_BYTES_MAX = 512 << 10
-"""Of a step's output: so much is shown without leaving anything out."""
+"""So much of a step's output is shown without leaving anything out."""
 SHOWN_BYTES_MAX = 1 << 20
-"""Of a step's output in all."""
+"""The most of a step's output that is shown in all."""
 TAIL_BYTES = 1024
-"""Of a call's output in one showing, beyond what is shown whole."""
+"""So much of a call's output each showing has, once ``WHOLE_BYTES_MAX`` were shown."""
 _DECODER = codecs.getincrementaldecoder("utf-8")
 
 
 class _Output:
-    """Of one call: what it printed and readers have not been shown, and the end of what they have."""
+    """What one call has printed: the part that readers were not shown yet, and the end of the part that they were."""
 
     def __init__(self) -> None:
         self.pending = bytearray()
@@ -71,8 +71,8 @@ class _Output:
 
 
 class CallProgress:
-    """Of the calls of one step, which began now. ``show_part`` puts a part on the stream; ``stir`` is called when there
-    is something to show and there was nothing before."""
+    """What the calls of one step tell; the step begins now. ``show_part`` puts a part on the stream; ``stir`` is called
+    when there is something to show and there was nothing before."""
 
     def __init__(self, show_part: Callable[[Part], None], stir: Callable[[], None]) -> None:
         self._show_part = show_part

@@ -34,7 +34,7 @@ LOOK_SECONDS = 2.0
 
 
 class CallQuestions:
-    """Those of one step. ``stir`` is called when there is something to commit."""
+    """The questions of one step's calls. ``stir`` is called when there is something to commit."""
 
     def __init__(self, held: HeldChat, settings: Settings, nursery: trio.Nursery, stir: Callable[[], None]) -> None:
         self._held = held

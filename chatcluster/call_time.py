@@ -26,7 +26,7 @@ class CallTime:
 
     @property
     def is_over_in_all(self) -> bool:
-        """Of a time that is over: whether it was all that there was."""
+        """Of a call that took too long: whether its whole time is over, and not only that without progress."""
         return self.scope.deadline >= self._over_at
 
     def begin_anew(self) -> None:

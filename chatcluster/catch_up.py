@@ -81,7 +81,7 @@ class CatchUp:
         """What has been shown so far, frame by frame or as the message that it became."""
         by_cursor = snapshot.version if is_lost else max(0, cursor.version - (cursor.message_id is not None))
         self.told = by_cursor if told is None else told
-        """Of all turns that ended up to this version the end was told."""
+        """The end of each turn that ended up to this version was told."""
         self._turns_max = TURNS_MAX if cursor.version else 1
         self._after_version = 0 if self._floor else start.version
         self._after_id = start.message_id or 0

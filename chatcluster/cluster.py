@@ -87,7 +87,7 @@ CUT_SECONDS = 0.1
 CONNECTIONS_FOR_REQUESTS = 100
 """What event streams leave of the connections, where there are few."""
 IDLE_SECONDS_MAX = 0.5
-"""For proxies without health checks: how long their idle connections outlive the port."""
+"""How long idle connections outlive the port, for proxies without health checks."""
 
 
 async def serve(
@@ -194,7 +194,7 @@ class _Process:
         )
         self.tally = Tally(services.overview.series)
         self._later_loops = self._loops(services, redis_health, purge, directory, model, spending, titling)
-        """Those that begin when the schema is there."""
+        """The loops that begin when the schema is there."""
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)
         self._waiting_for_schema = trio.CancelScope()

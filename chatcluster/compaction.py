@@ -73,7 +73,7 @@ ROOM_TOKENS_MIN = 100
 SHORTENED_MAX = 6
 """How often a history that is too long to be summarised is halved."""
 MESSAGES_PER_STEP = 2000
-"""So many are measured in one step of the loop."""
+"""So many messages are measured in one step of the loop."""
 FAILED = NoticePart("compaction_failed", "The conversation could not be summarised; it goes on at its full length.")
 
 
@@ -90,7 +90,7 @@ class Steps(NamedTuple):
 
 
 class Compaction:
-    """That of one tenure."""
+    """The summaries of one tenure."""
 
     def __init__(self, held: HeldChat, outside: Outside, settings: Settings, steps: Steps) -> None:
         self._held = held
@@ -100,7 +100,7 @@ class Compaction:
         self._overflowed_at = 0
         """The history version of which the provider said that it is too long."""
         self._overflow = ""
-        """In its words, which may be of images or of bytes."""
+        """What the provider said then, which may be about images or bytes."""
         self._failed_at = 0
         """The one at which a summary could not be had."""
         self._is_told = True
@@ -137,7 +137,7 @@ class Compaction:
         return True
 
     async def _need(self, messages: Sequence[Message]) -> tuple[Source | ErrorInfo | None, bool]:
-        """As ``next_for``; and whether the turn cannot go on without it."""
+        """What is needed, as ``next_for`` says it; and whether the turn cannot go on without it."""
         chat, window = self._held.chat, self._window(messages)
         if self._held.history.known(chat) is None:
             raise Moved("another model is asked now, which takes more than was read of the history")
@@ -189,7 +189,7 @@ class Compaction:
         return self._outside.windows(asked_model(messages) or chat.model, chat.failures)
 
     async def _measured(self, request: ModelRequest, window: Window | None) -> int:
-        """Its tokens: above the limit, if something of the history is left out, as that is never sent so."""
+        """The tokens of the request; above the limit if a part of the history is left out, as that is never sent."""
         estimates: list[int] = []
         for index, message in enumerate(request.messages, start=1):
             estimates.append(tokens_of(message))
@@ -288,7 +288,7 @@ def _result(call_id: str, text: str, source: Source, tokens: int, window: Window
 
 
 def _tokens_before(request: ModelRequest) -> int:
-    """Those of the tools, and of what the model is told before the conversation."""
+    """The tokens of the tools, and of what the model is told before the conversation."""
     systems = (message for message in request.messages if message.role is Role.SYSTEM)
     return tokens_of_tools(request.tools) + sum(map(tokens_of, systems))
 

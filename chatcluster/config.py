@@ -109,16 +109,18 @@ class Settings:
     )
     llm_kind: str = setting(
         "openai",
-        "What that server speaks: openai (Chat Completions, as most do), anthropic (Messages) or openai-responses",
+        "What the model's server speaks: openai (Chat Completions: most do), anthropic (Messages) or openai-responses",
     )
-    llm_api_key: str = setting("", "API key for it", secret=True, fallbacks=("OPENAI_API_KEY",))
+    llm_api_key: str = setting("", "API key for the model's server", secret=True, fallbacks=("OPENAI_API_KEY",))
     llm_model: str = setting("", "Model to ask for, where a chat names none", fallbacks=("OPENAI_MODEL",))
     llm_input: str = setting(
-        "text,image,pdf", "What that server's models take in a conversation; the rest is replaced by a note"
+        "text,image,pdf", "What the server's models take in a conversation; the rest is replaced by a note"
     )
     llm_include_usage: bool = setting(True, "Ask the provider for token counts (a few old servers refuse that)")
-    llm_context_tokens: int = setting(0, "Tokens that this model takes; 0: unknown", minimum=0, maximum=1 << 30)
-    compaction_percent: int = setting(70, "A chat that fills more of them is summarised", minimum=10, maximum=95)
+    llm_context_tokens: int = setting(0, "Tokens that the model takes; 0: unknown", minimum=0, maximum=1 << 30)
+    compaction_percent: int = setting(
+        70, "Part of the model's tokens above which a chat is summarised", minimum=10, maximum=95
+    )
     model_silence_seconds: float = setting(
         600.0, "Abort an attempt when the model is silent for this long; 0 turns that off", minimum=0
     )
@@ -152,14 +154,14 @@ class Settings:
         86_400.0, "How long a tool call waits for the answer to what its server asks", minimum=1
     )
     live_answer_seconds: float = setting(
-        300.0, "The same where the server holds the call meanwhile, and its replica with it", minimum=1
+        300.0, "As answer-seconds, where the server holds the call meanwhile, and its replica with it", minimum=1
     )
     client_tool_seconds: float = setting(300.0, "How long a tool call waits for the result of the client", minimum=1)
 
     # sub-agents
     agents: bool = setting(False, "Chats may have sub-agents, where they do not say otherwise")
     agents_depth_max: int = setting(1, "How deep agents of agents go; 1: agents have none", minimum=1, maximum=5)
-    agents_max: int = setting(20, "Agents that one chat may have, with theirs", minimum=1, maximum=100)
+    agents_max: int = setting(20, "Agents that one chat may have, with the agents of these", minimum=1, maximum=100)
 
     # workspaces
     workspaces_per_user: int = setting(20, "Workspaces that one user may have; 0: any number", minimum=0)
@@ -189,11 +191,11 @@ class Settings:
     send_stall_seconds: float = setting(30.0, "A reader that takes nothing for this long is cut off", minimum=0.1)
     reader_bytes_per_second_min: float = setting(
         2048.0,
-        "So is one that takes less than this, averaged over the same time, while there is more to send",
+        "A reader that takes less, averaged over send-stall-seconds while there is more to send, is cut off",
         minimum=1,
     )
 
-    # tools
+    # secrets
     encryption_keys: str = setting(
         "",
         "Keys for secrets in the database, separated by commas: the first encrypts, all decrypt. "
@@ -217,7 +219,7 @@ class Settings:
     session_idle_hours: float = setting(
         168.0, "A browser's session that is not used for so long ends", minimum=0.1, maximum=100_000
     )
-    session_hours_max: float = setting(720.0, "And so long after it was opened", minimum=0.1, maximum=100_000)
+    session_hours_max: float = setting(720.0, "A session ends so long after its start", minimum=0.1, maximum=100_000)
 
     push_key: str = setting(
         "",
@@ -242,7 +244,7 @@ class Settings:
         "HTTP connections that have not sent the head of a request; over it the oldest is dropped, if it had a second",
         minimum=1,
     )
-    silent_connections_per_address: int = setting(200, "The same, of one address", minimum=1)
+    silent_connections_per_address: int = setting(200, "Silent HTTP connections of one address", minimum=1)
     head_seconds: float = setting(10.0, "Time for the head of a request to arrive", minimum=0.1, maximum=600)
     requests_per_user: int = setting(
         4, "Requests of one user that this replica serves at a time, others wait; 0 is no limit", minimum=0
@@ -338,7 +340,7 @@ def require_servers(settings: Settings) -> None:
 
 
 def require_key(settings: Settings) -> None:
-    """Without one every chat that a replica claims would end in an error. Raises ``ConfigError``."""
+    """Without a key every chat that a replica claims would end in an error. Raises ``ConfigError``."""
     if settings.llm_base_url.strip() and not settings.llm_api_key.strip():
         raise ConfigError(
             "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"

@@ -110,7 +110,7 @@ class OpaquePart(msgspec.Struct, tag="opaque", frozen=True, omit_defaults=True):
 
 
 class SummaryPart(msgspec.Struct, tag="summary", frozen=True, omit_defaults=True):
-    """For the model alone: what takes the place of all messages before it, but of those that it ``keeps``.
+    """What the model alone is given in the place of all messages before it, but of those that it ``keeps``.
 
     ``kept_bytes``: what those count for. ``steps``: the model's responses in the turn under way that are in it.
     ``tight``: it is the so many-th summary in a row that left no headroom.

@@ -175,7 +175,7 @@ def _tokens_of_part(part: Part) -> int:
 
 
 def _tokens_of_file(file: FilePart) -> int:
-    """Of its bytes, which are not in the history."""
+    """The tokens of a file's bytes, which are not in the history."""
     if file.media_type in IMAGES:
         return IMAGE_TOKENS
     if file.media_type == PDF:

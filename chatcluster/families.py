@@ -26,7 +26,7 @@ from chatcluster.ports import Chat, Outcome, Store
 SETTLE_SECONDS_MAX = 2.0
 """What takes longer is the sweep's to do."""
 CHATS_MAX = 20
-"""In one sweep."""
+"""So many chats are looked at in one sweep."""
 ROUNDS_MAX = 10
 """Rounds of orders: an agent that obeys gives orders to its own agents, as deep as a family goes."""
 

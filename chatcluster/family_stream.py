@@ -36,7 +36,7 @@ from chatcluster.subscribe import Feeds
 from chatcluster.subscriber import Subscriber
 
 KEY_DIGITS = 12
-"""Of an agent's ID in a cursor."""
+"""So many digits of an agent's ID are in a cursor."""
 LOOK_SECONDS, LOOK_CAP_SECONDS = 5.0, 60.0
 """Between looks without cause: more and more, as families at rest may have many readers."""
 LOOK_SECONDS_MAX = 10.0
@@ -125,7 +125,7 @@ class FamilySubscriber:
         return f"<FamilySubscriber of {len(self.members)} chats>"
 
     def attach(self, member: Member) -> None:
-        """From now on hear of what ``member`` has."""
+        """Hear from now on of what ``member`` has."""
         member.sink, member.stirred = self._offered, self._stirred
         self.members[member.agent_id] = member
 

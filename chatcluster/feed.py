@@ -96,11 +96,11 @@ class Feed:
         self._tasks: _Tasks | None = None
         """While it runs."""
         self._is_stirred = self._is_at_work = False
-        """There may be something for the merge to do; a task does it."""
+        """Whether there may be something for the merge to do, and whether a task is doing it."""
         self._awake: trio.Event | None = None
-        """There while the merge's task waits for frames."""
+        """Set to wake the merge's task, while that waits for frames."""
         self._changed: trio.Event | None = None
-        """There while readers wait until something durable is shown, or is known not to exist."""
+        """Set to wake readers, while any wait until something durable is shown, or is known not to exist."""
 
     def __repr__(self) -> str:
         return f"<Feed {self.chat_id} {self._merge}>"
@@ -111,7 +111,7 @@ class Feed:
 
     @property
     def chat(self) -> Chat:
-        """As it was read last; what was shown of it may be older."""
+        """The chat as it was read last; what was shown of it may be older."""
         return self._merge.chat
 
     # --- readers ------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class FrameKind(StrEnum):
     CLOSE = "close"
     """The tenure is over."""
     UNKNOWN = "unknown"
-    """Of a newer version of chatcluster: passed over."""
+    """A kind of a newer version of chatcluster: passed over."""
 
     @classmethod
     def _missing_(cls, _: object) -> FrameKind:

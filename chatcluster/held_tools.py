@@ -152,7 +152,7 @@ class HeldTools:
 
 
 class _NoTools:
-    """In the place of a toolbox that cannot be opened."""
+    """What stands in the place of a toolbox that cannot be opened."""
 
     notices = (NoticePart("tools_unavailable", "The tools of this chat cannot be had."),)
     instructions = ()

@@ -67,7 +67,7 @@ class History:
         self._held_bytes = 0
         self._size_bytes = 0
         self._tokens = inf
-        """Of what was read, if something was left out."""
+        """The tokens of what was read, if something was left out."""
 
     def close(self) -> None:
         """Forget the messages."""
@@ -224,7 +224,7 @@ class History:
 
 
 def _page_bytes(tokens: float) -> int:
-    """Of a page that is as long as what is wanted, as a rule."""
+    """The bytes of a page that, as a rule, is as long as what is wanted."""
     return int(min(max(tokens * TOKEN_BYTES, PAGE_BYTES_MIN), PAGE_BYTES))
 
 

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGES_MAX = 8
-"""Of one result."""
+"""The most images of one result."""
 PIXELS_MAX = 25_000_000
 SIDE_PIXELS_MAX = 1568
 """Models see no more than that."""
 IMAGE_BYTES_MAX = 512 << 10
-"""Of an image that goes on as it is."""
+"""An image that goes on as it is has at most so many bytes."""
 READ_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 JPEG_QUALITY = 85

@@ -13,7 +13,7 @@ import re
 import msgspec
 
 VALUES_MAX = 200_000
-"""Of the most costly kind, empty objects, some 30 ms."""
+"""So many of the most costly kind, empty objects, take some 30 ms."""
 EXTREMES_MAX = 1000
 """Numbers of an extreme size: some 7 ms."""
 VALUE_BYTES_MIN = 2

@@ -71,7 +71,7 @@ class McpAdministration:
         return changed
 
     async def remove(self, slug: str, *, by: Account | None = None) -> None:
-        """With all that its users have been given there. Raises ``McpServerNotFound``."""
+        """Remove a server with all that its users have been given there. Raises ``McpServerNotFound``."""
         if not await self.servers.remove(slug, _deed(by, "mcp_server.delete", slug, {})):
             raise McpServerNotFound("there is no such server of tools", slug=slug[:80])
         self._tell()
@@ -92,7 +92,7 @@ def _deed(by: Account | None, action: str, slug: str, details: dict[str, Any]) -
 
 
 def _told(settings: McpSettings, has_secrets: bool) -> dict[str, Any]:
-    """Of a new server: enough to know it by. An address may have a secret in its query."""
+    """What the log has of a new server: enough to know it by. An address may have a secret in its query."""
     return {"host": urlsplit(settings.url).hostname, "secrets": has_secrets}
 
 

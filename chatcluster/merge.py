@@ -95,12 +95,12 @@ class Merge:
         # what the database says
         self.chat: Chat
         self._read_version = 0
-        """That of ``chat``; 0 before the first read."""
+        """The version of ``chat``; 0 before the first read."""
         self._newest = 0
         self.looks = 0
         """Counts the hints that there is something newer."""
         self._failed: dict[int, int] = {}
-        """By history version: the newest attempt that is known to have come to nothing."""
+        """For each history version the newest attempt that is known to have come to nothing."""
         # what the stream says
         self._position = START
         """The last frame taken from the stream, shown or not."""

@@ -235,7 +235,7 @@ class Metrics:
 
 
 class HostMetrics:
-    """Those of a workspace host, in the same form."""
+    """The metrics of a workspace host, in the same form."""
 
     def __init__(self, running: Callable[[], int], places: int) -> None:
         make = Instruments()

@@ -107,7 +107,7 @@ class ModelAdministration:
         return {provider.name: provider.kind for provider in await self._models.providers()}
 
     def _require_able(self, model: ModelEntry, kinds: Mapping[str, Kind]) -> None:
-        """Of a provider that is not there the store will tell."""
+        """Raise ``InvalidRequest`` for what the provider cannot do. Whether there is one, the store will tell."""
         if model.provider in kinds:
             require_able(model, kinds[model.provider])
 
@@ -127,6 +127,6 @@ def _deed(by: Account | None, action: str, name: str, details: dict[str, Any] | 
 
 
 def _given(change: msgspec.Struct) -> dict[str, Any]:
-    """For the log: which fields were given, and the values of those that are switches."""
+    """What the log has of a change: which fields were given, and the values of those that are switches."""
     fields = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
     return {"fields": sorted(fields), **{name: fields[name] for name in SWITCHES if name in fields}}

@@ -58,11 +58,11 @@ class Continuation(StrEnum):
     """What a takeover in mid-answer does."""
 
     NONE = "none"
-    """It asks anew."""
+    """The next owner asks anew."""
     PREFIX = "prefix"
-    """It has the model go on from the words that there are."""
+    """The next owner has the model go on from the words that there are."""
     BACKGROUND = "background"
-    """It attaches to the answer, which goes on at the provider."""
+    """The next owner attaches to the answer, which goes on at the provider."""
 
 
 class Input(StrEnum):
@@ -111,7 +111,7 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     input: tuple[Input, ...] = ALL_INPUT
     """What else is in a conversation is replaced by a note."""
     prefix: PrefixDialect = PrefixDialect.CONTINUE_FINAL_MESSAGE
-    """Where the model's continuation is ``prefix``."""
+    """How the server is asked to go on, where the model's continuation is ``prefix``."""
     think_tags: ThinkTags | None = None
     """None: it has not."""
     extra_body: dict[str, Any] = {}
@@ -132,7 +132,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     options: ProviderOptions = ProviderOptions()
     sealed: bytes | None = None
-    """Its key."""
+    """The provider's key, sealed."""
     key_hint: str | None = None
     """The last characters of the key, for people to tell keys apart."""
     key_set_at: datetime | None = None
@@ -153,12 +153,12 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How long a conversation it takes; None: unknown."""
     output_tokens_max: Tokens = OUTPUT_TOKENS_DEFAULT
     compaction_percent: Annotated[int, Meta(ge=10, le=95)] = 70
-    """Of the context, above which a conversation is summarised."""
+    """The part of the context above which a conversation is summarised."""
     prices: Prices = Prices()
     options: ModelOptions = msgspec.field(default_factory=ModelOptions)
     fallbacks: tuple[str, ...] = ()
     failover_after: Annotated[int, Meta(ge=1, le=100)] = 2
-    """So many failed attempts at one step make way for the next of ``fallbacks``."""
+    """After so many failed attempts at one step the next of ``fallbacks`` is asked."""
     continuation: Continuation = Continuation.NONE
 
     @property
@@ -360,7 +360,7 @@ def require_able(model: ModelEntry, kind: Kind) -> None:
 
 
 def _checked_name(name: str) -> str:
-    """It is the end of an address: what an address would be normalised to must be the same."""
+    """The name, checked. It is the end of an address: what an address would be normalised to must be the same."""
     name = checked_line("name", name, chars_max=NAME_CHARS_MAX)
     if any(segment in ("", ".", "..") for segment in name.split("/")):
         raise InvalidRequest("name: slashes may stand between words only")

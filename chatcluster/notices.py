@@ -151,7 +151,7 @@ class Notices:
             self.claimable()
 
     def began(self, chat: Chat, lifecycle: str | None) -> None:
-        """The same of one with which a tenure has begun here: that tells of the chat's status, as it opens."""
+        """As ``committed``, where a tenure began here with the transition: that tells of the status as it opens."""
         self._learn(chat)
         self._tell_lists(chat, None if lifecycle == "status" else lifecycle)
 

@@ -68,7 +68,7 @@ class Offer:
 
 
 class Offers:
-    """Those of one incarnation. ``begin`` starts a tenure in a nursery, ``wake`` has the claimer look again."""
+    """The offers of one incarnation. ``begin`` starts a tenure in a nursery, ``wake`` has the claimer look again."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Offers:
         self._runners: trio.Nursery | None = None
         """While tenures may begin there."""
         self._context = copy_context()
-        """That of a replica's tasks: a tenure is no part of the request that it begins with."""
+        """The context of a replica's tasks: a tenure is no part of the request that it begins with."""
         self._out: list[Offer] = []
         self._promised = 0
         self._trusted_until = 0.0
@@ -115,7 +115,7 @@ class Offers:
         return any(offer.chat_id == chat_id and offer.is_good for offer in self._out)
 
     def tenure_began(self, chat: Chat) -> None:
-        """Its claim may have come after one that an offer that is still out was taken with."""
+        """The tenure's claim may have come after one that an offer that is still out was taken with."""
         for offer in self._out:
             if offer.chat_id == chat.id:
                 offer.passed_by = chat.epoch

@@ -63,7 +63,7 @@ class Preview:
         return self._frames[:count]
 
     def page_end(self, first: int, count: int) -> int:
-        """Where the page ends that begins with frame ``first``, of ``count``."""
+        """The end of the page that begins with frame ``first``, of ``count``."""
         end = bisect_right(self._ends, PAGE_BYTES + (self._ends[first - 1] if first else 0), lo=first)
         return min(max(end, first + 1), first + PAGE_FRAMES, count)
 
@@ -97,7 +97,7 @@ class Joined(NamedTuple):
 
     @property
     def frames(self) -> list[Frame]:
-        """As values, from the first on."""
+        """The frames as values, from the first on."""
         return self.preview.frames(self.frame_count)
 
     def after(self, position: Position, version: int) -> tuple[bytes, Position]:

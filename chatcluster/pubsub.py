@@ -19,7 +19,7 @@ from chatcluster.ports import GAP, Gap, PubSub
 BUFFER_MESSAGES_MAX = 256
 NOTHING = frozenset[bytes]()
 SETTLED = trio.Event()
-"""The same for all that are."""
+"""An event that is set: one for all subscriptions that are settled."""
 SETTLED.set()
 
 

@@ -36,7 +36,7 @@ class VapidKey:
     def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
         self._private = private
         self.public = encoded(_point(private.public_key()))
-        """As a page gives it to ``pushManager.subscribe``."""
+        """The key as a page gives it to ``pushManager.subscribe``."""
 
     def __repr__(self) -> str:
         return f"<VapidKey {self.public[:8]}>"

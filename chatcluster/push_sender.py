@@ -31,7 +31,7 @@ GONE = (404, 410)
 REFUSED = (400, 401, 403, 413)
 RETRY_SECONDS_MAX = 600.0
 LOOKUPS_MAX = 8
-"""At a time: a thread each, which stays until the resolver gives up."""
+"""So many look-ups at a time: a thread each, which stays until the resolver gives up."""
 
 
 class HttpPushSender:

@@ -45,7 +45,7 @@ LIVE_BATCH_MAX = 200
 SEQ_MAX = 2**63 - 1
 """Beyond every frame of a tenure."""
 SET = trio.Event()
-"""In the place of every event that is set for good: chats at rest are many."""
+"""An event that is set: it takes the place of every event that is set for good, as chats at rest are many."""
 SET.set()
 
 
@@ -126,7 +126,7 @@ class Relay:
         self._receiver = receiver
         self._backoff = Backoff(BACKOFF_SECONDS, BACKOFF_CAP_SECONDS, factor=BACKOFF_FACTOR, jitter=(0.9, 1.1))
         self._failure: Exception | None = None
-        """Of the receiver, where a frame arrived."""
+        """The failure of the receiver, where a frame arrived."""
         self._dialling = trio.CancelScope()
         self._is_reset = False
         self._retry_now: trio.Event | None = None

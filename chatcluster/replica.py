@@ -86,7 +86,7 @@ class Replica:
 
     @property
     def worker_id(self) -> UUID:
-        """Of the present incarnation."""
+        """The ID of the present incarnation."""
         return self._row.worker_id
 
     @property

@@ -155,7 +155,7 @@ class Forsaken:
             self.tell(request, answer_id)
 
     async def told(self) -> None:
-        """All were told, or could not be."""
+        """Return when all were told, or could not be."""
         while self._untold:
             self._told = trio.Event()
             await self._told.wait()

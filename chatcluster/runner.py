@@ -279,7 +279,7 @@ class Runner:
         return ModelRequest(self.chat.id, prompt, model or self.chat.model, failures=self.chat.failures)
 
     async def _whole_request(self, messages: Sequence[Message]) -> ModelRequest:
-        """With the tools and all that the model is told before the conversation, once that is known."""
+        """The request with the tools and all that the model is told before the conversation, once that is known."""
         await self._ends.calls.ask()
         return self._ends.calls.told(self._request(asked_model(messages)))
 
@@ -359,7 +359,7 @@ class Runner:
             await self._survive(self._hand_over)
 
     async def _hand_over(self) -> None:
-        """With what tools gave until now: of calls without a result the next owner has to see what became."""
+        """Release the chat with what tools gave until now. Of other calls the next owner has to see what became."""
         if self._ends.calls.results and self.chat.status is Status.RUNNING:
             await self._ends.calls.keep_results()
             await self._held.commit(CommitStep(self._ends.calls.results))

@@ -42,9 +42,9 @@ class Half(NamedTuple):
 
     said: Said = Said()
     attempts: frozenset[int] = frozenset()
-    """Its number, and those under which it went on."""
+    """The number of the attempt, and those under which it went on."""
     last: Position | None = None
-    """Its last frame; None if there is nothing of it."""
+    """The attempt's last frame; None if there is nothing of it."""
     sequence: int | None = None
     """The place behind what was said, if it was told (``ports.Delta``)."""
     is_readable: bool = True

@@ -23,7 +23,7 @@ from chatcluster.usage import TOKENS_MAX
 
 WRITE_SECONDS = 10.0
 MINUTES_MAX = 60
-"""Of those that could not be written; the oldest are given up."""
+"""So many minutes that could not be written are kept; older ones are given up."""
 
 
 def _utc_now() -> datetime:

@@ -39,7 +39,7 @@ from chatcluster.ports import SESSION_LOCKS, Death, Registry, Renewal, SessionLo
 SESSION_RETRY_SECONDS = 0.2
 WATCH_RETRY_SECONDS_MAX = 1.0
 WATCHED_MAX = 2
-"""As many neighbours on the ring may die at once, and each death is still known at once."""
+"""So many neighbours on the ring are watched: as many may die at once, and each death is known at once."""
 
 
 class SessionWatch:

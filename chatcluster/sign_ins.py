@@ -27,7 +27,7 @@ from chatcluster.transitions import Transitions
 
 LOOK_SECONDS = 30.0
 WAITS_MAX = 100
-"""In one look, in no order."""
+"""So many waiting calls are looked at in one look, in no order."""
 
 
 class SignIns:

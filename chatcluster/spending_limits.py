@@ -41,7 +41,7 @@ class SpendingLimits:
         return f"<SpendingLimits {'some' if self._is_limited else 'none'}>"
 
     async def excess(self, owner_id: UUID) -> UsageLimitExceeded | None:
-        """As in ``ports.limits.LimitCheck``."""
+        """See ``ports.limits.LimitCheck``."""
         if not self._is_limited:
             return None
         try:

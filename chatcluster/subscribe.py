@@ -59,7 +59,7 @@ class Feeds:
         self._feeds: dict[UUID, Feed] = {}
         self._idle = IdleFeeds(self._end)
         self._owners: OrderedDict[UUID, UUID] = OrderedDict()
-        """Of chats that were asked for, or changed here, of late. A chat's owner never changes."""
+        """The owners of chats that were asked for, or changed here, of late. A chat's owner never changes."""
         self._missed: set[UUID] = set()
         """Chats of which hints may have been lost."""
         self._missing = trio.Event()
@@ -138,7 +138,7 @@ class Feeds:
             self._idle.add(self._begun(chat.id))
 
     def learn(self, chat: Chat) -> None:
-        """Whose chat this is, so that its first reader need not wait for another look at the row."""
+        """Learn whose chat this is, so that its first reader need not wait for another look at the row."""
         self._owners[chat.id] = chat.owner_id
         self._owners.move_to_end(chat.id)
         if len(self._owners) > OWNERS_MAX:

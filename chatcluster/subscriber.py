@@ -20,7 +20,7 @@ from chatcluster.shown import Notice, Snapshot
 TAKE_BYTES = 64 << 10
 """What is taken of a buffer at a time. An event that is larger is the reader's own task's to take."""
 LARGE_EVENTS_MAX = 4
-"""Of events that are as large as the buffer so many may wait."""
+"""So many events that are as large as the buffer may wait."""
 BEHIND_SECONDS_MAX = 2.0
 """What comes all at once is no sign of a slow reader: it gets this long to take what is above the bound."""
 BURST_BUFFERS_MAX = 16
@@ -62,7 +62,7 @@ class Subscriber:
         self._cursor = BEGINNING
         """What the reader was given last: it has been shown every frame up to there, and none is shown again."""
         self._told = 0
-        """And was told of every turn that ended up to this version."""
+        """The version up to which the reader was told of every turn that ended."""
         self._pending: list[Notice] = []  # a deque would take each reader at rest 0.7 kB
         self._pending_bytes = 0
         """What is pending counts for."""
@@ -209,5 +209,5 @@ class Subscriber:
         return self._mark + data[len(events.ID) :] if self._mark else data
 
     def _placed_aside(self, notice: Notice) -> bytes:
-        """The same for what has no place in the chat."""
+        """The event as this reader gets it, where it has no place in the chat."""
         return notice.data

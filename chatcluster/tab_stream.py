@@ -43,7 +43,7 @@ from chatcluster.watch import UNSEEN_SECONDS_MAX, Watches, deleted_notice, list_
 LIST_CHANGES_MAX = 200
 """So many changes of a list are told one by one to a reader that comes back."""
 LATELY_SECONDS = 10.0
-"""For so long the database is not asked again what time it is."""
+"""So long the database is not asked again what time it is."""
 _MOMENT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _NEXT_ID = b"\n" + ID
 
@@ -161,7 +161,7 @@ class TabStreams:
     async def subscribe_family(
         self, owner_id: UUID, chat_id: UUID, cursor: FamilyTabCursor
     ) -> AsyncIterator[FamilySubscriber]:
-        """The same for the chat and all agents below it. Raises as ``Feeds.subscribe``."""
+        """As ``subscribe``, with all agents below the chat as well. Raises as ``Feeds.subscribe``."""
         following = self._families.follow(owner_id, chat_id, cursor.family, TabMember)
         with self._audience.place(owner_id):
             async with following as (reader, root), self._watches.follow(owner_id, root):

@@ -74,7 +74,7 @@ class State(Enum):
 
 
 class Refusals:
-    """That Redis refuses to work on one stream: how often in a row, and until when it is left alone for that."""
+    """How often in a row Redis refused to work on one stream, and until when it is left alone for that."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -93,7 +93,7 @@ class HeldBack:
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.sequence: int | None = None
-        """Of the newest of them."""
+        """The sequence number of the newest of them."""
         self.until = -1.0
 
 
@@ -224,7 +224,7 @@ class TenureStream:
             self.memory = self.memory[:1]
 
     def _add_part(self, part: Part, sequence: int | None) -> None:
-        """In several frames, if it is long: the last of them tells the place."""
+        """Add a part in several frames, if it is long: the last of them tells the place."""
         if isinstance(part, TextPart) and 0 < len(part.text) <= FRAME_CHARACTERS_MAX:
             self._add(PartFrame(self._attempt, part, sequence))  # as nearly all are
             return

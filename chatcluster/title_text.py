@@ -9,7 +9,7 @@ from chatcluster.texts import is_blank, visible
 TITLE_CHARS_MAX = 80
 FALLBACK_WORDS = 6
 ASKED_CHARS_MAX = 4000
-"""Of the first message: what it is about stands at its beginning."""
+"""So much of the first message a model is told: what it is about stands at its beginning."""
 FALLBACK = "New chat"
 TITLE_INSTRUCTION = (
     "You name conversations. Answer with a title for the conversation that begins with the user's message: at most "
@@ -40,7 +40,7 @@ def first_words(text: str) -> str:
 
 
 def _shortened(text: str) -> str:
-    """At the end of a word, as far as there is one."""
+    """The text cut at the end of a word, as far as there is one."""
     if len(text) <= TITLE_CHARS_MAX:
         return text
     cut = text[: TITLE_CHARS_MAX - 1]

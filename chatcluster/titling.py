@@ -34,7 +34,7 @@ TAKEN_SECONDS = 18.0
 TRIES_MAX = 2
 CONCURRENT_MAX = 8
 DELTAS_MAX = 500
-"""Of an answer: a title is among the first."""
+"""So many deltas of an answer are read: a title is among the first."""
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -26,7 +26,7 @@ from chatcluster.ports import Approval, Effect, RunBy, Tool
 from chatcluster.tool_results import refused
 
 CALLS_MAX = 128
-"""Of one step: what is beyond is not run."""
+"""The most calls of one step: what is beyond is not run."""
 DEATHS_MAX = 3
 """A call that so many workers died with is not run again."""
 

@@ -26,7 +26,7 @@ from chatcluster.parts import (
 )
 
 SHOWN_BYTES_MAX = 32 << 10
-"""Of text: what a model gets of one result."""
+"""The most text that a model gets of one result."""
 KEPT_BYTES_MAX = 10 << 20
 NOTE_BYTES = 512
 READ_RESULT = "read_result"

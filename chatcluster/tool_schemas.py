@@ -39,7 +39,7 @@ NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multip
 COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 
 ALTERNATIVES_MAX = 50
-"""Of one argument; each is held against the others. The rest is told in words."""
+"""The most alternatives of one argument; each is held against the others. The rest is told in words."""
 TOLD = "\n\nThe arguments also have to be valid by this JSON schema: "
 
 _ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -129,7 +129,7 @@ def _fit_any(schema: Any, depth: int) -> Any:
 
 
 def _of_this_draft(schema: dict[str, Any]) -> dict[str, Any]:
-    """As an earlier draft would be written today."""
+    """The schema as an earlier draft's would be written today."""
     written = dict(schema)
     if isinstance(written.get("items"), list):
         written["prefixItems"] = written.pop("items")

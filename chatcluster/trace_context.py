@@ -23,7 +23,7 @@ from chatcluster import telemetry
 
 TRACEPARENT = "traceparent"
 TURNS_MAX = 8
-"""That one request's span names."""
+"""So many turns one request's span names."""
 _FORM = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 SAMPLED = 1
 
@@ -40,7 +40,7 @@ class Context(NamedTuple):
 
 
 ContextOf = Callable[[str, dict[str, object]], Context]
-"""From the name and the fields of an event which is going to be told."""
+"""Makes the context from the name and the fields of an event which is going to be told."""
 
 
 def read_traceparent(value: bytes) -> Context | None:

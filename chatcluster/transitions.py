@@ -191,7 +191,7 @@ class Transitions:
         return (await self.apply(chat.id, Pin(pinned), owner_id=chat.owner_id)).chat
 
     async def choose_model(self, chat: Chat, model: str | None) -> Chat:
-        """Of the messages from now on."""
+        """Choose the model of the messages from now on."""
         if model == chat.model:
             return chat
         return (await self.apply(chat.id, ChooseModel(model), owner_id=chat.owner_id)).chat

@@ -32,11 +32,11 @@ from chatcluster.tool_step import ToolStep
 from chatcluster.turn import steps_taken
 
 KEEP_SECONDS_MAX = 1.0
-"""Of an end of a turn that somebody waits for."""
+"""The time for an end of a turn that somebody waits for."""
 
 
 class TurnCalls:
-    """Those of one tenure, turn after turn. ``nursery`` is where tools run."""
+    """The calls of one tenure, turn after turn. ``nursery`` is where tools run."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class TurnCalls:
         self._step: ToolStep | None = None
         """The newest one at this history."""
         self._prefix: Prefix | None = None
-        """Of the turn under way, once its model is asked."""
+        """The prefix of the turn under way, once its model is asked."""
         self._planned: tuple[int, tuple[OpenCall, ...]] = (0, ())
         """The calls that this tenure committed last, and at which history version."""
 
@@ -77,7 +77,7 @@ class TurnCalls:
                         await self._held.keep_result(call_id, result.whole)
 
     def forget_results(self) -> None:
-        """They are history now, or belong to one that is gone."""
+        """Forget the results: they are history now, or belong to one that is gone."""
         self._step = None
 
     async def ask(self) -> None:

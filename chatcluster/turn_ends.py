@@ -20,7 +20,7 @@ from chatcluster.turn_calls import TurnCalls
 
 
 class TurnEnds:
-    """Those of one tenure. ``open`` comes first."""
+    """The ends of turns in one tenure. ``open`` comes first."""
 
     def __init__(self, held: HeldChat, is_full: Callable[[], bool]) -> None:
         self.calls: TurnCalls

@@ -131,9 +131,9 @@ class TurnLog:
         self._streams = streams
         self._joined_at: Snapshot
         self._read: deque[Value | UpToDate] = deque()
-        """Of history, and not told yet."""
+        """What was read of history, and not told yet."""
         self._waiting: deque[Value | UpToDate] = deque()
-        """From the feed."""
+        """What came from the feed, and was not told yet."""
         self._looked_before: Value | UpToDate | None = None
         """The value before which the stream was read, or could not be."""
         self._history_after: int | None = None
@@ -153,7 +153,7 @@ class TurnLog:
 
     @property
     def sink(self) -> Callable[[], None] | None:
-        """As in ``Subscriber``."""
+        """See ``Subscriber``."""
         return self._reader.sink
 
     @sink.setter

@@ -21,7 +21,7 @@ class WaitsLog(TurnLog):
         """``is_calling``: the message that it starts with is one of the model's, and asks for calls."""
         super().__init__(*place, **ports)
         self._calling_id = self._message_id if is_calling else None
-        """That which asks for the calls of the step under way, if it has any."""
+        """The message that asks for the calls of the step under way, if it has any."""
         self._waits_told_before: Value | UpToDate | None = None
 
     def _lacks(self, value: Value | UpToDate) -> bool:

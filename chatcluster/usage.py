@@ -35,11 +35,11 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     input_tokens: Count | None = None
     output_tokens: Count | None = None
     reasoning_tokens: Count | None = None
-    """Of the output, not shown as text."""
+    """Tokens of the output that are not shown as text."""
     cached_input_tokens: Count | None = None
-    """Of the input, read from the provider's cache."""
+    """Tokens of the input that were read from the provider's cache."""
     cache_write_tokens: Count | None = None
-    """Of the input, written to it."""
+    """Tokens of the input that were written to it."""
 
 
 NO_USAGE = Usage()
@@ -70,9 +70,9 @@ class SpentOutcome(StrEnum):
     COMMITTED = "committed"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    """By its user, by an edit, or by a replica that had to leave."""
+    """The attempt was interrupted by its user, by an edit, or by a replica that had to leave."""
     LOST = "lost"
-    """It was under way when its owner died: what it cost is not known."""
+    """The attempt was under way when its owner died: what it cost is not known."""
     COMPACTION = "compaction"
     TITLE = "title"
 
@@ -108,7 +108,7 @@ class Bill(msgspec.Struct, frozen=True):
 
     @property
     def tokens(self) -> int:
-        """Those that limits count."""
+        """The tokens that limits count."""
         return self.input_tokens + self.output_tokens
 
 

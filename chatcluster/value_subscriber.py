@@ -20,7 +20,7 @@ class ValueSubscriber(Subscriber):
         self.joined = snapshot
 
     def take(self) -> list[Value]:
-        """All that is pending. Raises ``Cut``."""
+        """Take all that is pending. Raises ``Cut``."""
         if self._cut is not None:
             raise Cut(self._cut)
         values = [notice.value for notice in self._pending if notice.value is not None]

@@ -41,9 +41,9 @@ KNOWN_CHATS_MAX = 1000
 READ_RETRY_SECONDS = 0.5
 POLL_SECONDS = 10.0
 POLL_OWNERS = 200
-"""In one statement."""
+"""So many owners are polled for in one statement."""
 POLL_CHATS = 500
-"""In one page."""
+"""So many chats are in one page of a poll."""
 POLL_PAUSES = 20
 """The pause is at least so many times as long as the poll took, however many chats the users have."""
 UNSEEN_SECONDS_MAX = 15.0
@@ -70,7 +70,7 @@ def list_notice(change: str, chat: ChatAnswer) -> Notice:
 
 
 def deleted_notice(chat_id: UUID) -> Notice:
-    """In both forms. Its moment is that of the event before: by a deletion nothing is known to have been told."""
+    """The notice of a deletion. Its moment is that of the event before: a deletion is not known to have been told."""
     listed = Listed(body(ChatChangeEvent("deleted", chat_id)), 0)
     return Notice(named("deleted", encode(DeletedEvent("deleted", chat_id))), listed=listed)
 
@@ -82,7 +82,7 @@ class DiffStatusEvent(msgspec.Struct, frozen=True):
 
 
 def diff_notice(chat_id: UUID, status: DiffStatus) -> Notice:
-    """In both forms."""
+    """The notice of changes in a workspace."""
     at_ms = int(status.updated_at.timestamp() * 1000)
     listed = Listed(body(ChatChangeEvent(DIFF_STATUS, chat_id, diff_status=status)), at_ms)
     return Notice(named(DIFF_STATUS, encode(DiffStatusEvent(DIFF_STATUS, chat_id, status))), listed=listed)

@@ -54,7 +54,7 @@ class WorkspaceChanges:
         self._directory = directory
         self._pubsub = pubsub
         self._touched: dict[UUID, WorkspaceRow] = {}
-        """Those that nobody has looked at since."""
+        """The workspaces that nobody has looked at since they were touched."""
         self._looking: set[UUID] = set()
         self._woken = trio.Event()
         self._places = trio.CapacityLimiter(LOOKS_AT_ONCE)
@@ -63,7 +63,7 @@ class WorkspaceChanges:
         return f"<WorkspaceChanges touched={len(self._touched)} looking={len(self._looking)}>"
 
     def touched(self, workspace: WorkspaceRow) -> None:
-        """Its files may have changed."""
+        """The workspace's files may have changed."""
         if workspace.id in self._touched or len(self._touched) < TOUCHED_MAX:
             self._touched[workspace.id] = workspace
             self._woken.set()
@@ -117,11 +117,11 @@ class WorkspaceChanges:
         return await self._diffs.diff(chat_id)
 
     async def status(self, chat_id: UUID) -> DiffStatus | None:
-        """The same in short."""
+        """What was found last, in short."""
         return await self._diffs.status(chat_id)
 
     async def statuses(self, owner_id: UUID, limit: int) -> dict[UUID, DiffStatus]:
-        """Those of a user's chats that changed last."""
+        """The statuses of a user's chats that changed last."""
         return await self._diffs.statuses(owner_id, limit)
 
 

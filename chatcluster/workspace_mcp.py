@@ -14,12 +14,12 @@ import msgspec
 
 SERVERS_MAX = 16
 TOOLS_MAX = 200
-"""Of one server."""
+"""The most tools of one server."""
 LIST_BYTES_MAX = 128 << 10
 """Names, descriptions and schemas of one server."""
 PIECES_MAX = 1000
 RESULT_BYTES_MAX = 4 << 20
-"""Of the texts and the pictures of one result."""
+"""The most of the texts and the pictures of one result."""
 
 
 class McpCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

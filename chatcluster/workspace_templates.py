@@ -37,7 +37,7 @@ from chatcluster.errors import InvalidRequest
 from chatcluster.texts import checked_line
 
 TEMPLATES_MAX = 100
-"""In a deployment."""
+"""The most templates of a deployment."""
 PARAMETERS_MAX = 32
 CHOICES_MAX = 64
 PACKAGES_MAX = 100
@@ -49,7 +49,7 @@ VALUE_CHARS_MAX = 1000
 NAME_CHARS_MAX = 63
 
 Value = str | bool | int | float
-"""Of a parameter."""
+"""The value of a parameter."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -98,7 +98,7 @@ class TemplateSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     display_name: Annotated[str, Meta(max_length=100)] = ""
     description: Annotated[str, Meta(max_length=2000)] = ""
     deprecated: bool = False
-    """It is not offered any more; workspaces that were made of it stay as they are."""
+    """Whether it is not offered any more; workspaces that were made of it stay as they are."""
     base: Annotated[str, Meta(max_length=500)] = "host"
     """``host``: the machine's own programs, read-only. Else what the host's provider knows: a root or an image."""
     packages: Annotated[tuple[str, ...], Meta(max_length=PACKAGES_MAX)] = ()
@@ -115,11 +115,11 @@ class TemplateSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     mcp_approval: Literal["never", "ask", "deny"] = "never"
     """Whether a person is asked before a tool of the workspace's own ``.mcp.json`` runs; ``deny``: it is not read."""
     desktop: bool = False
-    """It has a screen."""
+    """Whether its workspaces have a screen."""
     activity_bump_seconds: Seconds = 3600.0
-    """Whoever works in it keeps it running for so long."""
+    """Work in a workspace keeps it running for so long."""
     idle_stop_seconds: Seconds = 3600.0
-    """It is stopped so long after its start if nobody works in it; 0: never."""
+    """A workspace is stopped so long after its start if nobody works in it; 0: never."""
 
     def is_for(self, user: str | None) -> bool:
         """Whether a workspace may be made of it for the user of this name."""

@@ -49,7 +49,7 @@ import msgspec
 
 OUTPUT_CHUNK_BYTES = 256 << 10
 FILE_BYTES_MAX = 10 << 20
-"""Of one file that is read, written or edited."""
+"""The most of one file that is read, written or edited."""
 BODY_BYTES_MAX = 16 << 20
 WAIT_SECONDS_MAX = 30.0
 ID_CHARACTERS_MAX = 200
@@ -58,7 +58,7 @@ PATCH_BYTES_MAX = 1 << 20
 DIFF_FILES_MAX = 2000
 
 ACTIONS = ("screenshot", "click", "double_click", "drag", "move", "scroll", "key", "type", "wait")
-"""On a screen."""
+"""What can be done on a screen."""
 BUTTONS = ("left", "middle", "right")
 DIRECTIONS = ("up", "down", "left", "right")
 NOTCHES_MAX = 50
@@ -88,7 +88,7 @@ class CallState(StrEnum):
 
 
 class Code(StrEnum):
-    """Of a ``Refusal``, and the first word of the error of a call that failed: ``code: what to do``."""
+    """The code of a ``Refusal``, and the first word of the error of a call that failed: ``code: what to do``."""
 
     INVALID_REQUEST = "invalid_request"
     INVALID_TOKEN = "invalid_token"
@@ -127,7 +127,7 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     background: bool = False
     """Nobody waits for it: it is a process of the workspace's from the start. No cancel of foreground calls ends it."""
     foreground_seconds: float | None = None
-    """So long after its start it is in the background as well, whoever has waited for it."""
+    """So long after its start the command is in the background as well, whether or not somebody waits for it."""
     env: dict[str, str] = {}
 
 
@@ -254,7 +254,7 @@ class ProcessAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessList(msgspec.Struct, frozen=True, kw_only=True):
-    """Those that run, and then the last ones that ended, the newest first."""
+    """The processes that run, and then the last ones that ended, the newest first."""
 
     processes: tuple[ProcessAnswer, ...]
 
@@ -315,7 +315,7 @@ class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
     deletions: int = 0
     patch: str = ""
     is_truncated: bool = False
-    """There are more files, or the patch is longer, than is told here."""
+    """Whether there are more files, or the patch is longer, than is told here."""
     digest: str = ""
 
 
@@ -338,10 +338,10 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Calls."""
     has_desktop: bool
     disk_bytes: int
-    """Of the working directory's file system."""
+    """The size of the working directory's file system."""
     disk_free_bytes: int
     memory_bytes: int
-    """Of the agent itself."""
+    """The memory of the agent itself."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ class CallState(StrEnum):
     SIGN_IN = "sign_in"
     QUESTION = "question"
     STARTED = "started"
-    """It runs, or did when its worker died."""
+    """The call runs, or did when its worker died."""
 
 
 WAITING_STATES = (CallState.APPROVAL, CallState.CLIENT, CallState.AGENTS, CallState.SIGN_IN, CallState.QUESTION)

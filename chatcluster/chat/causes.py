@@ -11,11 +11,11 @@ TURN = "turn"
 CLAIMED = "claim"
 """A replica took the chat up."""
 TAKEN_OVER = "takeover"
-"""Its replica died, or was taken for dead."""
+"""The chat's replica died, or was taken for dead."""
 DRAINED = "drain"
-"""Its replica leaves, and gave it back."""
+"""The chat's replica leaves, and gave it back."""
 RELEASED = "release"
-"""Its replica has no place for it."""
+"""The chat's replica has no place for it."""
 INTERRUPTED = "interrupt"
 EDITED = "edit"
 FAILED = "error"
@@ -45,7 +45,7 @@ _CAUSES = {
 
 
 def cause_of(event: str, *, runs: bool, stops: bool) -> str:
-    """Of an event's change. ``runs``: a turn begins with it; ``stops``: one is interrupted with it."""
+    """The cause of a change that this event made. ``runs``: a turn begins with it; ``stops``: one is interrupted."""
     if runs and event != "Edit":
         return TURN
     if stops and event == "Archive":

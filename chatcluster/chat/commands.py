@@ -24,7 +24,7 @@ class Busy(StrEnum):
     """It goes in behind the next results of the turn's calls, and the turn goes on with it. Until then it is queued,
     and if no results come, it stays so."""
     REJECT = "reject"
-    """It is refused."""
+    """The message is refused."""
 
 
 class Remember(StrEnum):
@@ -77,7 +77,7 @@ class Edit(msgspec.Struct, frozen=True):
 
 
 class Insert(msgspec.Struct, frozen=True):
-    """At the end of a history that nobody works on. None of it is answered, and no call in it is run."""
+    """Put messages at the end of a history that nobody works on. None of it is answered, and no call in it is run."""
 
     messages: tuple[NewMessage, ...]
 
@@ -224,7 +224,7 @@ class Pin(msgspec.Struct, frozen=True):
 
 
 class ChooseModel(msgspec.Struct, frozen=True):
-    """From the next message on; None: the deployment's default."""
+    """Ask this model from the next message on; None: the deployment's default."""
 
     model: str | None
 
@@ -372,7 +372,7 @@ OwnerCommand = (
 )
 Command = UserCommand | OwnerCommand | ExpireCalls | ReportAgents | LookAgain
 Answer = SubmitToolResults | Approve | Deny | SignedIn | AnswerQuestions
-"""Of calls that wait for somebody."""
+"""What answers calls that wait for somebody."""
 
 
 def event_name(command: Command) -> str:

@@ -185,7 +185,7 @@ def _choose_model(draft: Draft, command: ChooseModel) -> None:
 
 
 def _look_again(draft: Draft, command: LookAgain) -> None:
-    """That the version moves is all."""
+    """Nothing changes but the version."""
 
 
 def _edit_queued(draft: Draft, command: EditQueued) -> None:

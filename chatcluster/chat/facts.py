@@ -23,7 +23,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     replaced: Replaced | None = None
     parent_archived: bool = False
-    """Of a chat that belongs to another one."""
+    """Whether the chat that this one belongs to, if any, is archived."""
     known_calls: frozenset[str] = frozenset()
     """The calls that an answer names, as far as the chat ever had them."""
     is_asker_gone: bool = False
@@ -32,4 +32,4 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 NO_FACTS = Facts()
-"""For commands that need no facts."""
+"""What commands get that need no facts."""

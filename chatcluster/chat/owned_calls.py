@@ -48,7 +48,7 @@ def ask_user(draft: Draft, command: AskUser) -> None:
 
 
 def give_back(draft: Draft) -> None:
-    """All of them, as the tenure ends in order."""
+    """Give back all open calls, as the tenure ends in order."""
     for call in list(draft.open_calls.values()):
         draft.change_call(given_back(call, draft.before.epoch))
 

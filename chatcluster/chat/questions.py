@@ -40,7 +40,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Replies = dict[str, Reply]
-"""By the keys of their questions."""
+"""Replies by the keys of their questions."""
 
 _encoder = msgspec.json.Encoder(order="sorted")
 _replies = msgspec.json.Decoder(Replies)

@@ -128,7 +128,7 @@ class StoredState(StoredPhase):
     content_version: int = 1
     """Of the newest content in history and queue: a replica that cannot read that leaves the chat to others."""
     timeline: int | None = None
-    """That of the server that wrote the chat last, as far as it is known: see ``timeline.py``."""
+    """The timeline of the server that wrote the chat last, as far as it is known: see ``timeline.py``."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
     pinned: bool = False
@@ -141,7 +141,7 @@ class StoredState(StoredPhase):
     cause: str = ""
     """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
     waits_for_agents: bool = False
-    """Of a chat that requires action: it waits for agents of its own, and for nobody else."""
+    """Of a chat that requires action: whether it waits for agents of its own, and for nobody else."""
 
     @property
     def claimable(self) -> bool:
@@ -184,12 +184,12 @@ class Underway(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """As the row has it."""
+        """The form that the row has."""
         return f"{self.history_version} {self.attempt} {self.answer_id}"
 
     @classmethod
     def of(cls, state: StoredState) -> Underway | None:
-        """That of the attempt under way. What is left standing of another attempt is none."""
+        """The answer of the attempt under way. What is left standing of another attempt is none."""
         known = cls._in(state)
         return known if known is not None and known._is_current(state) else None
 

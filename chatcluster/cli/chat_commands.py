@@ -11,6 +11,7 @@ import click
 import trio
 
 from chatcluster.cli import exits
+from chatcluster.cli.connected import ask
 from chatcluster.cli.file_commands import EXISTING
 from chatcluster.cli.flags import server_options
 from chatcluster.client.client import Client
@@ -24,9 +25,7 @@ from chatcluster.local.local_cluster import reach
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
-def chats(
-    *, words: str | None, archived: bool, limit: int, as_json: bool, url: str | None, token: str | None, data_dir: Path
-) -> None:
+def chats(*, words: str | None, archived: bool, limit: int, as_json: bool, **server: Any) -> None:
     """List your chats, newest first.
 
     \b
@@ -38,32 +37,27 @@ def chats(
 
     query = {"archived": archived} | ({} if words is None else {"q": words})
 
-    async def fetch() -> list[Json]:
+    async def fetch(client: Client) -> list[Json]:
         found: list[Json] = []
-        async with Client(*reach(url, token, data_dir)) as client:
-            has_more = True
-            while has_more and len(found) < limit:
-                after = {"after": found[-1]["id"]} if found else {}
-                page = await client.chats(limit=min(100, limit - len(found)), **query, **after)
-                found += page["chats"]
-                has_more = page["has_more"]
+        has_more = True
+        while has_more and len(found) < limit:
+            after = {"after": found[-1]["id"]} if found else {}
+            page = await client.chats(limit=min(100, limit - len(found)), **query, **after)
+            found += page["chats"]
+            has_more = page["has_more"]
         return found
 
-    show_chats(trio.run(fetch), as_json=as_json)
+    show_chats(ask(server, Client, fetch), as_json=as_json)
 
 
 @click.command()
 @click.argument("chat_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="The chat and its messages as JSON instead of Markdown")
 @server_options
-def history(*, chat_id: str, as_json: bool, url: str | None, token: str | None, data_dir: Path) -> None:
+def history(*, chat_id: str, as_json: bool, **server: Any) -> None:
     """Print what was said in a chat, as Markdown."""
-
-    async def fetch() -> Any:
-        async with Client(*reach(url, token, data_dir)) as client:
-            return await client.export(chat_id, "json" if as_json else "markdown")
-
-    click.echo(trio.run(fetch).decode(), nl=as_json)
+    form = "json" if as_json else "markdown"
+    click.echo(ask(server, Client, lambda client: client.export(chat_id, form)).decode(), nl=as_json)
 
 
 @click.command()
@@ -84,7 +78,7 @@ def compact(*, chat_id: str, url: str | None, token: str | None, data_dir: Path)
 @click.argument("chat_id", metavar="CHAT")
 @click.argument("message_id", metavar="[MESSAGE]", required=False, type=click.IntRange(1))
 @server_options
-def fork(*, chat_id: str, message_id: int | None, url: str | None, token: str | None, data_dir: Path) -> None:
+def fork(*, chat_id: str, message_id: int | None, **server: Any) -> None:
     """Begin a new chat with the history of a CHAT, and print its ID.
 
     The new one has all whole turns, or those up to a MESSAGE that ends one (`chatcluster history --json` has their
@@ -94,12 +88,7 @@ def fork(*, chat_id: str, message_id: int | None, url: str | None, token: str | 
     chatcluster fork ID
     chatcluster fork ID 42
     """
-
-    async def begin() -> Json:
-        async with Client(*reach(url, token, data_dir)) as client:
-            return await client.fork(chat_id, message_id)
-
-    made = trio.run(begin)
+    made = ask(server, Client, lambda client: client.fork(chat_id, message_id))
     click.echo(made["id"])
     if sys.stderr is not None and sys.stderr.isatty():
         click.secho(f"chatcluster chat --chat {made['id']} goes on with it", err=True, dim=True)

@@ -14,6 +14,7 @@ import trio
 
 from chatcluster import __version__
 from chatcluster.cli import exits
+from chatcluster.cli.connected import ask
 from chatcluster.cli.flags import (
     ALL,
     Commands,
@@ -25,6 +26,7 @@ from chatcluster.cli.flags import (
 from chatcluster.cli.groups import GROUPS
 from chatcluster.cli.simulated_model import simulate_llm
 from chatcluster.cli.workspace_host import workspace_host
+from chatcluster.client.client import Client
 from chatcluster.config import ENV_PREFIX, env_name, from_environment
 from chatcluster.local.local_cluster import reach
 
@@ -176,31 +178,20 @@ for group in GROUPS:
 @commands.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
-def replicas(*, as_json: bool, url: str | None, token: str | None, data_dir: Path) -> None:
+def replicas(*, as_json: bool, **server: Any) -> None:
     """List the replicas of a cluster. Needs an administrator's token."""
     from chatcluster.cli.listings import show_replicas
-    from chatcluster.client.client import Client
 
-    async def fetch() -> Any:
-        async with Client(*reach(url, token, data_dir)) as client:
-            return await client.replicas()
-
-    show_replicas(trio.run(fetch), as_json=as_json)
+    show_replicas(ask(server, Client, lambda client: client.replicas()), as_json=as_json)
 
 
 @commands.command()
 @server_options
-def link(*, url: str | None, token: str | None, data_dir: Path) -> None:
+def link(**server: Any) -> None:
     """Print a link that signs a browser in on the page of a cluster, as the token's user: once, within ten minutes."""
-    from chatcluster.client.client import Client
-
-    base_url, secret = reach(url, token, data_dir)
-
-    async def fetch() -> str:
-        async with Client(base_url, secret) as client:
-            return str((await client.sign_in_code())["path"])
-
-    click.echo(base_url.strip().rstrip("/") + trio.run(fetch))
+    base_url, _ = reach(**server)
+    code = ask(server, Client, lambda client: client.sign_in_code())
+    click.echo(base_url.strip().rstrip("/") + code["path"])
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

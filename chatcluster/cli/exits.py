@@ -24,7 +24,7 @@ UNHEARD = 141
 
 Intended = ChatclusterError | KeyboardInterrupt | UnicodeError | OSError
 UNWRITTEN = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""Of an ``OSError``: there is nothing to be written to, or no room."""
+"""Errors of an ``OSError`` which mean that there is nothing to write to, or no room."""
 NOT_TEXT = "an argument, a file or an answer has bytes that are no text in the encoding that is used here"
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import click
-import trio
 
+from chatcluster.cli.connected import ask
 from chatcluster.cli.flags import Commands, server_options
 from chatcluster.client.client import Client
 from chatcluster.client.tool_calls import Json
-from chatcluster.local.local_cluster import reach
-
-T = TypeVar("T")
 
 EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -33,11 +29,11 @@ def files() -> None:
 @files.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
-def list_files(*, as_json: bool, url: str | None, token: str | None, data_dir: Path) -> None:
+def list_files(*, as_json: bool, **server: Any) -> None:
     """List your files, newest first."""
     from chatcluster.cli.listings import show_files
 
-    show_files(_run(url, token, data_dir, _all_files), as_json=as_json)
+    show_files(ask(server, Client, _all_files), as_json=as_json)
 
 
 async def _all_files(client: Client) -> list[Json]:
@@ -52,14 +48,14 @@ async def _all_files(client: Client) -> list[Json]:
 @files.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=EXISTING)
 @server_options
-def upload(*, paths: tuple[Path, ...], url: str | None, token: str | None, data_dir: Path) -> None:
+def upload(*, paths: tuple[Path, ...], **server: Any) -> None:
     """Upload files, and print their IDs. One that no chat has is removed after a day."""
 
     async def run(client: Client) -> None:
         for path in paths:
             click.echo((await client.upload(path))["id"])
 
-    _run(url, token, data_dir, run)
+    ask(server, Client, run)
 
 
 @files.command()
@@ -71,13 +67,13 @@ def upload(*, paths: tuple[Path, ...], url: str | None, token: str | None, data_
     help="Where to; `-` is standard output.  [default: its name, here; nothing is overwritten]",
 )
 @server_options
-def download(*, file_id: str, output: Path | None, url: str | None, token: str | None, data_dir: Path) -> None:
+def download(*, file_id: str, output: Path | None, **server: Any) -> None:
     """Download a file."""
 
     async def run(client: Client) -> tuple[str, bytes]:
         return (await client.file(file_id))["name"], await client.download(file_id)
 
-    name, data = _run(url, token, data_dir, run)
+    name, data = ask(server, Client, run)
     if output == Path("-"):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -96,20 +92,6 @@ def download(*, file_id: str, output: Path | None, url: str | None, token: str |
 @files.command()
 @click.argument("file_id", metavar="ID")
 @server_options
-def delete(*, file_id: str, url: str | None, token: str | None, data_dir: Path) -> None:
+def delete(*, file_id: str, **server: Any) -> None:
     """Delete a file. One that a chat refers to is refused."""
-
-    async def run(client: Client) -> None:
-        await client.delete_file(file_id)
-
-    _run(url, token, data_dir, run)
-
-
-def _run(url: str | None, token: str | None, data_dir: Path, speak: Callable[[Client], Awaitable[T]]) -> T:
-    base_url, secret = reach(url, token, data_dir)
-
-    async def run() -> T:
-        async with Client(base_url, secret) as client:
-            return await speak(client)
-
-    return trio.run(run)
+    ask(server, Client, lambda client: client.delete_file(file_id))

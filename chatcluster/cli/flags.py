@@ -27,7 +27,7 @@ DATABASE = ("database_url", "statement_timeout_seconds")
 
 
 class Commands(click.Group):
-    """In the order in which people need them, rather than by the alphabet."""
+    """A group whose commands stand in the order in which people need them, rather than by the alphabet."""
 
     def list_commands(self, _: click.Context) -> list[str]:
         return list(self.commands)

@@ -191,7 +191,7 @@ def _bill(name: str, bill: dict[str, Any]) -> tuple[str, ...]:
 
 
 def money(micros: int | None) -> str:
-    """In units of the currency, with as many places as there are."""
+    """An amount in units of the currency, with as many places as there are."""
     if micros is None:
         return "-"
     places = f"{micros / 1_000_000:.6f}".rstrip("0")

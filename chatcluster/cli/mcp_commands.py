@@ -9,19 +9,18 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import trio
 
 from chatcluster.cli import exits
+from chatcluster.cli.connected import ask
 from chatcluster.cli.flags import Commands, server_options
 from chatcluster.client.mcp_administration import McpClient
-from chatcluster.local.local_cluster import reach
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 SECRET_BYTES_MAX = 64 << 10
 CALL_SECONDS_MAX = 3600
@@ -206,17 +205,8 @@ Run = Callable[[Callable[[McpClient], Awaitable[Any]]], Any]
 
 def _split(options: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """How to reach the cluster, and what is said of a server."""
-    url, token, data_dir = (options.pop(name) for name in ("url", "token", "data_dir"))
-
-    def run(use: Callable[[McpClient], Awaitable[Any]]) -> Any:
-        async def connected() -> Any:
-            client = McpClient(*reach(url, token, data_dir))
-            async with client:
-                return await use(client)
-
-        return trio.run(connected)
-
-    return run, _fields(options)
+    server = {name: options.pop(name) for name in ("url", "token", "data_dir")}
+    return partial(ask, server, McpClient), _fields(options)
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
-import trio
 
+from chatcluster.cli.connected import ask
 from chatcluster.cli.flags import Commands, server_options
+from chatcluster.client.client import Client
 from chatcluster.config import ENV_PREFIX
-from chatcluster.local.local_cluster import reach
 
 KEY_VARIABLE = ENV_PREFIX + "PROVIDER_KEY"
 PRICES = ("input", "cached_input", "cache_write", "output")
@@ -230,19 +229,11 @@ def model_remove(*, name: str, **rest: Any) -> None:
 
 def _run(server: dict[str, Any], act: Callable[[Any], Awaitable[Any]]) -> Any:
     """Do something as an administrator of the cluster that ``server`` (the options of that name) leads to."""
-    from chatcluster.client.client import Client
-
-    address = reach(server["url"], server["token"], Path(server["data_dir"]))
-
-    async def run() -> Any:
-        async with Client(*address) as client:
-            return await act(client.admin)
-
-    return trio.run(run)
+    return ask(server, Client, lambda client: act(client.admin))
 
 
 async def _missing(admin: Any, fallbacks: list[str]) -> list[str]:
-    """Those that are no models: a misspelt name is found out by nobody, until it is needed."""
+    """The names that are no models: a misspelt one is found out by nobody, until it is needed."""
     known = {model["name"] for model in await admin.models()} if fallbacks else set()
     return [fallback for fallback in fallbacks if fallback not in known]
 

@@ -21,7 +21,7 @@ class OutputLines:
     def __init__(self) -> None:
         self._known: CallOutput | None = None
         self._begun = ""
-        """Of a line that has no end yet."""
+        """The beginning of a line that has no end yet."""
 
     def add(self, piece: ToolOutputPart) -> Iterator[str]:
         """The lines that end with this piece, as they may be shown."""

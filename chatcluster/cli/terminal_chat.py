@@ -328,7 +328,7 @@ class Conversation:
                 self._note(f"[an agent waits for {what}; answer it with --chat {call.chat_id}]")
 
     def _show_question(self, action: Json) -> None:
-        """It may come of a running call: then it is answered while the turn runs."""
+        """The question may come of a running call: then it is answered while the turn runs."""
         self._asking = action
         for question in action["questions"]:
             self._note(f"[{action['name']} asks: {question_line(question)}; while it runs: {ANSWER} JSON, {DECLINE}]")

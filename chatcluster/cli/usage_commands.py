@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import click
-import trio
 
+from chatcluster.cli.connected import ask
 from chatcluster.cli.flags import Commands, server_options
-from chatcluster.local.local_cluster import reach
+from chatcluster.client.client import Client
 
 
 @click.command()
@@ -33,18 +33,8 @@ def usage(*, as_json: bool, everybody: bool, **rest: Any) -> None:
     names = {"since": "from", "until": "to", "group_by": "group_by"}
     query = {name: value for option, name in names.items() if (value := rest.pop(option)) is not None}
     everybody = everybody or query.get("group_by") == "user"
-    show_usage(run(rest, lambda client: (client.admin.usage if everybody else client.usage)(**query)), as_json=as_json)
-
-
-def run(server: dict[str, Any], call: Callable[[Any], Awaitable[Any]]) -> Any:
-    """What ``call`` gets of a client of the cluster that the options name."""
-    from chatcluster.client.client import Client
-
-    async def fetch() -> Any:
-        async with Client(*reach(server["url"], server["token"], server["data_dir"])) as client:
-            return await call(client)
-
-    return trio.run(fetch)
+    answer = ask(rest, Client, lambda client: (client.admin.usage if everybody else client.usage)(**query))
+    show_usage(answer, as_json=as_json)
 
 
 @click.group(cls=Commands)
@@ -67,10 +57,10 @@ def limits_list(*, as_json: bool, **rest: Any) -> None:
     """List the limits, and the members of each group."""
     from chatcluster.cli.listings import show_limits
 
-    async def fetch(client: Any) -> Any:
+    async def fetch(client: Client) -> Any:
         return await client.admin.limits(), await client.admin.group_members()
 
-    show_limits(*run(rest, fetch), as_json=as_json)
+    show_limits(*ask(rest, Client, fetch), as_json=as_json)
 
 
 @limits.command("set")
@@ -93,7 +83,7 @@ def limits_set(*, cost: float | None, tokens: int | None, unlimited: bool, **res
         raise click.UsageError("give --cost, --tokens or both, or --none")
     amounts = {"cost_micros": None if cost is None else round(cost * 1_000_000), "tokens": tokens}
     place = _place(rest)
-    run(rest, lambda client: client.admin.set_limit(**place, **amounts))
+    ask(rest, Client, lambda client: client.admin.set_limit(**place, **amounts))
     click.echo(f"limited {place['subject']} {place['name']}".strip())
 
 
@@ -103,7 +93,7 @@ def limits_set(*, cost: float | None, tokens: int | None, unlimited: bool, **res
 def limits_remove(**rest: Any) -> None:
     """Remove a limit. Where a user's own limit is removed, that of the groups counts again, or else the default."""
     place = _place(rest)
-    run(rest, lambda client: client.admin.remove_limit(**place))
+    ask(rest, Client, lambda client: client.admin.remove_limit(**place))
     click.echo(f"removed the limit of {place['subject']} {place['name']}".strip())
 
 
@@ -113,7 +103,7 @@ def limits_remove(**rest: Any) -> None:
 @server_options
 def limits_join(*, group: str, user: str, **rest: Any) -> None:
     """Put a USER into a GROUP."""
-    run(rest, lambda client: client.admin.add_to_group(group, user))
+    ask(rest, Client, lambda client: client.admin.add_to_group(group, user))
     click.echo(f"{user} is in {group}")
 
 
@@ -123,7 +113,7 @@ def limits_join(*, group: str, user: str, **rest: Any) -> None:
 @server_options
 def limits_leave(*, group: str, user: str, **rest: Any) -> None:
     """Take a USER out of a GROUP."""
-    run(rest, lambda client: client.admin.remove_from_group(group, user))
+    ask(rest, Client, lambda client: client.admin.remove_from_group(group, user))
     click.echo(f"{user} is not in {group} any more")
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
 import trio
 
+from chatcluster.cli.connected import ask
 from chatcluster.cli.flags import Commands, server_options
 from chatcluster.client.workspaces import WorkspaceClient
-from chatcluster.local.local_cluster import reach
 from chatcluster.workspace_templates import parse_template
-
-T = TypeVar("T")
 
 FILE_CHARACTERS_MAX = 1 << 20
 FOLLOW_SECONDS = 0.5
@@ -44,7 +41,7 @@ def template_add(*, path: Path, **options: Any) -> None:
     memory_bytes_max = 1073741824
     """
     name, settings = parse_template(_text(path))
-    put = _run(options, lambda client: client.put_template(name, **msgspec.to_builtins(settings)))
+    put = ask(options, WorkspaceClient, lambda client: client.put_template(name, **msgspec.to_builtins(settings)))
     click.echo(f"{put['name']}: revision {put['revision']}")
 
 
@@ -55,7 +52,7 @@ def template_list(*, as_json: bool, **options: Any) -> None:
     """List the templates that are offered."""
     from chatcluster.cli.listings import show_templates
 
-    show_templates(_run(options, lambda client: client.templates()), as_json=as_json)
+    show_templates(ask(options, WorkspaceClient, lambda client: client.templates()), as_json=as_json)
 
 
 @template.command("show")
@@ -63,7 +60,9 @@ def template_list(*, as_json: bool, **options: Any) -> None:
 @server_options
 def template_show(*, name: str, **options: Any) -> None:
     """Print all of a template, as JSON. Needs an administrator's token."""
-    click.echo(msgspec.json.format(msgspec.json.encode(_run(options, lambda client: client.template(name)))))
+    click.echo(
+        msgspec.json.format(msgspec.json.encode(ask(options, WorkspaceClient, lambda client: client.template(name))))
+    )
 
 
 @template.command("remove")
@@ -71,7 +70,7 @@ def template_show(*, name: str, **options: Any) -> None:
 @server_options
 def template_remove(*, name: str, **options: Any) -> None:
     """Remove a template. Workspaces that were made of it stay."""
-    _run(options, lambda client: client.remove_template(name))
+    ask(options, WorkspaceClient, lambda client: client.remove_template(name))
     click.echo(f"removed {name}")
 
 
@@ -87,7 +86,7 @@ def workspace_list(*, as_json: bool, **options: Any) -> None:
     """List your workspaces, newest first."""
     from chatcluster.cli.listings import show_workspaces
 
-    show_workspaces(_run(options, lambda client: client.workspaces()), as_json=as_json)
+    show_workspaces(ask(options, WorkspaceClient, lambda client: client.workspaces()), as_json=as_json)
 
 
 @workspace.command("create")
@@ -103,7 +102,7 @@ def workspace_create(*, chat_id: str, template_name: str, parameters: tuple[str,
         asked = await client.create_workspace(chat_id, template_name, parameters=values)
         return await _at_rest(client, asked["workspace"]["id"])
 
-    _say_state(_run(options, create))
+    _say_state(ask(options, WorkspaceClient, create))
 
 
 @workspace.command("show")
@@ -111,7 +110,7 @@ def workspace_create(*, chat_id: str, template_name: str, parameters: tuple[str,
 @server_options
 def workspace_show(*, workspace_id: str, **options: Any) -> None:
     """Print a workspace and its state, as JSON."""
-    found = _run(options, lambda client: client.workspace(workspace_id))
+    found = ask(options, WorkspaceClient, lambda client: client.workspace(workspace_id))
     click.echo(msgspec.json.format(msgspec.json.encode(found)))
 
 
@@ -125,7 +124,7 @@ def workspace_start(*, workspace_id: str, **options: Any) -> None:
         await client.start_workspace(workspace_id)
         return await _at_rest(client, workspace_id)
 
-    _say_state(_run(options, start))
+    _say_state(ask(options, WorkspaceClient, start))
 
 
 @workspace.command("stop")
@@ -138,7 +137,7 @@ def workspace_stop(*, workspace_id: str, **options: Any) -> None:
         await client.stop_workspace(workspace_id)
         return await _at_rest(client, workspace_id)
 
-    click.echo(_run(options, stop)["state"])
+    click.echo(ask(options, WorkspaceClient, stop)["state"])
 
 
 @workspace.command("delete")
@@ -147,7 +146,7 @@ def workspace_stop(*, workspace_id: str, **options: Any) -> None:
 @server_options
 def workspace_delete(*, workspace_id: str, **options: Any) -> None:
     """Delete a workspace, with all its files, for good."""
-    _run(options, lambda client: client.delete_workspace(workspace_id))
+    ask(options, WorkspaceClient, lambda client: client.delete_workspace(workspace_id))
     click.echo(f"deleted {workspace_id}")
 
 
@@ -170,7 +169,7 @@ def workspace_logs(*, workspace_id: str, follow: bool, **options: Any) -> None:
             if not lines:
                 await trio.sleep(FOLLOW_SECONDS)
 
-    _run(options, read)
+    ask(options, WorkspaceClient, read)
 
 
 @workspace.command("hosts")
@@ -180,18 +179,7 @@ def workspace_hosts(*, as_json: bool, **options: Any) -> None:
     """List the machines that run workspaces. Needs an administrator's token."""
     from chatcluster.cli.listings import show_workspace_hosts
 
-    show_workspace_hosts(_run(options, lambda client: client.workspace_hosts()), as_json=as_json)
-
-
-def _run(options: dict[str, Any], speak: Callable[[WorkspaceClient], Awaitable[T]]) -> T:
-    url, token, data_dir = (options[name] for name in ("url", "token", "data_dir"))
-
-    async def run() -> T:
-        client = WorkspaceClient(*reach(url, token, data_dir))
-        async with client:
-            return await speak(client)
-
-    return trio.run(run)
+    show_workspace_hosts(ask(options, WorkspaceClient, lambda client: client.workspace_hosts()), as_json=as_json)
 
 
 async def _at_rest(client: WorkspaceClient, workspace_id: str) -> dict[str, Any]:

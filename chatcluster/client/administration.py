@@ -17,7 +17,7 @@ class Administration:
         self._write = write
 
     async def replicas(self) -> list[Json]:
-        """All that the database knows of."""
+        """All replicas that the database knows of."""
         replicas: list[Json] = (await self._read("/replicas"))["replicas"]
         return replicas
 
@@ -48,7 +48,7 @@ class Administration:
         return text
 
     async def set_system_prompt(self, prompt: str | None) -> None:
-        """From each chat's next turn on; None is nothing."""
+        """What models are told in every chat, from each chat's next turn on; None is nothing."""
         await self._write("PUT", "/config/system-prompt", {"prompt": prompt})
 
     async def usage(self, **query: Any) -> Json:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import UUID, uuid4
 
 import httpx
@@ -97,7 +97,7 @@ class Client(Forks, ToolCalls, FileTransfers):
         self.admin = Administration(self._read, self._write)
         self._http = http_client(base_url, base_url=base_url.rstrip("/") + "/api/v1", headers=headers, **options)
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -193,7 +193,7 @@ class Client(Forks, ToolCalls, FileTransfers):
         return text
 
     async def set_prompt(self, prompt: str | None) -> None:
-        """From each chat's next turn on; None is nothing."""
+        """What models are told in the user's chats, from each chat's next turn on; None is nothing."""
         await self._write("PUT", "/me/prompt", {"prompt": prompt})
 
     async def usage(self, **query: Any) -> Json:

@@ -12,7 +12,7 @@ import trio
 from chatcluster.client.tool_calls import Json, segment
 
 TRANSFER_SECONDS = 300.0
-"""For a file each way, however slow the line is."""
+"""The time for a file each way, however slow the line is."""
 
 
 class FileTransfers(ABC):

@@ -33,12 +33,12 @@ class McpClient(Client):
         return await self._write("POST", f"{_path(slug)}/test")
 
     async def my_mcp_servers(self) -> list[Json]:
-        """Those at which the user signs in, and whether the login is good."""
+        """The servers at which the user signs in, and whether each login is good."""
         answer: list[Json] = (await self._read("/me/mcp-servers"))["mcp_servers"]
         return answer
 
     async def sign_in_url(self, slug: str) -> str:
-        """Where the user's browser has to go."""
+        """The address that the user's browser has to go to."""
         answer = await self._write("POST", f"/me/mcp-servers/{quote(slug, safe='')}/login")
         return str(answer["url"])
 

@@ -14,7 +14,7 @@ BACKOFF_SECONDS = 0.05
 BACKOFF_CAP_SECONDS = 2.0
 REQUEST_SECONDS = 30.0
 STREAM_SECONDS = 300.0
-"""Without an answer. Longer than a deploy, or the restart of a proxy."""
+"""So long a stream waits without an answer: longer than a deploy, or the restart of a proxy."""
 CAUSES_MAX = 10
 """How far an error's chain of causes is followed."""
 

@@ -27,7 +27,7 @@ class WorkspaceClient(Client):
         return answer
 
     async def template(self, name: str) -> Json:
-        """All that there is to know of it, for administrators."""
+        """All that there is to know of a template, for administrators."""
         return await self._read(f"/admin/templates/{segment(name)}")
 
     async def put_template(self, name: str, *, revision: int | None = None, **settings: Any) -> Json:
@@ -46,7 +46,7 @@ class WorkspaceClient(Client):
         return answer
 
     async def create_workspace(self, chat_id: UUID | str, template: str, **fields: Any) -> Json:
-        """For a chat, unless it has one; fields: ``name``, ``parameters``. Returns ``workspace`` and ``changed``."""
+        """Make a chat's, unless it has one; fields: ``name``, ``parameters``. Returns ``workspace``, ``changed``."""
         body = {"chat_id": str(chat_id), "template": template, **fields}
         return await self._write("POST", "/workspaces", body)
 
@@ -70,7 +70,7 @@ class WorkspaceClient(Client):
         return answer
 
     async def workspace_hosts(self) -> list[Json]:
-        """For administrators."""
+        """The hosts of workspaces, for administrators."""
         answer: list[Json] = (await self._read("/admin/workspace-hosts"))["hosts"]
         return answer
 

@@ -58,6 +58,15 @@ def endless_answer(server: Provider) -> ProviderError:
     return server.error(f"{server.name} sent tool calls without an end", "generic")
 
 
+def nameless_call(server: Provider) -> ProviderError:
+    return server.error(f"{server.name} asked for a tool call without a name", "generic", retryable=True)
+
+
+def kept_id(value: object) -> str | None:
+    """The ID that a server gave to a call, where it can be kept."""
+    return value if isinstance(value, str) and 0 < len(value) <= PROVIDER_ID_CHARACTERS_MAX else None
+
+
 def empty_answer(server: Provider, reason: str, *, has_said_something: bool, why: str = "") -> ProviderError:
     """The answer is complete, and there is nothing to see in it: no call, and no character that can be seen."""
     detail = f": {why}" if why else ""

@@ -29,10 +29,11 @@ from chatcluster.llm.answers import (
     KEPT_CHARACTERS_MAX,
     MODEL_CHARACTERS_MAX,
     PROGRESS,
-    PROVIDER_ID_CHARACTERS_MAX,
     cut_answer,
     empty_answer,
     endless_answer,
+    kept_id,
+    nameless_call,
     new_call_id,
     read_event,
 )
@@ -72,7 +73,7 @@ _REASONS = {
 
 
 class _Delta(msgspec.Struct):
-    """Of a block, or of the message."""
+    """What a delta changes of a block, or of the message."""
 
     type: Any = None
     text: Any = None
@@ -262,15 +263,12 @@ class MessageDecoder:
     def _begin_call(self, block: _Block, parts: list[Part]) -> None:
         name, provider_id, arguments = (block.start.get(key) for key in ("name", "id", "input"))
         if not isinstance(name, str) or not name:
-            raise self._server.error(
-                f"{self._server.name} asked for a tool call without a name", "generic", retryable=True
-            )
+            raise nameless_call(self._server)
         self._calls += 1
         block.call_id = self._last_call = self._new_call_id()
-        is_good = isinstance(provider_id, str) and 0 < len(provider_id) <= PROVIDER_ID_CHARACTERS_MAX
         if arguments:
             block.inputs.append(encode(arguments).decode())
-        parts.append(ToolCallPart(block.call_id, name, "".join(block.inputs), provider_id if is_good else None))
+        parts.append(ToolCallPart(block.call_id, name, "".join(block.inputs), kept_id(provider_id)))
 
     def _grow(self, block: _Block, delta: _Delta, parts: list[Part]) -> None:
         if isinstance(delta.text, str) and delta.text:
@@ -299,7 +297,7 @@ class MessageDecoder:
             parts.append(self._opaque(*opaque))
 
     def _end_blocks(self, parts: list[Part]) -> None:
-        """Of those that nothing ended, and of the calls that nothing was said of: no arguments. But of the last call of
+        """End the blocks that nothing ended. Calls of which nothing was said have no arguments; but of the last call of
         an answer that was cut at its limit they are not known."""
         while self._blocks:
             self._end_block(self._blocks.pop(min(self._blocks)), parts)

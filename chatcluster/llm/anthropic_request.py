@@ -92,7 +92,7 @@ class _Plan:
     system: list[Message] = field(default_factory=list)
     said: list[Utterance] = field(default_factory=list)
     messages: list[Group] = field(default_factory=list)
-    """As they go on the wire."""
+    """The messages as they go on the wire."""
     uses: set[str] = field(default_factory=set)
     """IDs of the server's own calls, and of those that have their results."""
     results: set[str] = field(default_factory=set)

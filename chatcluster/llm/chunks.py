@@ -21,9 +21,9 @@ BLOCKS_MAX = 1000
 """Blocks of one piece of content that are read."""
 DIGITS_MAX = 300
 EFFORT_BYTES_MAX = 256 << 10
-"""What the long way is taken for: it takes long, and meanwhile nothing else runs."""
+"""The largest chunk that is read the long way: meanwhile nothing else runs."""
 _CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
-"""Of the input, in the names of DeepSeek, Moonshot and gateways before Anthropic."""
+"""Names for cached tokens of the input: of DeepSeek, of Moonshot, and of gateways before Anthropic."""
 _WRITTEN = ("cache_write_tokens", "cache_creation_tokens")
 _NOTHING: tuple[Any, ...] = (None, "", 0, {}, [])  # 0 stands for False as well
 

@@ -56,9 +56,9 @@ IDLE_SECONDS = 5.0
 REPEATS_MAX = 3
 """Dead connections that one request may meet with."""
 TAIL_SECONDS = 5.0
-"""For usage and the end marker, once the finish reason has come."""
+"""The time for usage and the end marker, once the finish reason has come."""
 DRAIN_SECONDS = 0.2
-"""For the end of the body, once the end marker has come; else the connection is not kept."""
+"""The time for the end of the body, once the end marker has come; else the connection is not kept."""
 CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
@@ -86,7 +86,7 @@ class HttpModel:
         self._concurrent = concurrent
         self._first_url = first_url
         self._clients: dict[tuple[str, str], httpx.AsyncClient] = {}
-        """By scheme, host and port: the environment may have a proxy for each."""
+        """Clients by scheme, host and port: the environment may have a proxy for each."""
         self._making = trio.Lock()
         self._is_open = False
 

@@ -26,7 +26,7 @@ _ADVICE_UNKNOWN_AUTHORITY = (
     "if it is meant to be trusted, name a file with its authority's certificate in SSL_CERT_FILE"
 )
 _DISAGREEMENTS = ("VERSION", "PROTOCOL", "HANDSHAKE_FAILURE", "CERTIFICATE_REQUIRED", "HTTP_REQUEST", "CIPHER")
-"""In what OpenSSL calls the errors that come again with each attempt."""
+"""Words of OpenSSL for errors that come again with each attempt."""
 
 
 def translate(provider: Provider, error: Exception, *, in_answer: bool = False) -> ProviderError:

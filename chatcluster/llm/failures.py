@@ -36,7 +36,7 @@ _SECRET = re.compile(r"\bsk-[A-Za-z0-9_\-]{12,}|(?<=Bearer )[^\s'\"]+|(?<=://)[^
 
 @dataclass(frozen=True)
 class Provider:
-    """Whose failures these are: the name that people see, and the secrets that they must not see."""
+    """The server whose failures these are: the name that people see, and the secrets that they must not see."""
 
     name: str
     secrets: tuple[str, ...] = field(default=(), repr=False)

@@ -82,13 +82,13 @@ class ChunkDecoder:
         self._reasoning_field = ""
         self._reason: str | None = None
         self.usage: Usage | None = None
-        """As far as the server has said, also of an answer that fails."""
+        """The usage as far as the server has said, also of an answer that fails."""
         self._model: str | None = None
         self._tokens = Tokens(begun_tokens) if route.goes_on_from_words else None
         self._text = StreamedText(route.options, begun)
         self._has_said_something = False
         self._is_visible = is_visible((TextPart(begun),))
-        """There is something to show, calls aside."""
+        """Whether there is something to show, calls aside."""
         self.is_complete = False
         """``Finished`` has been returned: nothing of what follows matters."""
 

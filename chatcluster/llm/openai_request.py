@@ -45,9 +45,9 @@ EXTRA_CONTENT = "extra_content"
 REASONING = "reasoning"
 """The kind that says in which field an answer with calls had its reasoning."""
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
-"""In which servers have it."""
+"""The fields in which servers have what a model reasoned."""
 BLANK_LINE = rb"\n\n"
-"""As it stands in JSON."""
+"""A blank line as it stands in JSON."""
 OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
 GEMINI_HOSTS = (".googleapis.com",)
 UNSIGNED = msgspec.Raw(b'{"google":{"thought_signature":"skip_thought_signature_validator"}}')
@@ -135,7 +135,7 @@ class _Open(NamedTuple):
 
     role: Role
     has_blocks: bool
-    """Its content is a list of blocks; else it is one text."""
+    """Whether its content is a list of blocks; else it is one text."""
 
     def takes(self, said: Utterance) -> bool:
         return said.message.role is self.role and not said.calls and (self.has_blocks or not said.has_media)
@@ -254,7 +254,7 @@ def _wire_call(call: AnsweredCall, extra: msgspec.Raw | None) -> bytes:
 
 
 def _extras(parts: Iterable[Part], route: Route) -> Iterator[tuple[str, msgspec.Raw]]:
-    """By our IDs of calls, what this server wants to have back with them."""
+    """What this server wants to have back with calls, by our IDs of them."""
     for part in parts:
         if isinstance(part, OpaquePart) and is_for(part, route) and part.kind == EXTRA_CONTENT:
             try:

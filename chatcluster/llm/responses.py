@@ -13,8 +13,8 @@
 
 An answer **in the background** tells its ID as soon as it is known (``Attachable``), and each piece its number. To
 attach is to ask for the same stream behind a number: the server has done the rest meanwhile, and nothing is done twice.
-An answer that nobody wants any more is cancelled there.
-Of an item that had begun before that, what comes of it counts; a call that had begun is told whole when it is done.
+Of an item that had begun before that number, what still comes counts; a call that had begun is told whole when it is
+done. An answer that nobody wants any more is cancelled at its server.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from chatcluster.llm.answers import (
     KEPT_CHARACTERS_MAX,
     MODEL_CHARACTERS_MAX,
     PROGRESS,
-    PROVIDER_ID_CHARACTERS_MAX,
     cut_answer,
     empty_answer,
     endless_answer,
+    kept_id,
+    nameless_call,
     new_call_id,
     read_event,
 )
@@ -118,7 +119,7 @@ class ResponseDecoder:
         self._goes_on = goes_on
         self._new_call_id = new_call_id
         self._calls: dict[object, _Call] = {}
-        """By the index of their item, or by its ID."""
+        """Calls by the index of their item, or by its ID."""
         self._worded: set[object] = set()
         """Which items have said words."""
         self._kept_characters = 0
@@ -189,14 +190,11 @@ class ResponseDecoder:
     def _begin_call(self, event: _Event, parts: list[Part]) -> _Call:
         name, provider_id, arguments = (event.item.get(key) for key in ("name", "call_id", "arguments"))
         if not isinstance(name, str) or not name:
-            raise self._server.error(
-                f"{self._server.name} asked for a tool call without a name", "generic", retryable=True
-            )
-        is_good = isinstance(provider_id, str) and 0 < len(provider_id) <= PROVIDER_ID_CHARACTERS_MAX
+            raise nameless_call(self._server)
         arguments = arguments if isinstance(arguments, str) else ""
         call = self._calls[_place(event)] = _Call(self._new_call_id(), bool(arguments))
         self._take_space(BLOCK_CHARACTERS + len(name) + len(arguments))
-        parts.append(ToolCallPart(call.id, name, arguments, provider_id if is_good else None))
+        parts.append(ToolCallPart(call.id, name, arguments, kept_id(provider_id)))
         return call
 
     def _grow_call(self, event: _Event, text: Any, parts: list[Part]) -> None:
@@ -296,11 +294,7 @@ def _place(event: _Event) -> object:
 
 def _is_answer_id(value: Any) -> bool:
     """Whether it can be kept, and asked for again."""
-    return (
-        isinstance(value, str)
-        and 0 < len(value) <= PROVIDER_ID_CHARACTERS_MAX
-        and _ANSWER_ID.fullmatch(value) is not None
-    )
+    return _ANSWER_ID.fullmatch(kept_id(value) or "") is not None
 
 
 def _usage(value: Any) -> Usage | None:

@@ -126,7 +126,7 @@ class _Plan:
 
 
 async def _plain(request: ModelRequest) -> ModelRequest:
-    """Without what only a provider understands."""
+    """The message without what only a provider understands."""
     messages = list(request.messages)
     for index, message in enumerate(messages):
         if index % MESSAGES_PER_STEP == MESSAGES_PER_STEP - 1:
@@ -138,7 +138,7 @@ async def _plain(request: ModelRequest) -> ModelRequest:
 
 
 async def _messages_to_change(messages: Sequence[Message], takes: Set[Input]) -> list[int]:
-    """Where there is a file, or an image that the model does not take."""
+    """The messages in which there is a file, or an image that the model does not take."""
     at: list[int] = []
     for index, message in enumerate(messages):
         if index % MESSAGES_PER_STEP == MESSAGES_PER_STEP - 1:

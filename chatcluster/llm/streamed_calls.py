@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatcluster.llm.answers import PROVIDER_ID_CHARACTERS_MAX, endless_answer
+from chatcluster.llm.answers import endless_answer, kept_id, nameless_call
 from chatcluster.llm.chunks import parse_json
 from chatcluster.llm.openai_request import EXTRA_CONTENT
 from chatcluster.llm.wire import Route
@@ -40,7 +40,7 @@ class _Call:
 
 
 class StreamedCalls:
-    """Those of one answer."""
+    """The calls of one answer."""
 
     def __init__(self, route: Route, new_id: Callable[[], str]) -> None:
         self._provider = route.server
@@ -75,9 +75,7 @@ class StreamedCalls:
         """What is left to say when the answer is complete: nothing stands for no arguments. But of the last call of an
         answer that was cut at its limit they are not known."""
         if not all(call.name for call in self._calls):
-            raise self._provider.error(
-                f"{self._provider.name} asked for a tool call without a name", "generic", retryable=True
-            )
+            raise nameless_call(self._provider)
         whole = self._calls[:-1] if reason == "length" else self._calls
         return [ToolArgumentsPart(call.id, "{}") for call in whole if not "".join(call.pieces).strip()]
 
@@ -92,8 +90,7 @@ class StreamedCalls:
     def _begin(self, index: int, call_id: str) -> _Call:
         self._take_space(CALL_CHARACTERS + len(call_id))
         is_taken = any(call.provider_id == call_id for call in self._calls)
-        is_good = not is_taken and len(call_id) <= PROVIDER_ID_CHARACTERS_MAX
-        call = _Call(self._new_id(), call_id if is_good else "")
+        call = _Call(self._new_id(), "" if is_taken else kept_id(call_id) or "")
         self._calls.append(call)
         self._open[index] = call
         return call

@@ -26,7 +26,7 @@ TOKEN_CHARACTERS_MAX = 8
 
 
 class StreamedText:
-    """That of one answer, or of the rest of one that was ``begun``."""
+    """The text of one answer, or of the rest of one that was ``begun``."""
 
     def __init__(self, options: ModelOptions, begun: str) -> None:
         self._echo = _Echo(begun if options.prefix is PrefixDialect.PREFIX_ECHOED else "")
@@ -92,7 +92,7 @@ class _Tagged:
         self._is_thought = False
         """Some of the thoughts were told: space before them is not."""
         self._is_said = tags is None
-        """The same of what is said behind them."""
+        """Some of what is said behind the thoughts was told: space before that is not."""
 
     @property
     def is_over(self) -> bool:

@@ -30,13 +30,13 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Kind = Kind.OPENAI
     server: Provider
-    """Its name is also that of the opaque parts which are for it."""
+    """The server. Its name is also that of the opaque parts which are for it."""
     base_url: str = ""
     api_key: str = ""
     model: str
-    """As the server calls it."""
+    """The model's name at the server."""
     name: str = ""
-    """As people call it, where that is another name."""
+    """The model's name for people, where that is another one."""
     prices: Prices = Prices()
     options: ModelOptions = ModelOptions()
     output_tokens_max: int | None = None
@@ -47,7 +47,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     in_background: bool = False
     """The server goes on with an answer that nobody listens to, so that one can attach to it again."""
     goes_on_from_words: bool = False
-    """It can be given the beginning of an answer, and says the rest."""
+    """Whether it can be given the beginning of an answer, and says the rest."""
 
     def __repr__(self) -> str:
         return f"<Route {self.kind} {self.server.name} {self.model}>"
@@ -119,7 +119,7 @@ class Decoder(Protocol):
 
     @property
     def usage(self) -> Usage | None:
-        """As far as the server has said, also of an answer that fails."""
+        """The usage as far as the server has said, also of an answer that fails."""
         ...
 
     @property
@@ -146,7 +146,7 @@ class Wire(NamedTuple):
     headers: Callable[[Route], dict[str, str]]
     """The key, and what else the protocol wants."""
     body: Callable[[ModelRequest, Route], Iterator[bytes]]
-    """In slices of bounded work."""
+    """The body in slices of bounded work."""
     decoder: Callable[[ModelRequest, Route], Decoder]
     cancel: Callable[[ModelRequest, Route], Target] | None = None
-    """Of an answer in the background, on the wires that have such."""
+    """How an answer in the background is cancelled, on the wires that have such."""

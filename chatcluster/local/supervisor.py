@@ -43,12 +43,12 @@ STOP_MARGIN_SECONDS = 5.0
 SERVER_POLL_SECONDS = 0.25
 SERVER_RETRY_SECONDS = 2.0
 CONNECTIONS_PER_REPLICA = 8
-"""Postgres sessions on top of the pool: lease, session lock, two watches, and those of administration."""
+"""Postgres sessions on top of the pool: heartbeat, two session locks, two watches, and those of administration."""
 WORKSPACES_STOP_SECONDS = 12.0
 """Above what a host takes to stop all that it runs."""
 SIMULATED_MODEL = "simulated"
 SIMULATED_KEY = "no-key-needed"
-"""Not a word of the simulator's messages: keys are struck out of what a provider says."""
+"""The simulator never says this word, as keys are struck out of what a provider says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,10 +279,8 @@ The link to the page signs you in, once and within ten minutes; `{link}` makes a
 
 Create a chat and watch it answer (Ctrl-C ends the watching):
 
-  TOKEN={token}; CHAT=$(curl -sS {url}/api/v1/chats -H "Authorization: Bearer $TOKEN" \
--H 'Content-Type: application/json' -d '{{"content": "Tell me a story"}}' | \
-grep -o '"id":"[^"]*"' | head -n 1 | cut -d '"' -f 4); \
-curl -NsS {url}/api/v1/chats/$CHAT/stream -H "Authorization: Bearer $TOKEN"
+  TOKEN={token}; curl -NsS {url}/api/v1/chats -H "Authorization: Bearer $TOKEN" \
+-H 'Content-Type: application/json' -H 'Accept: text/event-stream' -d '{{"content": "Tell me a story"}}'
 
 Or talk to it:
 

@@ -58,7 +58,7 @@ class MemoryBroker:
                 listener.interrupted()
 
     def flush(self) -> None:
-        """All data is lost, as when the server comes back empty."""
+        """Lose all data, as when the server comes back empty."""
         self._streams.clear()
 
     def lose_newest(self, frames: int) -> None:
@@ -75,7 +75,7 @@ class MemoryBroker:
             raise StreamsUnavailable("the broker is disconnected")
 
     def publish(self, channel: str, payload: bytes, *, origin: Listener | None = None) -> None:
-        """To every listener but ``origin``, which has it already."""
+        """Publish to every listener but ``origin``, which has it already."""
         if self.connected:
             for listener in self.listeners:
                 if listener is not origin:

@@ -23,7 +23,7 @@ class Claims:
         self._database = database
         self._settings = settings
         self._last_owner = UUID(int=0)
-        """Whose turn it was in the last claim."""
+        """The user whose turn it was in the last claim."""
 
     def _claim(self, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         if worker_id not in self._database.replicas:

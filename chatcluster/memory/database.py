@@ -81,9 +81,9 @@ class MemoryDatabase:
         self.ids = count(1)
         """IDs of messages and of queued messages: ascending in the order of their insertion."""
         self.timeline: int | None = 1
-        """That of the WAL. None: the server does not tell."""
+        """The timeline of the WAL. None: the server does not tell."""
         self._serials = count(1)
-        """Of renewals, and of starts of the server: each has one of its own."""
+        """Serial numbers of renewals, and of starts of the server."""
         self.server = self._start()
 
     def __repr__(self) -> str:
@@ -158,7 +158,7 @@ class MemoryDatabase:
             self.kept.usage.setdefault(key, UsageRow(row.owner_id, self.now(), one, root_id))
 
     def bill_of(self, row: ChatRow, *, since: int) -> Bill:
-        """Of the attempts at this history of the chat, or a later one."""
+        """The bill of the attempts at this history of the chat, or a later one."""
         booked = self.kept.usage.items()
         return bill_of(one.spent for key, one in booked if key.chat_id == row.id and key.history_version >= since)
 

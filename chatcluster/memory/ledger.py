@@ -197,7 +197,7 @@ class MemoryLedger(MemoryFamilies):
         kept[grant.tool, chat_id] = permission
 
     def _forget_permissions(self, owner_id: UUID, chat_id: UUID) -> None:
-        """Those of a chat that is deleted."""
+        """Forget the permissions of a chat that is deleted."""
         kept = self._database.kept.permissions.get(owner_id, {})
         for key in [key for key in kept if key[1] == chat_id]:
             del kept[key]

@@ -32,7 +32,7 @@ def history_page_of(row: ChatRow, place: HistoryPlace) -> HistoryPage:
 
 
 def counted(messages: Iterable[Message]) -> list[Message]:
-    """Of a history, the messages that count for how much a chat holds: those from its newest summary on."""
+    """The messages of a history that count for how much a chat holds: those from its newest summary on."""
     counted: list[Message] = []
     for message in messages:
         if any(isinstance(part, SummaryPart) for part in message.parts):
@@ -53,7 +53,7 @@ def page_of(messages: Sequence[Message], count_max: int, bytes_max: int) -> tupl
 
 
 def wanted_of(rows: Sequence[ChatRow], archived: bool | None, pinned: bool | None, words: str | None) -> list[ChatRow]:
-    """Those of a listing that are asked for; None: whatever they are."""
+    """The rows that a listing asks for; where it says None, it takes whatever they are."""
     wanted = [row for row in rows if archived is None or row.state.archived == archived]
     wanted = [row for row in wanted if pinned is None or row.state.pinned == pinned]
     return [row for row in wanted if words is None or re.search(in_any_case(words), row.title)]

@@ -46,7 +46,7 @@ class MemoryPubSub:
     # faults
 
     def disconnect(self) -> None:
-        """This replica alone does not reach the server."""
+        """Cut this replica alone off from the server."""
         self._connected = False
 
     def connect(self, *, quietly: bool = False) -> None:

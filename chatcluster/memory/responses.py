@@ -11,9 +11,9 @@ from chatcluster.parts import Role
 from chatcluster.ports.responses import AskedMessage, StoredResponse
 
 Table = dict[tuple[UUID, int], StoredResponse]
-"""By chat, and the message that begins them."""
+"""Responses by chat, and the message that begins them."""
 _tables: WeakKeyDictionary[MemoryDatabase, Table] = WeakKeyDictionary()
-"""Of each database. Nothing else looks at it."""
+"""The table of each database. Nothing else looks at it."""
 
 
 class MemoryResponses:

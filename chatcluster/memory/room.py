@@ -42,7 +42,7 @@ def require_files_of(database: MemoryDatabase, row: ChatRow, command: UserComman
 
 
 def require_files_of_new(database: MemoryDatabase, chat: NewChat) -> None:
-    """The same for a chat that is made."""
+    """Raise as above for a chat that is made."""
     _require(database, chat.owner_id, {file_id for one in chat.messages for file_id in files_in(one.parts)})
 
 

@@ -112,9 +112,9 @@ class GrantRow:
 class McpTables:
     servers: dict[UUID, McpServer] = field(default_factory=dict)
     logins: dict[bytes, LoginRow] = field(default_factory=dict)
-    """By the digests of their states."""
+    """Logins by the digests of their states."""
     grants: dict[tuple[UUID, UUID], GrantRow] = field(default_factory=dict)
-    """By server and user."""
+    """Grants by server and user."""
 
 
 @dataclass
@@ -166,7 +166,7 @@ class UsageRow(NamedTuple):
 
 
 class Kinship(NamedTuple):
-    """Of an agent: the chats that it belongs to."""
+    """What an agent is kin to: the chats that it belongs to."""
 
     parent_id: UUID
     root_id: UUID
@@ -176,7 +176,7 @@ class Kinship(NamedTuple):
 @dataclass(slots=True)
 class FamilyTables:
     kin: dict[UUID, Kinship] = field(default_factory=dict)
-    """Of each agent."""
+    """The kinship of each agent."""
     orders: dict[UUID, Order] = field(default_factory=dict)
 
     def children(self, chat_id: UUID) -> list[UUID]:
@@ -199,7 +199,7 @@ class FileRow:
 class BrowserTables:
     sessions: dict[bytes, SessionRow] = field(default_factory=dict)
     codes: dict[bytes, CodeRow] = field(default_factory=dict)
-    """Both by the digests of their secrets."""
+    """Codes and sessions are both found by the digests of their secrets."""
     push: PushTables = field(default_factory=PushTables)
 
 
@@ -210,16 +210,16 @@ class Kept:
     keys: dict[tuple[UUID, str], UsedKey] = field(default_factory=dict)
     files: dict[UUID, FileRow] = field(default_factory=dict)
     permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = field(default_factory=dict)
-    """Of each user, by tool and chat."""
+    """Permissions of each user, by tool and chat."""
     browsers: BrowserTables = field(default_factory=BrowserTables)
     deleted: list[tuple[datetime, DeletedChat]] = field(default_factory=list)
     """Chats that are gone for good, and since when."""
     takeovers: list[Takeover] = field(default_factory=list)
     freed: dict[UUID, int] = field(default_factory=dict)
-    """Where among them the last one of each chat is that nobody has taken up."""
+    """Where among the takeovers the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
     prompts: dict[UUID, str] = field(default_factory=dict)
-    """Of users, of chats, and of the deployment."""
+    """Prompts of users, of chats, and of the deployment."""
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
     titles_wanted: dict[UUID, TitleWish] = field(default_factory=dict)

@@ -27,12 +27,12 @@ class DiffRow:
 @dataclass(slots=True)
 class WorkspaceTables:
     templates: dict[str, Template] = field(default_factory=dict)
-    """By name."""
+    """Templates by name."""
     hosts: dict[UUID, HostRow] = field(default_factory=dict)
     rows: dict[UUID, WorkspaceRow] = field(default_factory=dict)
     logs: dict[UUID, list[LogLine]] = field(default_factory=dict)
     diffs: dict[UUID, DiffRow] = field(default_factory=dict)
-    """By chat."""
+    """Diffs by chat."""
     log_numbers: count[int] = field(default_factory=lambda: count(1))
 
     def is_alive(self, host_id: UUID | None) -> bool:

@@ -36,7 +36,7 @@ class Account(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
     """When that ends by itself, None if it does not."""
     idle_expires_at: datetime | None = None
-    """Of a session: when it ends if it is not used meanwhile."""
+    """When a session ends if it is not used meanwhile; None for other tokens."""
     scopes: Scopes = None
     expires_in_seconds: float | None = None
     """Until ``expires_at``, by the database's clock, as of when it was asked."""

@@ -93,11 +93,11 @@ class Administration(Protocol):
     async def takeovers(self, wanted: TakeoverFilter, *, before: int, limit: int) -> tuple[Takeover, ...]: ...
 
     async def chats(self, wanted: ChatFilter, *, after: UUID | None, limit: int) -> tuple[UsersChat, ...]:
-        """Of all users, newest first. Raises ``ChatNotFound`` for an unknown ``after``."""
+        """The chats of all users, newest first. Raises ``ChatNotFound`` for an unknown ``after``."""
         ...
 
     async def users(self, *, after: str, limit: int) -> tuple[UserRow, ...]:
-        """By name, those after this one."""
+        """The users by name, those after this one."""
         ...
 
     async def audit(self, *, before: int, limit: int) -> tuple[AuditEntry, ...]: ...

@@ -18,15 +18,15 @@ import msgspec
 from chatcluster.file_errors import FileNotFound, FilesFull, TooManyFiles
 
 CHUNK_BYTES = 384 << 10
-"""Of all chunks but the last. Divisible by three: chunk by chunk, base64 is that of the whole."""
+"""The size of all chunks but the last. Divisible by three: chunk by chunk, base64 is that of the whole."""
 FILE_TEXT_BYTES_MAX = 256 << 10
-"""Of a text, a model is sent so much."""
+"""So much of a text a model is sent."""
 CHAT_FILES_MAX = 50
 """Different files of one chat, in its history and its queue."""
 UNFINISHED_SECONDS = 3600.0
 UNREFERENCED_SECONDS = 86_400.0
 SAME_SECONDS = 43_200.0
-"""For so long a file that no chat has is found again by its bytes: it stays long enough to be sent along."""
+"""So long a file that no chat has is found again by its bytes: it stays long enough to be sent along."""
 
 
 class StoredFile(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ class Files(Protocol):
     async def finish(
         self, file_id: UUID, *, media_type: str, size_bytes: int, sha256: str, rendition: Rendition | None = None
     ) -> StoredFile:
-        """From now on it can be sent along. May be repeated. Raises ``FileNotFound`` if the upload is gone."""
+        """Finish an upload, which can be sent along then. May be repeated. Raises ``FileNotFound`` if it is gone."""
         ...
 
     async def discard(self, file_id: UUID) -> None:
@@ -99,7 +99,7 @@ class Files(Protocol):
         ...
 
     async def find(self, owner_id: UUID, file_ids: Sequence[UUID]) -> dict[UUID, StoredFile]:
-        """Those of this user's files, by their IDs."""
+        """The files of these IDs that are this user's, by ID."""
         ...
 
     async def find_same(self, owner_id: UUID, name: str, sha256: str) -> StoredFile | None:
@@ -124,7 +124,7 @@ class Files(Protocol):
         ...
 
     async def sent_forms(self, file_ids: Sequence[UUID]) -> dict[UUID, SentForm]:
-        """Of those that there are."""
+        """The forms of these files, of those that there are."""
         ...
 
     async def rendition(self, file_id: UUID) -> bytes:

@@ -17,13 +17,13 @@ from chatcluster.chat import CallState, Fence, OpenCall
 from chatcluster.chat.questions import Question
 
 RESULT_BYTES_MAX = 10 << 20
-"""Of the whole result of a call, where the message has a part of it."""
+"""The most of the whole result of a call, where the message has a part of it."""
 
 PERMISSION_SECONDS = 90 * 24 * 3600.0
 """An approval that is remembered stands for so long."""
 
 PERMISSIONS_MAX = 1000
-"""Of one user, the newest."""
+"""So many permissions of one user are kept, the newest."""
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Action(msgspec.Struct, frozen=True):
     deadline: datetime
     may_have_run: bool = False
     chat_id: UUID | UnsetType = UNSET
-    """Of an agent, where the call is that one's and not the chat's own."""
+    """The agent's chat, where the call is an agent's and not the chat's own."""
     questions: tuple[Question, ...] | UnsetType = UNSET
 
 
@@ -79,7 +79,7 @@ class ResultSlice(msgspec.Struct, frozen=True):
 
 class Ledger(Protocol):
     async def open_calls(self, chat_id: UUID) -> tuple[OpenCall, ...]:
-        """Those without a result, in call order, for the owner of the chat. Raises ``ChatNotFound``."""
+        """The calls without a result, in call order, for the owner of the chat. Raises ``ChatNotFound``."""
         ...
 
     async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
@@ -121,7 +121,7 @@ class Ledger(Protocol):
         ...
 
     async def list_permissions(self, owner_id: UUID) -> tuple[Permission, ...]:
-        """All that stand, the newest first."""
+        """All permissions that stand, the newest first."""
         ...
 
     async def delete_permission(self, owner_id: UUID, permission_id: UUID) -> bool:

@@ -95,18 +95,18 @@ def _excess(allowance: Allowance, kind: str, limit: int, spent: int) -> UsageLim
 
 
 def excess_of(allowances: Sequence[Allowance]) -> UsageLimitExceeded | None:
-    """Of several that are used up, the one that lasts longest."""
+    """Of the allowances that are used up, the excess of the one that lasts longest; None if none is."""
     spent = [(allowance.resets_at, excess) for allowance in allowances if (excess := allowance.excess) is not None]
     return max(spent, key=lambda one: one[0])[1] if spent else None
 
 
 class Limits(Protocol):
     async def limits(self) -> tuple[Limit, ...]:
-        """All of them, in the order of their places."""
+        """All limits, in the order of their places."""
         ...
 
     async def put(self, limit: Limit, by: Account) -> None:
-        """In the place of one that is there. Raises ``NotFound`` for an unknown user."""
+        """Set the limit, in the place of one that is there. Raises ``NotFound`` for an unknown user."""
         ...
 
     async def remove(self, place: LimitPlace, by: Account) -> bool:
@@ -114,7 +114,7 @@ class Limits(Protocol):
         ...
 
     async def members(self) -> tuple[Member, ...]:
-        """Of all groups, in order."""
+        """The members of all groups, in order."""
         ...
 
     async def add_member(self, member: Member, by: Account) -> None:
@@ -133,7 +133,7 @@ class Limits(Protocol):
         ...
 
     async def allowances(self, owner_id: UUID) -> tuple[Allowance, ...]:
-        """Of each period that is limited for this user."""
+        """The allowances of this user, one for each period that is limited."""
         ...
 
 

@@ -24,7 +24,7 @@ from chatcluster.ports.administration import Deed
 from chatcluster.ports.toolbox import Approval, Effect
 
 MCP_SERVERS_MAX = 100
-"""In a deployment: every replica has all of them in memory."""
+"""The most servers of a deployment: every replica has all of them in memory."""
 CHOSEN_MAX = 32
 """Servers of one chat."""
 
@@ -96,7 +96,7 @@ class McpSettings(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     availability: Availability = Availability.CHOICE
     trusted: bool = False
-    """Its word on what its tools do (``readOnlyHint``, ``idempotentHint``) counts."""
+    """Whether the server's word on what its tools do (``readOnlyHint``, ``idempotentHint``) counts."""
     allow: tuple[str, ...] | None = None
     """Names of the only tools to be had; else all but those of ``deny``."""
     deny: tuple[str, ...] = ()
@@ -150,7 +150,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """JSON of the tokens, and of what is needed to refresh them."""
     revision: int = 0
     refused: bool = False
-    """It is of no use any more; the user has to sign in again."""
+    """The grant is of no use any more; the user has to sign in again."""
     seconds_left: float | None = None
     """Until the access token expires, by the database's clock; None: it was not said."""
     updated_at: datetime | None = None
@@ -173,7 +173,7 @@ class McpServers(Protocol):
         ...
 
     async def remove(self, slug: str, deed: Deed | None = None) -> bool:
-        """With its grants. False if there is none."""
+        """Remove a server with its grants. False if there is none."""
         ...
 
     async def begin_login(self, login: Login, *, seconds: float) -> bool:
@@ -190,7 +190,7 @@ class McpServers(Protocol):
     async def grants(self, user_id: UUID) -> tuple[Grant, ...]: ...
 
     async def keep_grant(self, grant: Grant) -> bool:
-        """In the place of the one that there is, with a new revision. ``grant.revision`` 0 is a new login, and always
+        """Keep a grant, in the place of any other, with a new revision. ``grant.revision`` 0 is a new login, and always
         kept; another one is a refresh of that revision. False if that is not there any more, or its server."""
         ...
 
@@ -246,7 +246,7 @@ class McpClient(Protocol):
         ...
 
     async def begin_sign_in_by_link(self, ticket: str) -> str:
-        """The same, for whom the link says. Raises ``LoginNotFound`` besides."""
+        """Begin a sign-in for the user that the link names. Raises ``LoginNotFound`` besides."""
         ...
 
     async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> SignedInAt:
@@ -267,7 +267,7 @@ MCP_SERVERS_CHANNEL = "mcp-servers"
 
 
 def usable(servers: Sequence[McpServer]) -> tuple[McpServer, ...]:
-    """Those that a user may choose or has anyway."""
+    """The servers that a user may choose or has anyway."""
     return tuple(s for s in servers if s.settings.enabled and s.settings.availability is not Availability.OFF)
 
 

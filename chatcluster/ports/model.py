@@ -35,7 +35,7 @@ class Window(msgspec.Struct, frozen=True):
 
     @property
     def limit_tokens(self) -> int:
-        """Of a prompt. A model that could fill its context with one answer leaves half of it."""
+        """The tokens of the longest prompt. A model that could fill its context with one answer leaves half of it."""
         return max(self.context_tokens - self.output_tokens, self.context_tokens // 2)  # ModelEntry.answer_tokens_max
 
     @property
@@ -73,11 +73,11 @@ class Meter:
         self.usage = NO_USAGE
 
     def starts(self, model: str, provider: str, prices: Prices) -> None:
-        """This model answers, which need not be the one that was asked for."""
+        """This model begins to answer, which need not be the one that was asked for."""
         self.has_started, self.model, self.provider, self.prices = True, model, provider, prices
 
     def count(self, usage: Usage | None) -> None:
-        """So much by now; None: nothing is known yet."""
+        """The usage is so much by now; None: nothing is known yet."""
         if usage is not None:
             self.has_started, self.usage = True, usage
 
@@ -150,7 +150,7 @@ Windows = Callable[[str | None, int], Window | None]
 """The window of the model that is asked where this one is wanted and failed so often; None: it is not known."""
 
 Stints = Callable[[str | None, int], Stint]
-"""That of the model which is asked where this one is wanted and so many failures count."""
+"""The stint of the model which is asked where this one is wanted and so many failures count."""
 
 ModelEvent = Delta | KeepAlive | Finished
 

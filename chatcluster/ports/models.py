@@ -21,11 +21,11 @@ class Models(Protocol):
         ...
 
     async def providers(self) -> tuple[Provider, ...]:
-        """By name."""
+        """All providers, by name."""
         ...
 
     async def models(self) -> tuple[ModelEntry, ...]:
-        """By name."""
+        """All models, by name."""
         ...
 
     async def add_provider(self, provider: Provider, deed: Deed | None = None) -> Provider:

@@ -14,7 +14,7 @@ from chatcluster.ports.toolbox import Toolbox
 
 
 def no_window(_model: str | None, _failures: int) -> Window | None:
-    """Of no model is it known how much it takes."""
+    """The ``Windows`` of a deployment where of no model is known how much it takes."""
     return None
 
 

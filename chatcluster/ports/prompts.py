@@ -10,7 +10,7 @@ import msgspec
 from chatcluster.ports.accounts import Account
 
 DEPLOYMENT = UUID(int=0)
-"""In the place of a user: what all chats of the deployment begin with."""
+"""The place of a user in rows that are of the deployment: what all its chats begin with."""
 
 
 class ToldPrompts(msgspec.Struct, frozen=True):
@@ -43,5 +43,5 @@ class Prompts(Protocol):
         ...
 
     async def set_own(self, chat_id: UUID, text: str) -> None:
-        """From the chat's next turn on. Raises ``ChatNotFound``."""
+        """Set the chat's own prompt, from its next turn on. Raises ``ChatNotFound``."""
         ...

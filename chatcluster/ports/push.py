@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 
 SUBSCRIPTIONS_MAX = 20
-"""Of one user; a further one takes the place of the oldest."""
+"""The most subscriptions of one user; a further one takes the place of the oldest."""
 NOTICE_SECONDS_MAX = 3600
 """What could not be told within that is told no more."""
 TOLD_OUTCOMES = ("finished", "error")
@@ -57,7 +57,7 @@ class Push(Protocol):
         ...
 
     async def unsubscribe(self, user_id: UUID, subscription_id: UUID) -> bool:
-        """With what it was yet to be told. False if the user has no such subscription."""
+        """Remove a subscription with what it was yet to be told. False if the user has no such subscription."""
         ...
 
     async def subscriptions(self, user_id: UUID) -> tuple[Subscription, ...]:
@@ -70,11 +70,11 @@ class Push(Protocol):
         ...
 
     async def told(self, notice_id: int) -> None:
-        """It was sent, or is given up."""
+        """The notice was sent, or is given up."""
         ...
 
     async def postpone(self, notice_id: int, *, seconds: float) -> None:
-        """It is due again in so many seconds."""
+        """The notice is due again in so many seconds."""
         ...
 
     async def forget(self, subscription_id: UUID) -> None:

@@ -51,7 +51,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     token: str
     """Changes with each renewal, and tells nothing else. Empty for a worker without a row that still owns chats."""
     age_seconds: float = 0.0
-    """By the wall clock of the database, which may have stepped since: never a proof on its own."""
+    """The age by the wall clock of the database, which may have stepped since: never a proof on its own."""
     session_locks: int = 0
     """How many the worker held when it registered: none where the session watch is off."""
     timeline: int | None = None
@@ -84,7 +84,7 @@ Proof = Silence | Death | None
 
 class Burial(msgspec.Struct, frozen=True):
     freed: tuple[Chat, ...] = ()
-    """Those of a state that is known, as far as notices tell of them: a title, say, need not be there. The others are
+    """The chats whose state is known, as far as notices tell of it: a title, say, need not be there. Other chats are
     free as well, and whoever claims them finds out what is wrong."""
     gone: bool = False
     """Whether this burial deleted the worker's row."""

@@ -25,7 +25,7 @@ Booking = tuple[Spent, ...]
 
 VERSION_MAX = 2**63 - 1
 TURNS_MAX = 1000
-"""Of the turns that ended so many, the newest, are told at most."""
+"""The most turns that are told, the newest of those that ended."""
 
 MESSAGE_BYTES = 256
 """What a message counts for besides its content: its row, and its place in memory."""
@@ -111,7 +111,7 @@ class NewChat(msgspec.Struct, frozen=True):
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
     system_prompt: str = ""
-    """Its own, apart from the messages."""
+    """The chat's own prompt, apart from the messages."""
     agents: bool | None = None
     parent_id: UUID | None = None
     root_id: UUID | None = None
@@ -369,7 +369,7 @@ class Store(Ledger, Families, Details, Forks, Protocol):
         pinned: bool | None = None,
         words: str | None = None,
     ) -> tuple[Chat, ...]:
-        """Those that are nobody's agents, newest first; ``after`` is the last chat of the previous page.
+        """The chats that are nobody's agents, newest first; ``after`` is the last chat of the previous page.
         ``words``: only chats with these in their title, in whatever case. None leaves a choice away.
 
         Raises ``ChatNotFound`` for an unknown ``after``."""

@@ -6,7 +6,7 @@ SUSPECTED_TAKEOVERS = 3
 """A chat of which so many tenures in a row did not end in order may be what ended them."""
 
 SUSPECTED_SECONDS = 2.0
-"""For so long at most it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
+"""The longest time for which an owner takes no other suspect beside one: if it dies meanwhile, it was that chat."""
 
 
 def alone_seconds(takeovers: int) -> float:

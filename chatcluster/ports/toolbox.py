@@ -61,19 +61,19 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     approval: Approval = Approval.NEVER
     run_by: RunBy = RunBy.OWNER
     runs_alone: bool = False
-    """Not beside other calls of its step."""
+    """Whether its calls do not run beside others of their step."""
     idle_seconds: float = 60.0
-    """Without progress; progress starts it anew."""
+    """The longest time without progress; progress starts it anew."""
     total_seconds: float = 600.0
     result_bytes_max: int = 10 << 20
 
 
 class SignInRequired(Exception):
-    """Of a call that was not run: the chat's user has to sign in at the tool's server first."""
+    """A call was not run: the chat's user has to sign in at the tool's server first."""
 
 
 class InputRequired(Exception):
-    """Of a call: its server asks the user something first. It has ended the request, and goes on from ``resume``."""
+    """The server of a call asks the user something first. It has ended the request, and goes on from ``resume``."""
 
     def __init__(self, questions: tuple[Question, ...], resume: str) -> None:
         super().__init__(f"{len(questions)} questions to the user")
@@ -123,7 +123,7 @@ class Asked(msgspec.Struct, frozen=True):
     reply: Callable[[Replies], None]
 
     def with_first(self, deed: Callable[[], None]) -> Asked:
-        """The same, where ``deed`` is done before the reply goes on."""
+        """The same question, where ``deed`` is done before the reply goes on."""
 
         def reply(replies: Replies) -> None:
             deed()
@@ -140,7 +140,7 @@ class TurnTools(Protocol):
     """The tools of one chat for one turn. Sessions with servers are made when they are first needed."""
 
     async def tools(self) -> Sequence[Tool]:
-        """All of them, with names that are unique. Bounded in time; never raises for what is outside."""
+        """All tools, with names that are unique. Bounded in time; never raises for what is outside."""
         ...
 
     @property

@@ -14,7 +14,7 @@ from chatcluster.usage import Bill
 
 class GroupBy(StrEnum):
     DAY = "day"
-    """Of UTC."""
+    """A day of UTC."""
     MODEL = "model"
     CHAT = "chat"
     FAMILY = "family"
@@ -50,8 +50,8 @@ class UsageSums(msgspec.Struct, frozen=True):
 
 
 class UsageBook(Protocol):
-    """It is written by the store, in the transactions that end attempts."""
+    """The book of what was used. The store writes it, in the transactions that end attempts."""
 
     async def sums(self, query: UsageQuery, *, limit: int) -> UsageSums:
-        """At most ``limit`` groups; the total is of all."""
+        """The sums of at most ``limit`` groups; the total is of all."""
         ...

@@ -103,7 +103,7 @@ class WorkspaceSpec(msgspec.Struct, frozen=True, kw_only=True):
     owner_id: str
     limits: WorkspaceLimits = WorkspaceLimits()
     environment: dict[str, str] = {}
-    """Of its commands. No secrets: whatever runs there can read them."""
+    """The environment of its commands. No secrets: whatever runs there can read them."""
     allowed_hosts: tuple[str, ...] = ()
     """``name`` or ``*.name``, with ``:port`` where it is not 443 or 80; empty: no network at all."""
     base: str = ""
@@ -119,7 +119,7 @@ class SandboxState(StrEnum):
     STOPPED = "stopped"
     RUNNING = "running"
     FAILED = "failed"
-    """It ended by itself; ``message`` says how."""
+    """The sandbox ended by itself; ``message`` says how."""
 
 
 class SandboxStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,12 +131,13 @@ class SandboxStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class WorkspaceProvider(Protocol):
     async def create(self, spec: WorkspaceSpec) -> None:
-        """Its place on the disk. Raises ``SandboxFailed``."""
+        """Make its place on the disk. Raises ``SandboxFailed``."""
         ...
 
     async def start(self, spec: WorkspaceSpec) -> None:
-        """With ``create`` where it is not there. Returns when the agent answers. Raises ``SandboxMissing`` and
-        ``SandboxFailed``."""
+        """Start it, and ``create`` it first where it is not there. Returns when the agent answers.
+
+        Raises ``SandboxMissing`` and ``SandboxFailed``."""
         ...
 
     async def stop(self, workspace_id: str) -> None:
@@ -150,5 +151,5 @@ class WorkspaceProvider(Protocol):
     async def status(self, workspace_id: str) -> SandboxStatus: ...
 
     def connect(self, workspace_id: str) -> Workspace:
-        """Its agent; nothing is dialled yet."""
+        """The way to its agent; nothing is dialled yet."""
         ...

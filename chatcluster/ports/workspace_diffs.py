@@ -46,7 +46,7 @@ class DiffStatuses(Protocol):
         ...
 
     async def statuses(self, owner_id: UUID, limit: int) -> dict[UUID, DiffStatus]:
-        """Of a user's chats, by their IDs: those that changed last."""
+        """The statuses of a user's chats, by their IDs: of those that changed last."""
         ...
 
 
@@ -56,7 +56,7 @@ class WorkspaceDiffs(DiffStatuses, Protocol):
         ...
 
     async def diff(self, chat_id: UUID) -> FoundDiff | None:
-        """All of it."""
+        """The whole diff."""
         ...
 
 

@@ -43,7 +43,7 @@ from chatcluster.workspace_errors import (
 from chatcluster.workspace_templates import TEMPLATES_MAX, TemplateSettings, Value
 
 LOG_LINES_MAX = 2000
-"""Of one workspace; older ones go."""
+"""The most lines that are kept of one workspace; older ones go."""
 LOG_LINE_CHARS_MAX = 2000
 BUMP_AFTER = 0.05
 """A workspace's time is set anew once so much of the bump has passed: work in it writes no row each second."""
@@ -130,10 +130,10 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     """Why it failed, was lost or was stopped, where somebody ought to know."""
     startup: Startup = Startup.NONE
     built: bool = False
-    """There are files of it, on its host."""
+    """Whether there are files of it, on its host."""
     replaced: bool = False
     expires_at: datetime | None = None
-    """It is stopped then, if nobody works in it before. None: it does not run, or is never stopped."""
+    """When it is stopped, if nobody works in it before. None: it does not run, or is never stopped."""
     last_used_at: datetime | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
@@ -144,7 +144,7 @@ class NewWorkspace(msgspec.Struct, frozen=True, kw_only=True):
     owner_id: UUID
     chat_id: UUID
     template: str
-    """Its name, or its ID."""
+    """The template's name, or its ID."""
     name: str
     parameters: dict[str, Any] = {}
 
@@ -212,11 +212,11 @@ class Workspaces(Protocol):
     # templates
 
     async def templates(self, owner_id: UUID | None = None) -> tuple[Template, ...]:
-        """By name: those that are offered to this user, or all."""
+        """The templates by name: those that are offered to this user, or all."""
         ...
 
     async def template(self, name: str, owner_id: UUID | None = None) -> Template:
-        """By its name, or its ID. Raises ``TemplateNotFound``, also if it is not offered to this user."""
+        """The template of this name, or ID. Raises ``TemplateNotFound``, also if it is not offered to this user."""
         ...
 
     async def put_template(
@@ -231,7 +231,7 @@ class Workspaces(Protocol):
         ...
 
     async def remove_template(self, name: str, deed: Deed | None = None) -> bool:
-        """Its workspaces stay. False if there is none."""
+        """Remove a template; its workspaces stay. False if there is none."""
         ...
 
     # workspaces
@@ -273,7 +273,7 @@ class Workspaces(Protocol):
         ...
 
     async def bump_owned(self, worker_id: UUID) -> int:
-        """The same for the workspaces of all chats that a worker has at work. How many rows were written."""
+        """Bump the workspaces of all chats that a worker has at work. How many rows were written."""
         ...
 
     async def log(self, workspace_id: UUID, *, after: int = 0, limit: int = 500) -> tuple[LogLine, ...]:
@@ -287,7 +287,7 @@ class WorkspaceHosts(Protocol):
     async def hosts(self) -> tuple[WorkspaceHost, ...]: ...
 
     async def register(self, host: WorkspaceHost) -> tuple[WorkspaceRow, ...]:
-        """In the place of an earlier incarnation. Returns the workspaces which that one ran: they are stopped now."""
+        """Register a host. Returns the workspaces which an earlier incarnation of it ran: they are stopped now."""
         ...
 
     async def renew(self, lease: HostLease, *, problem: str = "") -> None:
@@ -295,7 +295,7 @@ class WorkspaceHosts(Protocol):
         ...
 
     async def retire(self, lease: HostLease) -> None:
-        """It ends in order, with nothing running any more: what ran is stopped, and what it builds goes elsewhere."""
+        """The host ends in order, with nothing running: its workspaces are stopped, what it builds goes elsewhere."""
         ...
 
     async def heartbeats(self) -> dict[UUID, Heartbeat]:
@@ -303,7 +303,7 @@ class WorkspaceHosts(Protocol):
         ...
 
     async def bury(self, host_id: UUID, token: str) -> tuple[WorkspaceRow, ...] | None:
-        """It is not alive, if its token is this one still; else None. Returns what was lost."""
+        """Declare a host dead if its token is this one still. Returns what was lost; None if it was renewed."""
         ...
 
     async def work(self, lease: HostLease, *, places: int) -> tuple[WorkspaceRow, ...]:

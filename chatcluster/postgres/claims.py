@@ -44,8 +44,8 @@ MAY_CLAIM, READ_IF_FEW = (load_queries("chats.sql")[name] for name in ("may_clai
 
 
 class Place(NamedTuple):
-    """That of a worker for one chat; ``known_version`` is that of the history which it knows, 0 if none, and None if
-    nothing is kept."""
+    """The place that a worker has for one chat; ``known_version`` is that of the history which it knows, 0 if none, and
+    None if nothing is kept."""
 
     worker_id: UUID
     known_version: int | None = None

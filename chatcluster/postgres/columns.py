@@ -11,7 +11,7 @@ from chatcluster.postgres.rows import json_of
 _CASTS = {"retry": "::text::json", "last_error": "::text::json", "summaries": "::text::json"}
 
 LONG = ", ".join(f"chats.{name}" for name in STORED_FIELDS if name in _CASTS)
-"""Those whose values the server may keep elsewhere, and so fail to read where it is damaged."""
+"""Columns whose values the server may keep elsewhere, and so fail to read where it is damaged."""
 SHORT = ", ".join(f"chats.{name}" for name in STORED_FIELDS if name not in _CASTS)
 CHANGED = ",\n    ".join(f"{name} = :{name}{_CASTS.get(name, '')}" for name in STORED_FIELDS)
 

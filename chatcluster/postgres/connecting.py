@@ -24,7 +24,7 @@ from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed
 
 CLOSE_SECONDS_MAX = 0.5
 LOCK_SECONDS_MAX = 1.0
-"""For a row that somebody else holds. Below the statement timeout: the wait for a lock is no statement's fault."""
+"""The wait for a row's lock. Below the statement timeout, as that wait is no statement's fault."""
 IDLE_IN_TRANSACTION_SECONDS_MAX = 3.0
 """The server ends a silent transaction: a frozen process must not keep a chat's lock for longer than its lease."""
 

@@ -145,7 +145,7 @@ class Connections:
         return None
 
     def _offer(self, connection: asyncpg.Connection) -> None:
-        """To whom it is most important; the longest wait first."""
+        """Offer the connection to the most important that wait, and of those to the one that waits longest."""
         for wanted in reversed(self._wanted):
             while wanted:
                 future = wanted.popleft()

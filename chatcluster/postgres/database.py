@@ -80,7 +80,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 def _report_stray_error(message: str, error: BaseException | None) -> None:
-    """Such as of a socket that breaks while it is closed. Its user has an error of its own."""
+    """Tell of an error that is nobody's, as of a socket that breaks while it is closed."""
     telemetry.event("postgres.stray_error", message=message, error=type(error).__name__)
 
 

@@ -38,7 +38,7 @@ UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN, UPDATE_SEEN = (
 )
 
 SEEN_COMMANDS = (Send, Interrupt)
-"""Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
+"""Commands that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
 
 
 class Applied(NamedTuple):
@@ -204,7 +204,7 @@ async def insert_messages(
 
 
 def message_values(messages: Sequence[NewMessage]) -> dict[str, list[str | None]]:
-    """By the names that statements which insert them have for it, in the order of ``insert_messages``."""
+    """The values of a message, by the names that statements have for it, in the order of ``insert_messages``."""
     return {
         "roles": [str(message.role) for message in messages],
         "contents": [json_of(message.parts) for message in messages],

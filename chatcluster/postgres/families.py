@@ -28,9 +28,9 @@ from chatcluster.postgres.rows import chat_of, parts_of, shown_chat_of
 SQL = load_queries("families.sql")
 
 REPORTS_MAX = 4
-"""In one transaction: each may have a long text."""
+"""So many reports are given in one transaction: each may have a long text."""
 TEXT_BYTES_MAX = 1 << 20
-"""As the server stores it: of a last message that is longer the agent's waiter is told nothing but that."""
+"""The most of a last message, as the server stores it: of a longer one the agent's waiter is told just that it is."""
 
 Found = tuple[Row, Command]
 Find = Callable[[Connection, UUID], Awaitable[Found | None]]
@@ -123,7 +123,7 @@ async def lock_reported(connection: Connection, chat_id: UUID) -> Found | None:
 
 
 async def lock_reported_now(connection: Connection, chat_id: UUID) -> Found | None:
-    """The same, and None if somebody holds the row."""
+    """As ``lock_reported``, and None if somebody holds the row."""
     return await _reported(connection, await connection.fetchrow(SQL["lock_waiting_now"], chat_id), chat_id)
 
 

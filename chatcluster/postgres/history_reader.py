@@ -32,7 +32,7 @@ TOGETHER_SECONDS_MAX = 1.0
 SQL = load_queries("chats.sql")
 
 Rows = dict[UUID, list[Row]]
-"""By chat: first a row for the chat, then one for each message."""
+"""Rows by chat: first a row for the chat, then one for each message."""
 
 
 SHORT = HistoryPlace(0, 0, 0, SHORT_BYTES, SHORT_BYTES)

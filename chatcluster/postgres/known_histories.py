@@ -73,7 +73,7 @@ class KnownHistories:
         self.keep(chat.id, HistoryPage(chat.history_version, messages, size_bytes, has_more=False), generation)
 
     def version(self, chat_id: UUID, generation: int) -> int:
-        """Of the history that is known of the chat; 0 if none is."""
+        """The version of the history that is known of the chat; 0 if none is."""
         known = self._known.get(chat_id)
         return known.history_version if known is not None and known.generation == generation else 0
 

@@ -346,7 +346,7 @@ class _Held(NamedTuple):
     """What a watch saw when it began."""
 
     pid: int
-    """Its own session, on the server."""
+    """The watch's own session, on the server."""
     server: str
     keys: tuple[int, ...]
 

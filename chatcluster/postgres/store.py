@@ -96,7 +96,7 @@ class PostgresStore(PostgresReads):
         super().__init__(database)
         self._settings = database.settings
         self._last_owner = FIRST_OWNER
-        """Whose turn it was in the last claim."""
+        """The user whose turn it was in the last claim."""
 
     # transitions
 

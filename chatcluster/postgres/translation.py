@@ -41,7 +41,7 @@ LOST = (
 """The connection is gone, about to be, or leads to the wrong server."""
 
 UNREADABLE = (UnicodeError, OverflowError)
-"""From asyncpg's decoders: bytes that are no text in a database without an encoding, a time beyond Python's."""
+"""Errors of asyncpg's decoders: for bytes that are no text, or times beyond Python's."""
 
 RAISED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, *UNREADABLE)
 

@@ -286,7 +286,7 @@ def row_of(row: Row) -> WorkspaceRow:
 
 
 def rows_of(rows: Sequence[Row]) -> tuple[WorkspaceRow, ...]:
-    """Those that this version can read; of the others it is told, and they cost nobody else anything."""
+    """The rows that this version can read; of the others it is told, and they cost nobody else anything."""
     return tuple(found for row in rows if (found := _readable_row(row)) is not None)
 
 

@@ -163,7 +163,7 @@ class AgentTools:
 
 
 class _Refused(Exception):
-    """In words for the model."""
+    """A refusal in words for the model."""
 
 
 class _AgentTools:

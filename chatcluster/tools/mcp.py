@@ -17,7 +17,7 @@ from chatcluster.tools.mcp_lists import ToolLists
 from chatcluster.tools.mcp_toolbox import McpToolbox, provider_name, tool_of
 
 THERE_SECONDS_MAX = 5.0
-"""Of a start. Chats without tools wait as well, where no other replica has a place for them."""
+"""The wait at the start. Chats without tools wait as well, where no other replica has a place for them."""
 
 
 class McpTools:
@@ -63,7 +63,7 @@ class McpTools:
 
     @property
     def process_id(self) -> int:
-        """Of the process that speaks to servers; 0 while there is none."""
+        """The ID of the process that speaks to servers; 0 while there is none."""
         return self._link.process_id
 
     def knows(self, server: McpServer) -> bool:
@@ -111,7 +111,7 @@ class McpTools:
         return url
 
     async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> SignedInAt:
-        """Where which user is signed in now. Raises ``LoginNotFound`` and ``SignInFailed``."""
+        """Sign the user in whom the state names; where that is. Raises ``LoginNotFound`` and ``SignInFailed``."""
         login = await self.credentials.finish_sign_in(state, code, issuer)
         self._lists.forget_user(login.server_id, login.user_id)
         slug = next((s.slug for s in await self._servers.servers() if s.id == login.server_id), "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
-"""Where clouds answer besides the link-local addresses."""
+"""Addresses at which clouds answer besides the link-local ones."""
 
 
 def is_forbidden(address: str) -> bool:

@@ -159,7 +159,7 @@ class Credentials:
         return True
 
     async def _wanted_scope(self, server: McpServer, user_id: UUID) -> str:
-        """Of the last login."""
+        """The scope that the last login had, with what was asked for since."""
         grant = await self._servers.grant(server.id, user_id)
         if grant is None:
             return ""
@@ -277,7 +277,7 @@ class Credentials:
     # signing in
 
     async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
-        """Where the user's browser has to go. Raises ``SignInFailed``, and ``NoEncryptionKeys``."""
+        """The address that the user's browser has to go to. Raises ``SignInFailed``, and ``NoEncryptionKeys``."""
         auth = server.settings.auth
         if not isinstance(auth, OAuthAuth):
             raise SignInFailed("nobody signs in at this server: it has another kind of authentication")

@@ -39,7 +39,7 @@ PIECE_BYTES = 256 << 10
 ENCODINGS = ("gzip", "deflate")
 EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 END_BYTES = 3
-"""That may be the beginning of one."""
+"""So many bytes may be the beginning of an event's end."""
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 CONNECTIONS_MAX = 1000
@@ -49,7 +49,7 @@ KEPT_SECONDS = 30.0
 QUICK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 TIMEOUT = httpx2.Timeout(WRITE_SECONDS, connect=CONNECT_SECONDS, read=None)
-"""Whoever waits for an answer bounds that: some answers take their time."""
+"""Reads have no bound here, as some answers take their time: whoever waits for one bounds it."""
 
 
 class ForbiddenAddress(httpcore2.ConnectError):
@@ -201,7 +201,7 @@ class _Bounded(httpx2.AsyncByteStream):
         self._inflater = zlib.decompressobj(zlib.MAX_WBITS + 32) if self._encoding in ENCODINGS else None
         self._size = self._values = 0
         self._end = b""
-        """Of what was counted last: an event's end may come in pieces."""
+        """The last bytes that were counted: an event's end may come in pieces."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:

@@ -61,7 +61,7 @@ CONNECT_SECONDS = 10.0
 OUTBOX_BYTES_MAX = 32 << 20
 RESTART_SECONDS = 1.0
 START_SECONDS = 30.0
-"""It imports a lot, and the machine may be busy."""
+"""The start takes long: it imports a lot, and the machine may be busy."""
 WATCH_SECONDS = 10.0
 """Between two questions whether it still answers."""
 SILENCE_SECONDS = 30.0
@@ -186,7 +186,7 @@ class McpLink:
         self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
         self._wanted = trio.Event()
-        """There is something to send, or the process is wanted beforehand."""
+        """Set when there is something to send, or the process is wanted beforehand."""
         self._there = trio.Event()
         self.process_id = 0
 

@@ -31,10 +31,10 @@ FAILURE_SECONDS = 20.0
 SIGN_IN_SECONDS = 1.0
 """The user may be about to do so."""
 LOOK_SECONDS = 10.0
-"""For connecting and listing."""
+"""The time for connecting and listing."""
 LISTS_MAX = 200
 LOOKS_MAX = 32
-"""At a time."""
+"""So many lists are looked at at a time."""
 
 
 class Key(NamedTuple):

@@ -83,7 +83,7 @@ class Refusals(Met):
 
     @property
     def calls(self) -> Sequence[Sent]:
-        """All that are under way."""
+        """All calls that are under way."""
         return [sent for sents in self._calls.values() for sent in sents]
 
     @contextmanager

@@ -23,6 +23,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from chatcluster.errors import ConfigError
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import ClientCredentialsAuth, OAuthAuth
 from chatcluster.setting_checks import check_http_url
 from chatcluster.tools.mcp_link import McpFailed
@@ -160,13 +161,7 @@ async def _server_metadata(fetch: Fetch, issuer: str, *, is_guess: bool) -> Mapp
 
 async def _document(fetch: Fetch, url: str) -> Mapping[str, Any]:
     answer = await fetch("GET", url, {"accept": "application/json"}, b"")
-    if answer.status != 200:
-        return {}
-    try:
-        found = msgspec.json.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return _json_object(answer) if answer.status == 200 else {}
 
 
 def resource_of(server_url: str) -> str:
@@ -252,7 +247,7 @@ def configured_client(client_id: str, client_secret: str, endpoints: Endpoints) 
 
 
 def authorization_url(endpoints: Endpoints, sign_in: SignIn, state: str) -> str:
-    """Where the user's browser is sent to."""
+    """The address that the user's browser is sent to."""
     challenge = urlsafe_b64encode(hashlib.sha256(sign_in.verifier.encode()).digest()).rstrip(b"=").decode()
     query = {
         "response_type": "code",
@@ -311,7 +306,7 @@ async def _ask_for_token(fetch: Fetch, url: str, client: OAuthClient, form: dict
         if answer.status != 200 or error:
             raise McpFailed(Trouble.UNREACHABLE, f"no token: {_said(answer)}")
         token = msgspec.json.decode(answer.body, type=TokenAnswer, strict=False)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         raise McpFailed(Trouble.GARBAGE, "the authorization server's answer is no token") from None
     if not (token.access_token.isascii() and token.access_token.isprintable() and token.access_token):
         raise McpFailed(Trouble.GARBAGE, "the authorization server's token cannot be sent")
@@ -328,7 +323,7 @@ def _lifetime(seconds: float | None) -> float | None:
 def _json_object(answer: Fetched) -> Mapping[str, Any]:
     try:
         found = msgspec.json.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return {}
     return found if isinstance(found, dict) else {}
 

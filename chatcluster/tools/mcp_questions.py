@@ -36,14 +36,14 @@ from chatcluster.tools.mcp_wire import Asking, OneAtATime
 QUESTIONS_MAX = 16
 QUESTIONS_BYTES_MAX = 64 << 10
 QUESTIONS_OF_CALL_MAX = 100
-"""Of a server that holds the request: each is written into the ledger."""
+"""The most questions of a server that holds the request: each is written into the ledger."""
 RESUME_BYTES_MAX = 64 << 10
 MESSAGE_CHARS_MAX = 4000
 URL_CHARS_MAX = 2000
 KEY_CHARS_MAX = 200
 UNCLEAR_SECONDS = 5.0
 SAY_SECONDS = 1.0
-"""For a word to the replica."""
+"""The time for a word to the replica."""
 
 OF_CALL: ContextVar[int | None] = ContextVar("of_call", default=None)
 """The call whose request this task is about: the SDK has what comes with an answer handled in the context of whoever
@@ -52,7 +52,7 @@ DECLINED, CANCELLED = (types.ElicitResult(action=action) for action in ("decline
 
 
 class LiveQuestions:
-    """Those of the calls of one session. ``say`` tells the replica."""
+    """The questions of the calls of one session. ``say`` tells the replica."""
 
     def __init__(self, open_id: int, say: Callable[[Asking | OneAtATime], Awaitable[None]]) -> None:
         self._open_id = open_id

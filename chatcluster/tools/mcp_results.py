@@ -21,7 +21,7 @@ TOOL_NAME_CHARS_MAX = 128
 DESCRIPTION_CHARS_MAX = 8192
 SCHEMA_BYTES_MAX = 64 << 10
 EXTREMES_MAX = 20
-"""Of the numbers in one schema: the replica reads all of them at once."""
+"""The most extreme numbers in one schema: the replica reads all of them at once."""
 LIST_BYTES_MAX = 256 << 10
 """Names, descriptions and schemas of one server: the model reads all of it in every step."""
 INSTRUCTIONS_CHARS_MAX = 16_384
@@ -46,7 +46,7 @@ class ToolListing:
 
     @property
     def tools(self) -> tuple[ListedTool, ...]:
-        """In the server's order."""
+        """The tools in the server's order."""
         return tuple(self._taken.values())
 
     def take(self, tools: Iterable[types.Tool]) -> None:
@@ -115,7 +115,7 @@ def called(call_id: int, result: types.CallToolResult, *, bytes_max: int) -> Cal
 
 
 def _with_structure(content: list[ResultContent], structure: Any) -> list[ResultContent]:
-    """With the structured result, without the text that says the same: servers send both, for older clients."""
+    """The content with the structured result, and without the text that says the same, which is for older clients."""
     text = content[0].text if len(content) == 1 and isinstance(content[0], TextPart) else None
     if text is not None and isinstance(structure, dict) and list(structure) == ["result"]:
         value = structure["result"]  # what a server that wants an object makes of a plain value
@@ -170,7 +170,7 @@ def _image(data: str, media_type: str) -> ResultContent:
 
 
 def _plain_base64(data: str) -> str:
-    """Without the lines that mail has, and what stands before it in a page."""
+    """The base64 without the lines that mail has, and what stands before it in a page."""
     return "".join((data.partition(",")[2] if data.startswith("data:") else data).split())
 
 

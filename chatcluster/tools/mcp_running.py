@@ -27,7 +27,7 @@ class RunningCall:
             self._tell(Asked(questions_of(news.questions), partial(session.answer, news)))
 
     def waits(self) -> None:
-        """For another call of its server to end."""
+        """Tell that the call waits for another call of its server to end."""
         self._tell(Progressed(0.0, None, WAITS_TEXT))
 
     def _tell(self, news: Progressed | Asked) -> None:

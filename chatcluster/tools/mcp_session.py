@@ -58,7 +58,7 @@ from chatcluster.tools.mcp_wire import (
 )
 
 PAGES_MAX = 500
-"""Of a list, as some servers have one tool on each. One that leads to a page that was read ends the list."""
+"""The most pages of a list, as some servers have one tool on each. A page that comes again ends the list as well."""
 PAGES_SECONDS = 5.0
 """No page is begun after that: whoever waits for the list has that long for connecting besides (``mcp_lists.py``)."""
 QUESTIONS_MAX = 10
@@ -161,7 +161,7 @@ class Session:
             await trio.sleep_forever()  # the SDK ends it
 
     async def _call_and_watch(self, request: Call, say: Say) -> Called:
-        """By the old transport nothing but the request itself tells that it failed."""
+        """Run a call by the old transport, where nothing but the request itself tells that it failed."""
         result: list[Called] = []
         async with trio.open_nursery() as nursery:
 
@@ -210,13 +210,13 @@ class Session:
         return _refusal(request.id, "it asks for more and more")
 
     def _responses(self, replies: Replies) -> dict[str, Any] | None:
-        """For a server of the new era; one of the old era has nothing to put them in."""
+        """The answers for a server of the new era; one of the old era has nothing to put them in."""
         if not replies or not self.is_modern:
             return None
         return {key: mcp_questions.elicited(reply) for key, reply in replies.items()}
 
     async def _not_for_users(self, call_id: int, result: types.InputRequiredResult) -> Called:
-        """It wants a model, a list of roots, or asks too much."""
+        """Refuse what the user is not to be asked: the server wants a model, a list of roots, or asks too much."""
         for question in (result.input_requests or {}).values():
             if not isinstance(question, types.ElicitRequest):
                 context = ClientRequestContext(session=self._client.session, request_id=call_id)
@@ -272,7 +272,7 @@ class Session:
 
 
 class Changes:
-    """Of a server's list: each is told, but not each by itself. A server may tell of them without end."""
+    """Changes of a server's list: each is told, but not each by itself. A server may tell of them without end."""
 
     def __init__(self, open_id: int, say: Say) -> None:
         self._open_id = open_id
@@ -281,7 +281,7 @@ class Changes:
         self._untold = trio.Event()
 
     async def note(self) -> None:
-        """There is one."""
+        """Note a change."""
         if trio.current_time() < self._told_at + CHANGED_SECONDS_MIN:
             self._untold.set()
         else:

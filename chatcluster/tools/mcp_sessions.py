@@ -39,7 +39,7 @@ TELL_SECONDS = 5.0
 
 
 class ServerSessions:
-    """Those with one server. ``open_one`` makes one, and raises ``McpFailed`` and ``StoreUnavailable``."""
+    """The sessions with one server. ``open_one`` makes one, and raises ``McpFailed`` and ``StoreUnavailable``."""
 
     def __init__(
         self, server: McpServer, open_one: Callable[[], Awaitable[LinkSession]], known: dict[UUID, int]
@@ -126,7 +126,7 @@ class ServerSessions:
         self._freed = trio.Event()
 
     def drop(self) -> None:
-        """They are no good any more. What runs in them is not cut off."""
+        """Use these sessions no more. What runs in them is not cut off."""
         for session in self._sessions:
             session.retire()
         self._sessions.clear()

@@ -109,8 +109,8 @@ class McpTurn:
         self._sessions: dict[str, ServerSessions] = {}
         self.notices: Sequence[NoticePart] = ()
         self.instructions: Sequence[tuple[str, str]] = ()
-        self.surroundings: Sequence[str] = ()
         """The servers by slug, and what they say about themselves, where the model is to be told that."""
+        self.surroundings: Sequence[str] = ()
 
     async def tools(self) -> Sequence[Tool]:
         servers, unknown = await self._toolbox.directory.of_chat(self._chat.mcp_servers)

@@ -19,9 +19,9 @@ from chatcluster.chat.questions import Question, Replies
 from chatcluster.content import ResultContent
 
 CALL_ID_META = "chatcluster/call-id"
-"""Where a server finds the ID of the call in ``_meta``: the same if the call is run again."""
+"""The key of ``_meta`` at which a server finds the ID of the call: the same if the call is run again."""
 TRACEPARENT_META = "traceparent"
-"""As the protocol has it: the span of the call, which is sent as the header of that name besides."""
+"""The key of the span of the call, as the protocol has it; it is sent as the header of that name besides."""
 LENGTH_BYTES = 4
 FRAME_BYTES_MAX = 40 << 20
 """More than any reply has: a result is bounded by its tool's limit, and that by ``RESULT_BYTES_MAX``."""
@@ -50,7 +50,7 @@ class Trouble(StrEnum):
 
 
 MAY_GO_ON = (Trouble.BROKEN, Trouble.GARBAGE, Trouble.TIMEOUT)
-"""Of a call: the server may still be at it."""
+"""Troubles of a call after which the server may still be at it."""
 
 
 _UNKNOWN_TOOL = re.compile(
@@ -130,7 +130,7 @@ class ListedTool(msgspec.Struct, frozen=True):
 class Opened(msgspec.Struct, tag="opened", frozen=True):
     id: int
     version: str
-    """Of the protocol."""
+    """The version of the protocol."""
     name: str = ""
     instructions: str = ""
     one_at_a_time: bool = False

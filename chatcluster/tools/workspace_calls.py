@@ -28,7 +28,7 @@ CANCEL_SECONDS_MAX = 1.6
 
 
 class WorkspaceCalls:
-    """Of one chat, for one turn."""
+    """The calls of one chat in its workspace, for one turn."""
 
     def __init__(self, link: Link, store: Store) -> None:
         self._link = link

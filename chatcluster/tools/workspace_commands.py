@@ -32,10 +32,10 @@ TIMEOUT_SECONDS_MAX = 600.0
 WAIT_SECONDS_MAX = 60.0
 PAUSE_SECONDS = 0.1
 RESULT_BYTES_MAX = SHOWN_BYTES_MAX - 64
-"""Of a result as a model sees it, all of its fields."""
+"""The most of a result as a model sees it, all of its fields."""
 PROCESSES_MAX = 50
 COMMAND_CHARACTERS_MAX = 300
-"""Of a command in a list."""
+"""So much of a command is shown in a list."""
 ENDS_BY_SIGNAL = 128
 
 ENVIRONMENT = {
@@ -77,7 +77,7 @@ def seconds_of(duration: str) -> float:
 
 
 class CommandTools:
-    """Of one chat, for one turn."""
+    """The tools for commands, of one chat, for one turn."""
 
     def __init__(self, link: Link, calls: WorkspaceCalls) -> None:
         self._link = link

@@ -25,7 +25,7 @@ KEPT_SECONDS = 300.0
 TOLD_CHARACTERS_MAX = 4 * INSTRUCTION_BYTES_MAX
 """The agent keeps within that, if it is ours."""
 KEPT_BYTES_MAX = 16 << 20
-"""Of all workspaces on this replica; what was read longest ago is forgotten."""
+"""The most that is kept of all workspaces on this replica; what was read longest ago is forgotten."""
 
 ATTACHED = (
     "This chat has a workspace: a Linux machine of its own, whose files stay. read_file, write_file and edit_files "
@@ -74,7 +74,7 @@ class Surroundings:
         return f"{text}\n\n{instructions}" if instructions else text
 
     async def instructions(self, link: Link) -> str:
-        """As they are now, or as they were when they could be read last."""
+        """The instructions as they are now, or as they were when they could be read last."""
         row = link.row
         assert row is not None, "a workspace is looked up before it is asked"
         with trio.move_on_after(READ_SECONDS_MAX) as reading:

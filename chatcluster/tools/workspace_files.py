@@ -23,7 +23,7 @@ from chatcluster.workspace_wire import CallAnswer, CallState, FileAnswer, Kind
 PIECE_BYTES = 24 << 10
 """What is read at a time, unless fewer are asked for."""
 CHARACTER_BYTES_MAX = 4
-"""With fewer there might be no whole character, and no way on."""
+"""A limit below this might leave no whole character, and no way on."""
 SHOWN_BYTES_MAX = 30 << 10
 IMAGE_BYTES_MAX = 8 << 20
 SNIFFED_BYTES = 4096
@@ -31,7 +31,7 @@ NO_TEXT = "This is no text. To look into it, use execute, with xxd or file for e
 
 
 class FileTools:
-    """Of one chat, for one turn."""
+    """The tools for files, of one chat, for one turn."""
 
     def __init__(self, link: Link, calls: WorkspaceCalls) -> None:
         self._link = link

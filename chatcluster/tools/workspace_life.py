@@ -48,7 +48,7 @@ class _Up(NamedTuple):
 
 
 class LifeTools:
-    """Of one chat, for one turn."""
+    """The tools that make, start and stop a workspace, of one chat, for one turn."""
 
     def __init__(self, link: Link, surroundings: Surroundings, per_user_max: int) -> None:
         self._link = link
@@ -106,7 +106,7 @@ class LifeTools:
     async def start_workspace(self, _call: ToolCall, tell: Tell) -> ToolResult:
         async with self._one_at_a_time:
             row = await self._link.existing()
-            row = await self._past(row, WorkspaceState.STOPPING, STOP_SECONDS_MAX, tell)
+            row = await self._past(row, _is_stopping, STOP_SECONDS_MAX, tell)
             asked = await self._start(row)
             told = {"started": asked.changed, "workspace_name": asked.workspace.name}
             up = await self._up(asked.workspace, tell)
@@ -129,7 +129,7 @@ class LifeTools:
                     raise Refused("The workspace was not stopped: it answers again. Go on with it.")
             asked = await _rows(lambda: self._link.rows.stop(row.id))
             self._link.forget()
-            row = await self._past(asked.workspace, WorkspaceState.STOPPING, STOP_SECONDS_MAX, tell)
+            row = await self._past(asked.workspace, _is_stopping, STOP_SECONDS_MAX, tell)
             told = {"stopped": asked.changed, "workspace_name": row.name, "state": str(row.state)}
             return _told({**told, "note": "Its files are kept. start_workspace starts it again."})
 
@@ -141,7 +141,7 @@ class LifeTools:
         return list(templates)
 
     async def _template(self, name: str) -> Template:
-        """By its ID, or its name. Raises ``Refused``."""
+        """The template of this ID, or this name. Raises ``Refused``."""
         for template in await self._templates():
             if name.strip() in (str(template.id), template.name):
                 return template
@@ -156,7 +156,7 @@ class LifeTools:
 
     async def _up(self, row: WorkspaceRow, tell: Tell) -> _Up:
         """The workspace once it runs and its agent answers; or as it is when it does not run, or the time is over."""
-        row = await self._past(row, UNDER_WAY, BUILD_SECONDS_MAX, tell)
+        row = await self._past(row, _is_under_way, BUILD_SECONDS_MAX, tell)
         with trio.move_on_after(AGENT_SECONDS_MAX):
             while row.state is WorkspaceState.RUNNING:
                 if await self._link.is_answering():
@@ -175,7 +175,7 @@ class LifeTools:
             told |= {"agent_status": "not_ready", "agent_error": "Its agent does not answer yet. Try again later."}
             return _told(told)
         told["agent_status"] = "ready"
-        row = await self._started_up(row, tell)
+        row = await self._past(await self._again(row), _starts_up, STARTUP_SECONDS_MAX, tell)
         if row.startup is not Startup.NONE:
             told["startup_scripts"] = str(row.startup)
         await self._link.look_up()
@@ -183,29 +183,19 @@ class LifeTools:
         return _told(told, text)
 
     async def _past(
-        self, row: WorkspaceRow, states: WorkspaceState | tuple[WorkspaceState, ...], seconds_max: float, tell: Tell
+        self, row: WorkspaceRow, goes_on: Callable[[WorkspaceRow], bool], seconds_max: float, tell: Tell
     ) -> WorkspaceRow:
-        """The workspace once it is in none of these states; or as it is when the time is over."""
+        """The workspace once this does not go on any more; or as it is when the time is over."""
         log = _Log(self._link, tell)
         with trio.move_on_after(seconds_max):
-            while row.state in (states if isinstance(states, tuple) else (states,)):
-                await log.told(row)
-                await trio.sleep(POLL_SECONDS)
-                row = await self._again(row)
-        return row
-
-    async def _started_up(self, row: WorkspaceRow, tell: Tell) -> WorkspaceRow:
-        log = _Log(self._link, tell)
-        row = await self._again(row)
-        with trio.move_on_after(STARTUP_SECONDS_MAX):
-            while row.startup is Startup.RUNNING:
+            while goes_on(row):
                 await log.told(row)
                 await trio.sleep(POLL_SECONDS)
                 row = await self._again(row)
         return row
 
     async def _again(self, row: WorkspaceRow) -> WorkspaceRow:
-        """As it is now; or as it was, while Postgres is away."""
+        """The workspace as it is now; or as it was, while Postgres is away."""
         try:
             return await self._link.rows.workspace(row.id)
         except StoreUnavailable:
@@ -235,8 +225,20 @@ class _Log:
             self._number, self._offset = line.number, self._offset + len(data)
 
 
+def _is_under_way(row: WorkspaceRow) -> bool:
+    return row.state in UNDER_WAY
+
+
+def _is_stopping(row: WorkspaceRow) -> bool:
+    return row.state is WorkspaceState.STOPPING
+
+
+def _starts_up(row: WorkspaceRow) -> bool:
+    return row.startup is Startup.RUNNING
+
+
 def name_for(template: str, call_id: str) -> str:
-    """The same each time the call is run."""
+    """A name for the workspace, the same each time the call is run."""
     base = template[:NAME_BASE_CHARACTERS_MAX].rstrip("-") or "workspace"
     return f"{base}-{hashlib.sha256(call_id.encode()).hexdigest()[:4]}"
 

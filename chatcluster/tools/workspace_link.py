@@ -27,7 +27,7 @@ from chatcluster.workspace_errors import StaleEpoch, UnknownCall, WorkspaceGone,
 
 ANSWER_SECONDS_MAX = 5.0
 FIRST_SECONDS_MAX = 2.5
-"""For the first try, where it is silent."""
+"""The time for the first try, where the agent is silent."""
 BUMP_SECONDS = 30.0
 """Between two looks at how long the workspace is kept for those who work in it."""
 
@@ -61,7 +61,7 @@ STATES = {
 
 
 class Refused(Exception):
-    """In words for the model."""
+    """A refusal in words for the model."""
 
 
 class Silent(Refused):
@@ -108,7 +108,7 @@ class Link:
         return self._row
 
     def forget(self) -> None:
-        """It is another one now, or runs anew."""
+        """Look the workspace up anew: it is another one now, or runs anew."""
         self._row = self._place = None
         self.is_silent = False
 
@@ -134,7 +134,7 @@ class Link:
             raise
 
     async def look(self, question: Callable[[Workspace], Awaitable[Answer]]) -> Answer:
-        """The same, for no tool of the model's. Raises ``Refused``."""
+        """As ``ask``, for no tool of the model's. Raises ``Refused``."""
         words = SILENT
         with trio.move_on_after(ANSWER_SECONDS_MAX):
             for seconds_max in (FIRST_SECONDS_MAX, math.inf):

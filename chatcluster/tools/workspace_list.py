@@ -19,7 +19,7 @@ from chatcluster.workspace_wire import (
 )
 
 TYPING_SECONDS_MAX = 300.0
-"""Of the longest text there may be, of characters that no key has."""
+"""The time for the longest text there may be, of characters that no key has."""
 SLACK_SECONDS = 60.0
 """Between the longest that a tool takes by itself and its being stopped."""
 _TEXT = {"type": "string"}
@@ -96,7 +96,7 @@ PROVISIONING = (
         SLACK_SECONDS,
     ),
 )
-"""For chats that are nobody's agents."""
+"""Tools for chats that are nobody's agents."""
 
 WORKING = (
     _tool(
@@ -196,7 +196,7 @@ WORKING = (
         signal={"type": "string", "enum": ["terminate", "kill"]},
     ),
 )
-"""For every chat."""
+"""Tools for every chat."""
 
 _PLACE = {"type": "integer", "minimum": 0}
 
@@ -231,7 +231,7 @@ ON_SCREEN = (
         },
     ),
 )
-"""For every chat whose workspace has a screen."""
+"""Tools for every chat whose workspace has a screen."""
 
 CHANGES_FILES = (
     *("write_file", "edit_files", "execute", "process_output", "create_workspace", "start_workspace", "computer"),

@@ -26,7 +26,7 @@ NO_PICTURE = "It was done, but its picture is not kept any more. Take a screensh
 
 
 class ScreenTools:
-    """Of one chat, for one turn."""
+    """The tool for the screen, of one chat, for one turn."""
 
     def __init__(self, calls: WorkspaceCalls) -> None:
         self._calls = calls

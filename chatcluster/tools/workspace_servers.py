@@ -44,17 +44,17 @@ from chatcluster.workspace_wire import CallState, Kind
 
 START_SECONDS_MAX = 10.0
 WAIT_SECONDS = 2.0
-"""Of one question: less than an agent may be silent."""
+"""The wait of one question: less than an agent may be silent."""
 SILENT_SECONDS = 20.0
 SILENT_MAX = 1000
 TOOLS_MAX = 100
-"""Of all servers of a workspace: the model reads all of them in every step, and each is made ready."""
+"""The most tools of all servers of a workspace: the model reads all of them in every step, and each is made ready."""
 CALL_SECONDS_MAX = 600.0
 SLACK_SECONDS = 60.0
 EXTREMES_MAX = 20
-"""Of the numbers in one schema: there are many schemas."""
+"""The most extreme numbers in one schema: there are many schemas."""
 SAID_CHARACTERS_MAX = 16_384
-"""By a server of itself. The agent keeps within all of these bounds, if it is ours."""
+"""The most that a server says of itself. Our agent keeps within all of these bounds; another one need not."""
 NOT_KEPT = "It was done, but its result is not kept any more."
 
 
@@ -81,7 +81,7 @@ class _Place(NamedTuple):
 
 
 class ServerTools:
-    """Of one chat, for one turn. ``notices`` and ``instructions`` are as ``list`` found them."""
+    """The tools of a workspace's own servers, for a turn. ``notices`` and ``instructions``: as ``list`` found them."""
 
     def __init__(self, link: Link, calls: WorkspaceCalls, silent: SilentAgents) -> None:
         self.notices: tuple[NoticePart, ...] = ()

@@ -40,7 +40,7 @@ WAIT_SECONDS = 2.0
 WAIT_SECONDS_MAX = 60.0
 FLUSH_SECONDS_MAX = 2.0
 ANSWER_BYTES_MAX = 64 << 10
-"""Of a longer answer nothing is read, and its connection is closed."""
+"""The most that is read of an answer; the connection of a longer one is closed."""
 OVERLOADED = (429, 502, 503, 504)
 GZIP = zlib.MAX_WBITS + 16
 
@@ -86,7 +86,7 @@ class SpanExport:
         self._queue: deque[bytes] = deque()
         self._queue_bytes = 0
         self._is_full = trio.Event()
-        """There is enough for a request."""
+        """Set when there is enough for a request."""
         self._ending = trio.Event()
         self._not_exported = telemetry.Seldom("spans.not_exported")
 

@@ -36,7 +36,7 @@ Fields = Mapping[str, object]
 
 
 class Kind(IntEnum):
-    """As on the wire."""
+    """The kind of a span, as on the wire."""
 
     INTERNAL = 1
     SERVER = 2
@@ -73,7 +73,7 @@ class _Told(NamedTuple):
 
 
 def trace_id_of(fields: Fields) -> bytes:
-    """That of the turn which an event belongs to."""
+    """The trace of the turn which an event belongs to."""
     return _digest(16, "trace", fields.get("chat_id"), fields.get("message_id"))
 
 
@@ -90,7 +90,7 @@ def wants(name: str, fields: Fields, share: float) -> bool:
 
 
 def context_of(name: str, fields: Fields, share: float = 1.0) -> Context:
-    """Of the span which an event of ``SPANS`` is going to be. These fields, those that name it, are enough."""
+    """The context of the span which an event of ``SPANS`` is going to be. The fields that name it are enough."""
     trace_id = trace_id_of(fields)
     named_by = SPANS[name](fields).named_by
     own = _digest(8, name, trace_id.hex(), *(fields.get(field) for field in named_by)) if named_by else _root(trace_id)
@@ -235,7 +235,7 @@ SPANS: dict[str, Callable[[Fields], _Told]] = {
 
 
 def _known(attributes: Mapping[str, object]) -> dict[str, Value]:
-    """Those that have a value, and none of them long."""
+    """The fields that have a value, and none of them long."""
     known: dict[str, Value] = {}
     for name, value in attributes.items():
         if isinstance(value, int | float):

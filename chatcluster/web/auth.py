@@ -51,7 +51,7 @@ SCOPE = "scope"
 CACHE_SECONDS = 5.0
 CACHE_TOKENS_MAX = 10_000
 LOOK_UPS_MAX = 4
-"""At a time. After a revocation all open streams ask at once, and the commits of chats need connections as well."""
+"""So many look-ups at a time: after a revocation all open streams ask at once, and commits need connections too."""
 LOOK_UP_WAIT_SECONDS_MAX = 10.0
 FAILURES_BURST_SECONDS = 10.0
 FAILURES_RETRY_SECONDS = 5

@@ -32,7 +32,7 @@ class _Wanted(NamedTuple):
     body: bool
     path: tuple[str, ...]
     headers: frozenset[bytes]
-    """With one of these it is not its default that counts."""
+    """Where a request has one of these headers, its value counts and not the default."""
 
 
 def direct(app: ASGIApp) -> ASGIApp:
@@ -59,7 +59,7 @@ def direct(app: ASGIApp) -> ASGIApp:
 
 
 async def _arguments(wanted: _Wanted | None, request: ApiRequest) -> dict[str, Any] | None:
-    """Of the route's function. None: they are litestar's to make."""
+    """The arguments of the route's function. None: they are litestar's to make."""
     scope = request.scope
     if wanted is None or scope["query_string"] or any(name in wanted.headers for name, _ in scope["headers"]):
         return None

@@ -24,7 +24,7 @@ from chatcluster.web.auth import credential_in, require_scope
 from chatcluster.web.request import ApiRequest
 
 PUBLIC = "chatcluster.public"
-"""In the scope's state where the request came in by the public port."""
+"""The key of the scope's state that says that a request came in by the public port."""
 READING = (HttpMethod.GET, HttpMethod.HEAD)
 """Load balancers that only want the status ask with ``HEAD``."""
 LIVEZ = "/livez"

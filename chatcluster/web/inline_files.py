@@ -46,7 +46,7 @@ _OPENING = re.compile(
     rb"(data:((?:\\/|[^\"\\,;]){0,100})(?:;[^\"\\,;]{1,100}){0,4}?;base64,)?"
 )
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_\-\\]*")
-"""With escapes, which some clients write for slashes and line breaks."""
+"""Base64 with escapes, which some clients write for slashes and line breaks."""
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
@@ -55,7 +55,7 @@ class Digest(Protocol):
 
 
 class InlineFiles:
-    """Those of one request. ``read`` its body; ``prefixes`` has what stood before the base64 of each, by address."""
+    """The files in the body of one request. ``read`` it; ``prefixes`` has what stood before each base64, by address."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class InlineFiles:
                 return
 
     async def _open(self, start: int) -> None:
-        """At what may be the beginning of a file. It is looked at again once enough of it is there."""
+        """Look at what may be the beginning of a file, once enough of it is there."""
         self._keep(start)
         while len(self._buffer) - self._at < _NEEDED and await self._more():
             pass

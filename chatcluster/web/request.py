@@ -37,7 +37,7 @@ from chatcluster.tokens import Credential
 from chatcluster.web.api import bodies
 from chatcluster.web.auth import Authenticator
 from chatcluster.web.http.boundary import WITH_FILES, json_limit
-from chatcluster.web.http.pump import Pump
+from chatcluster.web.http.sse import Terms
 from chatcluster.web.inline_files import InlineFiles
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
@@ -47,7 +47,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 BODY, TAKEN_OUT = "chatcluster_body", "chatcluster_taken_out"
-"""In the scope's state: a request may be made anew from its scope."""
+"""Keys of the scope's state: a request may be made anew from its scope."""
 JSON = "application/json"
 _JSON_TYPES = ("", JSON)
 _MORE = ("headers", "cookies", "encoded_headers", "background", "is_head_response")
@@ -81,9 +81,10 @@ class ApiRequest(Request[Account, Credential, State]):
         return shares
 
     @property
-    def pump(self) -> Pump:
-        pump: Pump = self.app.state.pump
-        return pump
+    def terms(self) -> Terms:
+        """For an event stream that answers the request."""
+        heartbeat_seconds, pump = self.services.settings.sse_heartbeat_seconds, self.app.state.pump
+        return Terms(heartbeat_seconds, pump, self.authenticator, self.auth)
 
     async def json(self) -> Any:
         """The body, decoded strictly as what the route declares its ``data`` to be."""
@@ -142,7 +143,7 @@ class ApiRequest(Request[Account, Credential, State]):
         return {} if self._taken_out is None else self._taken_out.prefixes
 
     def _digest(self) -> Any:
-        """Of a request, as far as it is not its body."""
+        """A digest of the request, as far as it is not its body."""
         return hashlib.sha256(f"{self.method} {self.scope['path']}\n".encode())
 
     async def idempotency(self) -> Idempotency | None:
@@ -250,8 +251,8 @@ def _parse_number(text: str, error: NotFound) -> int:
 
 
 class Answered(Response[T]):
-    """Of a route that returns a value, or one with a status. Where it or its declaration says more, that is litestar's
-    to do."""
+    """The answer of a route that returns a value, or one with a status. Where it or its declaration says more, that is
+    litestar's to do."""
 
     def to_asgi_response(self, app: Any, request: Any, **said: Any) -> Any:
         kind, status = self.media_type or said.get("media_type") or JSON, self.status_code or said.get("status_code")

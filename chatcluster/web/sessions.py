@@ -49,7 +49,7 @@ class Site(NamedTuple):
 
 
 def site_of(scope: Scope, public_url: str) -> Site:
-    """Where the request was sent to, as the browser that sent it has it."""
+    """The site that the request was sent to, as the browser that sent it has it."""
     public = urlsplit(public_url.strip())
     host = _header(scope, b"host").lower()
     forwarded = _header(scope, b"x-forwarded-proto").partition(",")[0].strip().lower()

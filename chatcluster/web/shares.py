@@ -68,7 +68,7 @@ class Shares:
 
     @asynccontextmanager
     async def share(self, user_id: UUID) -> AsyncIterator[None]:
-        """This user's turn, for the length of the block. Raises ``TooMany``."""
+        """Hold this user's turn for the length of the block. Raises ``TooMany``."""
         await self.enter(user_id)
         try:
             yield

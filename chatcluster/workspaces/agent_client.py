@@ -57,9 +57,9 @@ from chatcluster.workspace_wire import (
 )
 
 RECEIVE_BYTES = 8 << 10
-"""Of one step: so few bytes have few chunks."""
+"""So much is received in one step: few bytes have few chunks."""
 ANSWER_SECONDS_MAX = 30.0
-"""From its first byte to its last."""
+"""The longest time from the first byte of an answer to its last."""
 NO_BODY = ("content-length", "0")
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)

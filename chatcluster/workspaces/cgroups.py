@@ -16,7 +16,7 @@ ROOT = Path("/sys/fs/cgroup")
 GROUP = "chatcluster"
 PERIOD_MICROSECONDS = 100_000
 PROCESSOR_WEIGHT = 25
-"""Of 100: what works in a sandbox gives way to the replicas of its machine."""
+"""The weight of sandboxes, of 100: what works in one gives way to the replicas of its machine."""
 
 MEMORY_MISSING = "memory is not bounded: no memory control group can be made here"
 PROCESSES_MISSING = "processes are bounded by a limit of the user's: no pids control group can be made here"

@@ -67,7 +67,7 @@ class Engine(Protocol):
     start_seconds: float
 
     async def make_place(self, spec: WorkspaceSpec) -> None:
-        """Where the files of the workspace are kept."""
+        """Make the place where the files of the workspace are kept."""
         ...
 
     async def has_place(self, workspace_id: str) -> bool: ...
@@ -78,7 +78,7 @@ class Engine(Protocol):
         ...
 
     async def launch(self, spec: WorkspaceSpec) -> Agent:
-        """Its container, in the place of any that was there before; it runs, or is about to."""
+        """Launch its container, in the place of any that was there before; it runs, or is about to."""
         ...
 
     async def ending(self, workspace_id: str) -> str | None:
@@ -86,7 +86,7 @@ class Engine(Protocol):
         ...
 
     async def remove(self, workspace_id: str) -> None:
-        """Its container, however it is."""
+        """Remove its container, however it is."""
         ...
 
     async def remove_place(self, workspace_id: str) -> None: ...
@@ -247,7 +247,7 @@ class ContainerProvider:
         return container is not None and container.is_held
 
     async def _note_end(self, workspace_id: str) -> None:
-        """Of one whose agent has let go of its leash: it ended, or is of no use any more."""
+        """Note the end of one whose agent has let go of its leash: it ended, or is of no use any more."""
         self._proxies.close(workspace_id)
         self._ends[workspace_id] = await self._end_of(workspace_id)
         self._containers.pop(workspace_id, None)

@@ -22,7 +22,7 @@ PATH = f"{HOME}/.local/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbi
 
 @dataclass(frozen=True)
 class Mark:
-    """Of everything that a process of a host makes."""
+    """What everything carries that a process of a host makes."""
 
     host_id: UUID
     epoch: int

@@ -36,7 +36,7 @@ from chatcluster.workspaces.places import Place, place_of, prepared, remove, use
 from chatcluster.workspaces.sandbox import HOME, NETWORK, PROXY_NAME, STATE, WORK, shared_memory_bytes, tmp_bytes
 
 API = "/v1.41"
-"""Of Docker 20.10, and of whatever is newer."""
+"""The version of the API that Docker 20.10 has, and whatever is newer."""
 HOST_LABEL, WORKSPACE_LABEL, EPOCH_LABEL = "chatcluster.host", "chatcluster.workspace", "chatcluster.epoch"
 PULL_SECONDS_MAX = 600.0
 START_SECONDS = 30.0
@@ -94,7 +94,7 @@ class DockerEngine:
 
     async def launch(self, spec: WorkspaceSpec) -> Agent:
         place = place_of(self._root, spec.workspace_id)
-        await self._clear(spec.workspace_id)
+        await self.remove(spec.workspace_id)
         place.socket.unlink(missing_ok=True)
         try:
             made = await self._create(spec)
@@ -118,7 +118,10 @@ class DockerEngine:
         return f"its container is {state['Status']} ({why}): {state.get('Error') or said}"
 
     async def remove(self, workspace_id: str) -> None:
-        await self._clear(workspace_id)
+        found = await self._inspect(workspace_id)
+        if found is not None:
+            self._check(found["Config"]["Labels"] or {}, self._name(workspace_id))
+            await self._delete(found["Id"])
 
     async def remove_place(self, workspace_id: str) -> None:
         await remove(place_of(self._root, workspace_id).directory)
@@ -147,13 +150,6 @@ class DockerEngine:
             if refused.status == 404:
                 return None
             raise
-
-    async def _clear(self, workspace_id: str) -> None:
-        """So that there is no container of this name, unless it is not ours to remove."""
-        found = await self._inspect(workspace_id)
-        if found is not None:
-            self._check(found["Config"]["Labels"] or {}, self._name(workspace_id))
-            await self._delete(found["Id"])
 
     async def _delete(self, container_id: str) -> None:
         """End and remove it; another removal that is under way is waited for."""

@@ -34,7 +34,7 @@ _NEEDED = "import ctypes, resource, sqlite3, ssl"
 class Interpreter(NamedTuple):
     executable: str
     prefix: Path
-    """To be bound where it is, unless it is below ``/usr``."""
+    """A directory to be bound where it is, unless it is below ``/usr``."""
 
     def command(self) -> list[str]:
         """Alone with the agent: no site, no environment, nothing written."""
@@ -71,7 +71,7 @@ def library() -> Iterator[tuple[Path, str]]:
 
 
 def compile_agent() -> None:
-    """So that no sandbox has to: it could not keep the result."""
+    """Compile the agent, so that no sandbox has to: it could not keep the result."""
     compileall.compile_dir(Path(__file__).parent, quiet=2)
 
 

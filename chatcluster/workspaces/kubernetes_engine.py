@@ -46,7 +46,7 @@ START_SECONDS = 100.0
 GONE_SECONDS_MAX = 30.0
 LOOK_SECONDS = 0.25
 GRACE_SECONDS = 2
-"""Its agent was asked to end before; what has not is killed."""
+"""The agent was asked to end before; what has not ended by then is killed."""
 TOKEN_VARIABLE = "CHATCLUSTER_AGENT_TOKEN"
 TOKEN_KEY = "token"
 POLICY = "chatcluster-workspaces"
@@ -118,7 +118,7 @@ class KubernetesEngine:
         return found is not None and "deletionTimestamp" not in found["metadata"]
 
     def way_out(self, spec: WorkspaceSpec) -> None:
-        """Its pods are on other machines: connections are lent to their agents."""
+        """None: its pods are on other machines, and connections are lent to their agents."""
 
     async def launch(self, spec: WorkspaceSpec) -> Agent:
         await self.remove(spec.workspace_id)
@@ -187,7 +187,7 @@ class KubernetesEngine:
         )
 
     async def _delete(self, kind: str, found: Json, *, wait: bool = True) -> None:
-        """This very object; returns when it is gone."""
+        """Delete this very object; returns when it is gone."""
         name, uid = found["metadata"]["name"], found["metadata"]["uid"]
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         if kind == PODS:
@@ -303,7 +303,7 @@ def why_it_waits(pod: Json) -> str:
 
 
 def _name(workspace_id: str) -> str:
-    """Of its objects. Raises ``SandboxFailed``."""
+    """The name of a workspace's objects. Raises ``SandboxFailed``."""
     if not _NAME.fullmatch(workspace_id):
         raise SandboxFailed(f"{workspace_id!r} is no ID of a workspace")
     return f"ws-{workspace_id}"

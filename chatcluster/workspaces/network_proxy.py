@@ -40,12 +40,12 @@ HEAD_SECONDS = 10.0
 DIAL_SECONDS = 15.0
 ADDRESSES_TRIED_MAX = 4
 SPARE_CONNECTIONS = 4
-"""To an agent's machine, for programs to come."""
+"""Connections to an agent's machine that are kept ready for programs to come."""
 LEND_RETRY_SECONDS = 1.0
 REFUSAL = b"HTTP/"
-"""So begins what an agent says that does not take it; a program begins with what it asks for."""
+"""The beginning of what an agent says that does not take it; a program begins with what it asks for."""
 REFUSALS_TOLD_MAX = 20
-"""Of one start of a workspace, in the log."""
+"""So many refusals the log has of one start of a workspace."""
 HTTP_PORT = 80
 _HOP_HEADERS = {b"proxy-connection", b"proxy-authorization", b"connection", b"keep-alive", b"host"}
 
@@ -68,7 +68,7 @@ class _Target(NamedTuple):
 
 
 class NetworkProxies:
-    """Of the workspaces of one host, in ``nursery``. ``private``: networks of one's own that may be reached."""
+    """The proxies of one host's workspaces, in ``nursery``. ``private``: networks of one's own that may be reached."""
 
     def __init__(self, nursery: trio.Nursery, private: tuple[Network, ...] = ()) -> None:
         read_in_one_go()
@@ -95,7 +95,7 @@ class NetworkProxies:
         self._nursery.start_soon(_until_closed, partial(serve, proxy), scope)
 
     def close(self, workspace_id: str) -> None:
-        """With all connections that go through it."""
+        """Close it with all connections that go through it."""
         if (scope := self._open.pop(workspace_id, None)) is not None:
             scope.cancel()
 
@@ -193,7 +193,7 @@ class _Proxy:
             raise _No(502, f"{place} cannot be reached: {error.strerror or error}") from None
 
     async def _connected(self, target: _Target, place: str) -> trio.SocketStream:
-        """By an address that was judged. Raises ``OSError`` and ``_No``."""
+        """A connection by an address that was judged. Raises ``OSError`` and ``_No``."""
         look_up = partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
         found = await trio.to_thread.run_sync(look_up, limiter=self._lookups, abandon_on_cancel=True)
         usable = [one for one in found if self._reach.leads_to(str(one[4][0]))][:ADDRESSES_TRIED_MAX]

@@ -30,7 +30,7 @@ class Place:
 
     @property
     def image(self) -> Path:
-        """Of its disk, where that is one file."""
+        """The image of its disk, where that is one file."""
         return self.directory / "disk.image"
 
     @property
@@ -51,12 +51,12 @@ class Place:
 
     @property
     def filter(self) -> Path:
-        """Of its system calls."""
+        """The filter of its system calls."""
         return self.directory / "seccomp"
 
     @property
     def network(self) -> Path:
-        """Of the socket of its way out, where it has one."""
+        """The directory with the socket of its way out, where it has one."""
         return self.directory / "network"
 
     @property
@@ -96,7 +96,7 @@ def prepared(root: Path) -> Path:
 
 
 async def remove(directory: Path) -> None:
-    """With all that is in it, however deep. What is there belongs to strangers; links are not followed."""
+    """Remove a directory with all that is in it, however deep. It belongs to strangers; links are not followed."""
     command = ["rm", "-rf", "--one-file-system", "--", str(directory)]
     with trio.move_on_after(REMOVE_SECONDS):
         removed = await trio.run_process(command, check=False, capture_stderr=True)

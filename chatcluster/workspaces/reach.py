@@ -15,7 +15,7 @@ from chatcluster.errors import ConfigError
 from chatcluster.push_endpoints import is_public
 
 PORTS = (443, 80)
-"""Where none is said."""
+"""The ports where a template says none."""
 NEVER = tuple(
     map(ip_network, ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32", "192.0.0.0/24"))
 )

@@ -39,7 +39,7 @@ SHARED_MEMORY_BYTES_MAX = 256 << 20
 RUN_BYTES = 16 << 20
 DISPLAY = ":1"
 BROWSER_FLAGS = "--no-sandbox --no-first-run --disable-gpu --disable-dev-shm-usage --test-type"
-"""Of Debian's Chromium. A browser's own sandbox takes what is taken away here; this one is around it."""
+"""Flags of Debian's Chromium. A browser's own sandbox takes what is taken away here; this one is around it."""
 PROBE_SECONDS = 10.0
 
 INSTALL = "workspaces need bubblewrap 0.8 or newer (on Debian: apt-get install bubblewrap)"
@@ -59,14 +59,14 @@ _ETC = (
     *("bash.bashrc", "profile", "inputrc", "terminfo", "locale.alias", "perl", "fonts", "xdg", "X11", "chromium"),
     *("java", "gai.conf"),
 )
-"""Of the system's: what programs want, and nothing that tells of its people or its secrets."""
+"""What of the system's ``/etc`` programs want, and tells nothing of its people or its secrets."""
 _GATEWAY = f"http://127.0.0.1:{PORT}"
 _NO_PROXY = "localhost,127.0.0.1,::1"
 PROXY = {
     **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _GATEWAY),
     **dict.fromkeys(("no_proxy", "NO_PROXY"), _NO_PROXY),
 }
-"""As programs look for it: some in capital letters, some in small ones."""
+"""The proxy as programs look for it: some in capital letters, some in small ones."""
 _PATH = f"{HOME}/.local/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -92,7 +92,7 @@ def tmp_bytes(limits: WorkspaceLimits) -> int:
 
 
 def shared_memory_bytes(limits: WorkspaceLimits) -> int:
-    """As above."""
+    """As ``tmp_bytes``."""
     return min(SHARED_MEMORY_BYTES_MAX, limits.memory_bytes // 4)
 
 

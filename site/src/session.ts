@@ -84,7 +84,7 @@ export async function signOut(): Promise<void> {
 }
 
 /** There is no session any more: show the sign-in, and nothing of the one before. */
-export function endSession(): void {
+function endSession(): void {
   if (!queries.getQueryData(KEY)) return;
   tab.close();
   putAttachmentsAway();
@@ -106,6 +106,6 @@ export function isUnauthenticated(error: unknown): boolean {
 }
 
 /** Whatever is answered 401, a read, a write or the stream, ends the session here. Returns how to stop looking. */
-export function endSessionWhenRefused(): () => void {
+function endSessionWhenRefused(): () => void {
   return api.onRefusal((error) => void (isUnauthenticated(error) && endSession()));
 }

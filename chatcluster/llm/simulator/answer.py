@@ -13,7 +13,7 @@ from chatcluster.llm.simulator.question import Question, RefusedQuestion
 from chatcluster.llm.simulator.said import Ending, OrderedCall, Script, by_token
 
 CHARACTERS_PER_PIECE = 12
-"""Of a call's arguments."""
+"""So many characters of a call's arguments are sent in a piece."""
 REQUEST_CHARACTERS_MAX = 256 << 10
 
 
@@ -27,7 +27,7 @@ class Kind(Enum):
 class Block:
     kind: Kind
     count: int
-    """Of tokens. The first of a call is its beginning, without arguments."""
+    """The number of tokens. The first of a call is its beginning, without arguments."""
     token: Callable[[int], str]
     id: str = ""
     name: str = ""
@@ -38,7 +38,7 @@ class Block:
 
     @property
     def whole_arguments(self) -> bytes:
-        """Of a call, where they have to be JSON."""
+        """The arguments of a call as a whole, where they have to be JSON."""
         return self.whole.encode() if is_json_object(self.whole) else b"{}"
 
 
@@ -50,9 +50,9 @@ class Answer:
             script = replace(script, mode="words")
         self.id = uuid4().hex
         self.number = 0
-        """In the ledger, if there is one: told as the tokens that were read from the cache."""
+        """The answer's number in the ledger, if there is one: told as the tokens that were read from the cache."""
         self.sent = 0
-        """So many of its tokens were."""
+        """So many of the answer's tokens were sent."""
         self.script = script
         self.question = question
         text_count, text = script.text(question.prompt, question.results, _repeated(script, question))

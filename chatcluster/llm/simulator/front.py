@@ -31,7 +31,7 @@ class Rendered(Protocol):
 
 class Front(NamedTuple):
     read_question: Callable[[bytes, Mapping[str, str]], Question]
-    """From body and headers. Raises ``RefusedQuestion``."""
+    """Makes a question from body and headers. Raises ``RefusedQuestion``."""
     rendered: Callable[[Answer], Rendered]
     error_body: Callable[[int, str, str], dict[str, Any]]
     failure_body: Callable[[Script], dict[str, Any]]

@@ -31,19 +31,19 @@ class Medium(NamedTuple):
 
 
 def read_image(url: Any, where: str) -> Medium:
-    """From the URL that an image has on OpenAI's wires."""
+    """Read an image from the URL that it has on OpenAI's wires."""
     return read_media(*_parts_of(url, where), IMAGES, where)
 
 
 def read_file(file: Any, where: str) -> Medium:
-    """From the name and the URL that a document has there."""
+    """Read a document from the name and the URL that it has there."""
     if not isinstance(file, dict) or not isinstance(file.get("filename"), str) or not file["filename"]:
         raise RefusedQuestion(f"Missing required parameter: '{where}.filename'.")
     return read_media(*_parts_of(file.get("file_data"), where), (PDF,), where)
 
 
 def read_media(media_type: Any, data: Any, allowed: Iterable[str], where: str) -> Medium:
-    """From the base64 of it. Raises ``RefusedQuestion``."""
+    """Read an image or a document from its base64. Raises ``RefusedQuestion``."""
     if media_type not in allowed:
         raise RefusedQuestion(f"{where}: {str(media_type)[:80]!r} is not one of {', '.join(allowed)}.")
     try:
@@ -58,7 +58,7 @@ def read_media(media_type: Any, data: Any, allowed: Iterable[str], where: str) -
 
 
 def text_files(texts: Iterable[str]) -> Iterator[Medium]:
-    """Those whose words stand in the messages."""
+    """The files whose words stand in the messages."""
     for text in texts:
         for found in _TEXT_FILE.findall(text):
             content = str(found).encode()

@@ -219,7 +219,7 @@ def _flat(request: Request) -> Iterator[tuple[str, Block]]:
 
 
 def _bare(value: Any) -> Any:
-    """Without the marks of the cache."""
+    """The block without the marks of the cache."""
     if isinstance(value, dict):
         return {key: _bare(inner) for key, inner in value.items() if key != "cache_control"}
     return [_bare(inner) for inner in value] if isinstance(value, list) else value

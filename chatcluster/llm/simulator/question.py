@@ -30,7 +30,7 @@ class Spoken(NamedTuple):
     """``system``, ``user``, ``assistant``, ``call`` or ``result``."""
     text: str
     name: str = ""
-    """Of the tool, for calls and results."""
+    """The name of the tool, for calls and results."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +121,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def _steps_before(self) -> int:
-        """Those that a summary right before the message tells of."""
+        """The steps that a summary right before the message tells of."""
         at = self._asked_at
         while at > 0 and self.spoken[at - 1].role == "user":
             at -= 1

@@ -268,7 +268,7 @@ class Simulator:
             self._background.popitem(last=False)
 
     async def _attach(self, connection: Connection, asked: Asked) -> None:
-        """The same answer once more, from a number on: what is due of it at once, the rest at its pace."""
+        """Send the same answer once more, from a number on: what is due of it at once, the rest at its pace."""
         underway = self._background.get(asked.path.removeprefix(ATTACH_PATH))
         after = asked.query.get("starting_after", "-1")
         if underway is None or asked.query.get("stream") != "true" or not after.removeprefix("-").isdecimal():

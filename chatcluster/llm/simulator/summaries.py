@@ -19,7 +19,7 @@ def asks_for_summary(prompt: str) -> bool:
 
 
 def summary(texts: Sequence[str], steps: int) -> str:
-    """Of what was said, the request for it not among that."""
+    """A summary of what was said; the request for it is not among that."""
     before = max((int(number) for text in texts for number, _ in _TOLD.findall(text)), default=0)
     return f"[summary {before + 1}: {len(texts)} messages, {steps} steps taken]"
 

@@ -56,7 +56,7 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _url(self) -> str:
-        """Where it is, once it was started."""
+        """The server's URL, once it was started."""
 
     def stop(self) -> None:
         """End the server in order, within the time of its escalation. Does nothing if it is stopped."""

@@ -24,7 +24,7 @@ FIRST_COMMAND_BYTES_MAX = 1024
 
 class GuardedServer(TcpFakeServer):
     daemon_threads = True
-    """It ends at once when told to, even while clients are connected."""
+    """The server ends at once when told to, even while clients are connected."""
 
     def __init__(self, address: tuple[str | bytes | bytearray, int], password: bytes) -> None:
         super().__init__(address)

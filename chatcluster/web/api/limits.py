@@ -29,7 +29,7 @@ class PutLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PutMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Both by name."""
+    """Group and user, both by name."""
 
     group: str
     user: str

@@ -20,7 +20,7 @@ from chatcluster.web.request import ApiRequest
 from chatcluster.web.sessions import Site, cookie, refuse_other_pages, require_own_page, set_cookie, site_of
 
 BODY_BYTES_MAX = 4096
-"""Of somebody who is not known yet."""
+"""The longest body of somebody who is not known yet."""
 FRAGMENT = "/#code="
 """What comes after the ``#`` of an address is sent to no server and stands in no log."""
 

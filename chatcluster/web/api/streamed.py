@@ -59,11 +59,7 @@ class Streamed(Response[T]):
         accepted = AcceptedEvent(chat_answer(chat), None if outcome.queued else outcome.message, outcome.queued)
         return EventStream(
             services.readers.feeds.subscribe(chat.id, place, owner_id=chat.owner_id),
-            heartbeat_seconds=services.settings.sse_heartbeat_seconds,
-            pump=request.pump,
-            authenticator=request.authenticator,
-            token=request.auth,
-            resumed=False,
+            request.terms,
             status=self.status_code or 201,
             first=events.with_id(place, events.body(accepted)),
         )

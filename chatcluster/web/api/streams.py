@@ -70,16 +70,13 @@ async def stream_chat(
     and each agent begins with its own `status` and has its own `ready`. A cursor of the chat alone will do to begin
     with.
     """
-    services, place = request.services, last_event_id or cursor
-    readers, user_id, asked = services.readers, request.user.user_id, parse_chat_id(chat_id)
+    readers, place = request.services.readers, last_event_id or cursor
+    user_id, asked = request.user.user_id, parse_chat_id(chat_id)
     return EventStream(
         readers.families.subscribe(user_id, asked, parse_family_cursor(place))
         if family
         else readers.feeds.subscribe(asked, parse_cursor(place) if place else BEGINNING, owner_id=user_id),
-        heartbeat_seconds=services.settings.sse_heartbeat_seconds,
-        pump=request.pump,
-        authenticator=request.authenticator,
-        token=request.auth,
+        request.terms,
         resumed=bool(place),
     )
 
@@ -106,8 +103,8 @@ async def watch_chats(
     too much, and that the list has to be read again. With `family=true` the chat's part is as in its stream with
     `family=true`, and a cursor without agents will do to begin with.
     """
-    services, place = request.services, last_event_id or cursor
-    readers, user_id = services.readers, request.user.user_id
+    readers, place = request.services.readers, last_event_id or cursor
+    user_id = request.user.user_id
     if chat:
         asked = parse_chat_id(chat)
         subscription = (
@@ -121,10 +118,7 @@ async def watch_chats(
         subscription = readers.watches.subscribe(user_id)
     return EventStream(
         subscription,
-        heartbeat_seconds=services.settings.sse_heartbeat_seconds,
-        pump=request.pump,
-        authenticator=request.authenticator,
-        token=request.auth,
+        request.terms,
         resumed=bool(chat and place),
     )
 

@@ -21,7 +21,7 @@ from chatcluster.web.api.bodies import Body, InputText, InputTool, storable
 
 TOOLS_MAX = 64
 TOOLS_BYTES_MAX = 64 << 10
-"""Of all tools of a chat: they are a part of its row."""
+"""The most of all tools of a chat: they are a part of its row."""
 DESCRIPTION_CHARS_MAX = 8000
 SCHEMA_DEPTH_MAX = 16
 ARGUMENTS_DEPTH_MAX = 64
@@ -253,7 +253,7 @@ def results(data: SubmitResults, *, bytes_max: int) -> SubmitToolResults:
 
 
 def _result(result: InputResult, bytes_max: int) -> ToolResult:
-    """As it goes into history: of a long text the model sees a part, and the whole is kept."""
+    """The result as it goes into history: of a long text the model sees a part, and the whole is kept."""
     call_id = parse_call_id(result.call_id)
     given = [InputText(result.content)] if isinstance(result.content, str) else result.content
     if len(given) > RESULT_PARTS_MAX:

@@ -34,7 +34,7 @@ from chatcluster.web.api.tool_bodies import (
 from chatcluster.web.request import ApiRequest
 
 NEWEST_MAX, NEWEST_BYTES = 200, 1 << 20
-"""Of the messages among which the one is looked for that made the calls."""
+"""So many of the newest messages are looked through for the one that made the calls."""
 ID_MAX = 2**63 - 1
 
 

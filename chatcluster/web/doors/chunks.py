@@ -14,7 +14,7 @@ from collections.abc import Iterator
 DELTA_MAX = 24
 _DELTA = re.compile(rf".{{3,{DELTA_MAX - 1}}}?[\s\u2e80-\U0010ffff]|.{{{DELTA_MAX}}}", re.DOTALL)
 PIECE_MAX = 16 << 10
-"""Of what is told in one go, such as arguments."""
+"""The most that is told in one go, such as arguments."""
 
 
 class Cutter:

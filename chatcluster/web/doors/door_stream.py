@@ -27,7 +27,7 @@ from chatcluster.turn_log import LogKind, Told, TurnLog, TurnLogs, TurnStart
 from chatcluster.web.http.sse import EventStream, Finished
 
 EVENTS_MAX = 200
-"""That are made in one step."""
+"""So many events are made in one step."""
 LEAVE_SECONDS_MAX = 5.0
 HEAD = (
     (b"cache-control", b"no-cache, no-transform"),
@@ -62,7 +62,7 @@ class DoorStream:
         self._pieces: Iterator[bytes] = iter(())
         self.has_pieces = False
         self.has_failed = False
-        """It was cut, or what it needs cannot be read: the client did not leave."""
+        """Whether it was cut, or what it needs cannot be read: the client did not leave."""
 
     def __repr__(self) -> str:
         return f"<DoorStream of {self._log}>"
@@ -77,7 +77,7 @@ class DoorStream:
 
     @property
     def has_pending(self) -> bool:
-        """At the end there is the end, which ``receive`` tells."""
+        """Whether there is more to send. At the end there is the end, which ``receive`` tells."""
         return self.has_pieces or self._narrator.is_over or self._log.has_pending
 
     @property

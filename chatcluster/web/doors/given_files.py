@@ -49,7 +49,7 @@ def file_at(url: str, name: object = None) -> NamedFile:
 
 
 def file_of_base64(text: str, name: object = None, media_type: str = "") -> NamedFile:
-    """As ``file_at``; what is no address is base64."""
+    """A file as ``file_at`` has it; what is no address is base64."""
     is_bare = not text.startswith((DATA, ADDRESS)) and "://" not in text
     return file_at(f"{DATA}{media_type}{BASE64},{text}" if is_bare else text, name)
 
@@ -101,7 +101,7 @@ async def message_parts(request: ApiRequest, content: Sequence[InputText | Input
 
 
 def parts_of(content: Sequence[InputText | InputFile], *, bytes_max: int, files: Mapping[str, FilePart]) -> Parts:
-    """As ``content_parts``, with files called as this message calls them."""
+    """Parts as ``content_parts`` has them, with files called as this message calls them."""
     given: Content = list(content)
     return tuple(_named(content, content_parts(given, bytes_max=bytes_max, files=files)))
 

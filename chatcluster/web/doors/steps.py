@@ -46,7 +46,7 @@ class Ending(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
     WAITS = "waits"
-    """For the client: results of its tools, or an approval."""
+    """The chat waits for the client: for results of its tools, or an approval."""
 
 
 class Begun(NamedTuple):

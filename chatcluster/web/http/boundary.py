@@ -39,9 +39,9 @@ UPLOAD_BYTES_PER_SECOND_MIN = 64 << 10
 WITH_FILES = re.compile(r"/v1/(responses|chat/completions|conversations(/[^/]+/items)?)|/api/(ai/chat|agui)")
 """The paths, as routes are found by them, of bodies that files may come within."""
 INLINE_FILES = 5
-"""Of the largest size, that one body has room for."""
+"""One body has room for so many files of the largest size."""
 BASE64_BYTES = 1.5
-"""Of a byte, with line breaks and escapes."""
+"""So many bytes of base64 each byte takes, with line breaks and escapes."""
 ESCAPED_CHARACTER_BYTES = 6
 """``\\u0041`` is one byte of text."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")

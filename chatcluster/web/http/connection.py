@@ -94,7 +94,7 @@ class Connection:
         self._requests = 0
         self._whole = trio.CancelScope()
         self.address = address_of(stream)
-        """Of its client, for the count of silent ones."""
+        """The address of its client, for the count of silent ones."""
         self.socket = stream.socket
         self.buffer = bytearray()
         """Received, and not taken yet."""
@@ -225,7 +225,7 @@ class Connection:
             await self._send_slowly(memoryview(data)[sent:])
 
     async def _send_slowly(self, left: memoryview) -> None:
-        """In pieces. A deadline of the whole costs less than a scope each."""
+        """Send in pieces. A deadline of the whole costs less than a scope each."""
         try:
             while left:
                 self._whole.deadline = trio.current_time() + self._server.send_stall_seconds

@@ -75,7 +75,7 @@ class Connections:
         return True
 
     def _drop_silent(self, silent: Mapping[Connection, object], limit: int, now: float) -> None:
-        """So many that there is a place for one more, as far as they had their time."""
+        """Drop so many that there is a place for one more, as far as they had their time."""
         while len(silent) >= limit and now - self._silent[oldest := next(iter(silent))] >= self._limits.grace_seconds:
             self._drop(oldest, "silent")
 
@@ -85,7 +85,7 @@ class Connections:
         self._no_longer_silent(connection)
 
     def idle(self, connection: Connection) -> None:
-        """Its request was answered, and another one may come."""
+        """Note that its request was answered, and another one may come."""
         if connection in self._all:
             self._idle[connection] = None
 

@@ -14,7 +14,7 @@ import trio
 
 AVAILABLE = hasattr(select, "EPOLLRDHUP")
 TURN_SOCKETS = 100
-"""That are told of before others get their turn."""
+"""So many sockets are told of before others get their turn."""
 
 
 class Departures:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 
 SET_ASIDE = 128
-"""For what a process has open anyway: Redis, sessions, probes, files, libraries that are loaded late."""
+"""Descriptors for what a process has open anyway: Redis, sessions, probes, files, libraries that are loaded late."""
 CONNECTIONS_MIN = 16
 
 

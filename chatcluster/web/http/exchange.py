@@ -31,7 +31,7 @@ DISCONNECT = {"type": "http.disconnect"}
 _AUTHORITY = re.compile(rb"\Ahttps?://[^/?#]*", re.IGNORECASE)
 """What a target begins with that says all of the address, as clients of proxies write it (RFC 9112, 3.2.2)."""
 LISTENED_BYTES_MAX = 64 << 10
-"""Of further requests, while one is served."""
+"""So much of further requests is taken in while one is served."""
 
 
 class Link(Protocol):
@@ -95,7 +95,7 @@ class Exchange:
         self._link = link
         self._body = body_of(head.body_bytes)
         self._ahead = b""
-        """Of the body: here, and not asked for."""
+        """What is here of the body and nobody has asked for."""
         self._is_told = False
         """The application has the end of the body."""
         self._response = Response(head)
@@ -111,7 +111,7 @@ class Exchange:
 
     @property
     def is_over(self) -> bool:
-        """All is said, and the next request may come."""
+        """Whether all is said, and the next request may come."""
         return self._response.complete and self._body.complete and not (self._response.closes or self._body.is_last)
 
     @property

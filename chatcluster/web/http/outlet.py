@@ -28,7 +28,7 @@ LARGE_BYTES = 256 << 10
 HOLD_BACK: int = getattr(socket, "TCP_CORK", 4)
 """Until the connection is closed, or 200 ms are over. Where Linux is not, it is called TCP_NOPUSH, and is 4."""
 OUTLET = "chatcluster.outlet"
-"""Its name among the scope's extensions."""
+"""The name of the outlet among the scope's extensions."""
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class Outlet:
         self.finished = True
 
     async def _write_large(self, data: bytes) -> None:
-        """Without a copy of it."""
+        """Write a large one without a copy of it."""
         if self._frame is _nothing:
             return
         head, tail = (b"%x\r\n" % len(data), b"\r\n") if self._frame is _chunk else (b"", b"")

@@ -17,7 +17,7 @@ from httptools import HttpParserError, HttpRequestParser
 from chatcluster.web.http.request_head import HEAD_BYTES_MAX, HEAD_TOO_LARGE, NotHttp
 
 TAKEN_BYTES_MAX = 64 << 10
-"""In one call: a chunk may be a single byte."""
+"""The most that is taken in one call: a chunk may be a single byte."""
 _HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -94,5 +94,5 @@ class ChunkedBody:
         self.complete = True
 
     def on_message_begin(self) -> None:
-        """Of a request behind the body; before it, of the head that is not the client's."""
+        """A request begins behind the body; before it, the head that is not the client's."""
         self.is_last = self.complete

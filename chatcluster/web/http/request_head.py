@@ -45,7 +45,7 @@ class RequestHead(NamedTuple):
     closes: bool
     """The client wants no further request on the connection, or cannot say so."""
     expects_continue: bool
-    """It sends the body when it is told to."""
+    """Whether it sends the body when it is told to."""
     wants_websocket: bool
 
 
@@ -112,7 +112,7 @@ class _Fields:
 
     @property
     def status(self) -> int:
-        """For what the parser has refused: that it is no HTTP, or has an encoding that is not to be had here."""
+        """The status for what the parser has refused: no HTTP, or an encoding that is not to be had here."""
         encodings = self._values.get(b"transfer-encoding", [])
         is_known = all(value.lower() == CHUNKED for value in encodings)
         return BAD_REQUEST if is_known else UNKNOWN_ENCODING

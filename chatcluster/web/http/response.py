@@ -49,12 +49,12 @@ class Response:
         self._knows_chunks = request.version >= "1.1"
         self._in_chunks = False
         self._left_bytes: int | None = None
-        """Of a body whose length is known."""
+        """What is left of a body whose length is known."""
         self._unsent = b""
 
     @property
     def is_endless(self) -> bool:
-        """It is under way, and nobody knows until when: an event stream, for example."""
+        """Whether it is under way, and nobody knows until when: an event stream, for example."""
         return self.started and not self.complete and self._left_bytes is None
 
     @property

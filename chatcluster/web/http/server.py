@@ -37,7 +37,7 @@ from chatcluster.web.http.departures import Departures
 
 FINISH_SECONDS = 5.0
 LAST_SECONDS = 0.5
-"""For whoever is accepted after the cut to say what is wanted."""
+"""The time for somebody who is accepted after the cut to say what is wanted."""
 
 
 class Server:

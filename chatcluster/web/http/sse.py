@@ -73,18 +73,25 @@ class StreamWire(NamedTuple):
 NATIVE = StreamWire(tuple(HEADERS), OPENING, HEARTBEAT)
 
 
+class Terms(NamedTuple):
+    """What holds for whatever the caller of a request reads: how idle a stream may be, and for how long the token is
+    good."""
+
+    heartbeat_seconds: float
+    pump: Pump
+    authenticator: Authenticator
+    token: Credential
+
+
 class EventStream:
     """One response. An ASGI application, which is what litestar lets a route return."""
 
     def __init__(
         self,
         subscription: AbstractAsyncContextManager[Subscriber],
+        terms: Terms,
         *,
-        heartbeat_seconds: float,
-        pump: Pump,
-        authenticator: Authenticator,
-        token: Credential,
-        resumed: bool,
+        resumed: bool = False,
         status: int = 200,
         first: bytes = b"",
         wire: StreamWire = NATIVE,
@@ -92,11 +99,8 @@ class EventStream:
         """``first`` is an event that comes before those of the subscription."""
         self._wire = wire._replace(opening=wire.opening + first)
         self._subscription = subscription
-        self._heartbeat_seconds = heartbeat_seconds
-        self._pump = pump
-        self._authenticator = authenticator
-        self._revocations = authenticator.revocations
-        self._token = token
+        self._heartbeat_seconds, self._pump, self._authenticator, self._token = terms
+        self._revocations = self._authenticator.revocations
         self._ask_at = self._ask_again_at()
         self._resumed = resumed
         self._status = status
@@ -112,7 +116,7 @@ class EventStream:
         await self.go_on(send)
 
     async def subscribe(self, scope: Scope) -> Subscriber:
-        """For as long as the response lasts."""
+        """Subscribe for as long as the response lasts."""
         self._outlet = outlet = cast(Outlet, cast(Any, scope["extensions"])[OUTLET])
         self._subscriber = await outlet.hold(self._subscription)
         return self._subscriber
@@ -192,7 +196,7 @@ class EventStream:
         return True
 
     def _ask_again_at(self) -> float:
-        """Not at the same moment for all that came together, after a deploy for example; but when the token expires."""
+        """When to ask again: not at once for all that came together, as after a deploy; but when the token expires."""
         left = max(EXPIRED_SECONDS, self._authenticator.seconds_left(self._token))
         return trio.current_time() + min(left, ASK_AGAIN_SECONDS * random.uniform(0.75, 1.0))
 

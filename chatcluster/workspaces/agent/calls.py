@@ -85,7 +85,7 @@ class Calls:
         self._screens = screens
         self._servers = servers
         self._under_way: dict[str, Command | Action] = {}
-        """By call ID."""
+        """What is under way, by call ID."""
 
     def recover(self, last_sign_of_life: float) -> None:
         """Say of what ran under an agent before this one that it was killed."""
@@ -120,7 +120,7 @@ class Calls:
         return self._answer(self._known(call_id), 0)
 
     async def call(self, call_id: str, offset: int, wait_seconds: float) -> CallAnswer:
-        """Its state and its output from ``offset`` on. Raises ``Refused``."""
+        """The call's state and its output from ``offset`` on. Raises ``Refused``."""
         entry = self._known(call_id)
         if (under_way := self._under_way.get(call_id)) is not None:
             with trio.move_on_after(min(wait_seconds, WAIT_SECONDS_MAX)):
@@ -149,7 +149,7 @@ class Calls:
         return self._answer(self._known(call_id), 0)
 
     def signal(self, call_id: str, signal: str) -> ProcessAnswer:
-        """To all of its processes. Raises ``Refused``."""
+        """Send a signal to all processes of a call. Raises ``Refused``."""
         entry = self._known(call_id)
         if (number := SIGNALS.get(signal)) is None:
             raise Refused(Code.INVALID_REQUEST, f"signal is one of: {', '.join(SIGNALS)}")
@@ -170,7 +170,7 @@ class Calls:
         return len(self._under_way)
 
     def in_foreground(self) -> tuple[CallUnderWay, ...]:
-        """Those that run and that somebody waits for."""
+        """The calls that run and that somebody waits for."""
         entries = [self._known(call_id) for call_id in self._under_way]
         return tuple(
             CallUnderWay(call_id=entry.call_id, chat_id=entry.chat_id)
@@ -341,7 +341,7 @@ class Calls:
         return max(0.0, (entry.ended_at or 0.0) - (entry.started_at or entry.ended_at or 0.0))
 
     def _ended_at(self, entry: Entry) -> float:
-        """Of one that ends now."""
+        """The moment at which a call ended that ends now."""
         return (entry.started_at or time.time()) + self._seconds(entry)
 
     def _written(self, entry: Entry) -> tuple[int, int]:
@@ -374,6 +374,6 @@ def _failed(entry: Entry, refused: Refused) -> Entry:
 
 
 def _crashed(entry: Entry) -> Entry:
-    """By an error that nobody foresaw, which is told those who look after the host."""
+    """The end of a call by an error that nobody foresaw, which is told those who look after the host."""
     traceback.print_exc()
     return _failed(entry, Refused(Code.INTERNAL, AGENT_FAILED))

@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
 
 def census() -> dict[int, Seen]:
-    """All that come from this process and are not dead. As process 1 that is everybody."""
+    """All processes that come from this one and are not dead. As process 1 that is everybody."""
     found = {seen.pid: seen for name in os.listdir("/proc") if name.isdigit() and (seen := look(int(name)))}
     children: dict[int, list[Seen]] = {}
     for seen in found.values():

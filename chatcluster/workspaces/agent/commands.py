@@ -15,7 +15,7 @@ from chatcluster.workspaces.agent.refused import Refused
 SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 UNKILLABLE_SECONDS = 1.0
 COMMAND_BYTES_MAX = (128 << 10) - 1
-"""Of one argument of a program, on Linux."""
+"""The longest command: so long one argument of a program may be, on Linux."""
 
 
 class Command:

@@ -46,13 +46,13 @@ DEPTH = 24
 START_SECONDS = 10.0
 ACTION_SECONDS = 30.0
 SETTLE_SECONDS = 0.3
-"""For focus and drawing after an action."""
+"""The time for focus and drawing after an action."""
 LOOK_SECONDS = 0.02
 PICTURE_BYTES_MAX = 8 << 20
 XDOTOOL = "xdotool"
 KEY_DELAY_MS = 8
 HEAR_SECONDS = 0.5
-"""For programs to hear of new keys; and to have done with what was typed before keys are others."""
+"""The time for programs to hear of new keys; and to have done with what was typed before keys are others."""
 
 _BUTTONS = dict(zip(BUTTONS, "123", strict=True))
 _WHEEL = dict(zip(DIRECTIONS, "4567", strict=True))
@@ -73,7 +73,7 @@ _KEY_NAMES = {
     "control": "ctrl",
     "option": "alt",
 }
-"""As people write them, in small letters; the others have the names that X has for them."""
+"""Keys as people write them, in small letters; the others have the names that X has for them."""
 _SOCKETS = Path("/tmp/.X11-unix")
 
 
@@ -224,7 +224,7 @@ def _picture(path: Path) -> bytes:
 
 
 def result_of(screen: Screen) -> dict[str, Any]:
-    """As the result of a call."""
+    """The screen as the result of a call."""
     values: dict[str, Any] = msgspec.to_builtins(screen)
     return {"screenshot_base64": values.pop("screenshot"), **values}
 

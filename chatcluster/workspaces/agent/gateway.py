@@ -22,7 +22,7 @@ from chatcluster.workspaces.agent.pipes import join
 PORT = 3128
 CONNECTIONS_MAX = 64
 LENT_MAX = 16
-"""That nobody uses yet."""
+"""The most connections that are lent and nobody uses yet."""
 LENT_SECONDS_MAX = 10.0
 """A program waits that long for one."""
 
@@ -31,7 +31,7 @@ WayOut = Callable[[], AbstractAsyncContextManager[trio.SocketStream]]
 
 
 async def serve_gateway(way_out: WayOut, *, host: str = "127.0.0.1", port: int = PORT) -> None:
-    """For ever. Raises ``OSError`` where the port is taken."""
+    """Serve for ever. Raises ``OSError`` where the port is taken."""
     listeners = await trio.open_tcp_listeners(port, host=host)
     await trio.serve_listeners(partial(_pass_on, way_out, trio.CapacityLimiter(CONNECTIONS_MAX)), listeners)
 

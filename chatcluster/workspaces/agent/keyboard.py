@@ -43,7 +43,7 @@ library.XSync(display, 0)
 
 
 class Piece(NamedTuple):
-    """Of a text: typed at once, once each of ``odd`` has a key."""
+    """A piece of a text: typed at once, once each of ``odd`` has a key."""
 
     text: str
     odd: str

@@ -29,7 +29,7 @@ _VERSION, _PATH_BENEATH = 1, 1
 _NO_NEW_PRIVILEGES = 38
 _WRITES = 1 << 1
 _CHANGES = sum(1 << bit for bit in range(4, 13))
-"""Of directories: what is made in them, or removed."""
+"""Rights in directories: to make or remove what is in them."""
 _MOVES, _TRUNCATES = 1 << 13, 1 << 14
 
 
@@ -51,7 +51,7 @@ class Wall:
             self._allow(directory, rights)
 
     def confine(self) -> None:
-        """This process and all that come of it. Raises ``OSError``."""
+        """Close the wall around this process and all that come of it. Raises ``OSError``."""
         _checked(_library().prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
         _checked(_library().syscall(_RESTRICT_SELF, self._rules, 0))
 
@@ -68,7 +68,7 @@ class Wall:
 
 
 def wall_of_sandbox(state: Path) -> Wall | None:
-    """Where the agent is process 1, so that the sandbox is its own; None elsewhere, and where there cannot be one."""
+    """The wall, where the agent is process 1, so that the sandbox is its own; None elsewhere, and where none can be."""
     return Wall(state) if os.getpid() == 1 and landlock_abi() >= ABI_MIN else None
 
 

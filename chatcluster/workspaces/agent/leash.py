@@ -10,7 +10,7 @@ from __future__ import annotations
 import trio
 
 FIRST_SECONDS = 30.0
-"""From the agent's start on, until somebody holds it."""
+"""So long after its start the agent waits until somebody holds its leash."""
 GRACE_SECONDS = 1.0
 RECEIVE_BYTES = 1024
 

@@ -130,7 +130,7 @@ class Ledger:
         return [_entry(row) for row in self._database.execute(_QUERIES["running"])]
 
     def commands(self, limit: int) -> list[Entry]:
-        """Those that run, and the newest of the others."""
+        """The commands that run, and the newest of the others."""
         found = [_entry(row) for row in self._database.execute(_QUERIES["commands"], (limit,))]
         return [self._unwritten.get(entry.call_id, entry) for entry in found]
 
@@ -160,7 +160,7 @@ def _entry(row: sqlite3.Row) -> Entry:
 
 
 def size_of(path: Path) -> int:
-    """Of a file that may not be there."""
+    """The size of a file that may not be there."""
     try:
         return os.stat(path).st_size
     except FileNotFoundError:

@@ -38,7 +38,7 @@ def raw(path: str) -> bytes:
 
 
 def resolved(path: bytes) -> bytes:
-    """Where it leads, behind all links. Raises ``OSError``."""
+    """Where the path leads, behind all links. Raises ``OSError``."""
     try:
         return os.path.realpath(path)
     except RecursionError:
@@ -73,7 +73,7 @@ class Places:
         self.check(os.readlink(b"/proc/self/fd/%d" % opened))
 
     def check(self, path: bytes) -> None:
-        """The same of a path without links. Raises ``OSError``."""
+        """As ``check_open``, for a path without links. Raises ``OSError``."""
         path += b"/"
         if path.startswith(b"/proc/%d/" % os.getpid()) or (self.apart and path.startswith(self.apart + b"/")):
             raise PermissionError(errno.EACCES, OWN)

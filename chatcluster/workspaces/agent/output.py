@@ -85,7 +85,7 @@ class Output:
 
 
 def read_piece(path: Path, offset: int, limit: int) -> bytes:
-    """Of what was kept; nothing where the file is gone, or closed for now, as by a lease that a command has of it."""
+    """A piece of what was kept; nothing where the file is gone, or closed for now, as by a command's lease of it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, PermissionError, BlockingIOError):

@@ -8,7 +8,7 @@ import trio
 
 PIECE_BYTES = 64 << 10
 SILENCE_SECONDS = 600.0
-"""Without a byte either way."""
+"""A connection without a byte either way for so long is ended."""
 
 
 async def join(one: trio.SocketStream, other: trio.SocketStream) -> None:

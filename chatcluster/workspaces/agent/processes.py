@@ -154,12 +154,12 @@ class Processes:
             await trio.sleep(LOOK_SECONDS)
 
     def kill_group(self, child: Child) -> None:
-        """At once, and only what is in the group that it was begun in."""
+        """End at once, and only, what is in the group that it was begun in."""
         if child.pid in self._children:
             os.killpg(child.pid, signal.SIGKILL)
 
     def _send(self, pid: int, number: int) -> None:
-        """To the whole group where the process leads one: that is one step, which no fork can slip through."""
+        """Send a signal: to the whole group where the process leads one, in a step which no fork can slip through."""
         try:
             if number == signal.SIGKILL and pid in self._calls_by_session and pid in self._children:
                 os.killpg(pid, number)

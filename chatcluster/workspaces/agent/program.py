@@ -177,7 +177,7 @@ async def _be_the_only_one(state: Path) -> None:
 
 
 def _limit(arguments: Arguments) -> None:
-    """Of this process and all that it begins."""
+    """Set the limits of this process and all that it begins."""
     wanted = {
         resource.RLIMIT_NPROC: arguments.processes_max,
         resource.RLIMIT_NOFILE: arguments.open_files_max,

@@ -64,7 +64,7 @@ _REFUSED = {
     "swapoff": (168, 225),
     "reboot": (169, 142),
 }
-"""By number, on x86_64 and on aarch64."""
+"""System calls that are refused: their numbers on x86_64 and on aarch64."""
 _OF_A_PROCESS = {
     "prlimit64": (302, 261),
     "sched_setparam": (142, 118),
@@ -72,7 +72,7 @@ _OF_A_PROCESS = {
     "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
 }
-"""Their first argument is a process."""
+"""System calls whose first argument is a process."""
 _OF_MANY = {"setpriority": ((141, 140), 2), "ioprio_set": ((251, 30), 3)}
 """Their second argument is a process or a group, unless the first one is this, for all of a user's."""
 _AGENT = 1
@@ -82,7 +82,7 @@ _NO_NEW_PRIVILEGES, _SET_SECCOMP, _BY_FILTER = 38, 22, 2
 _TERMINAL_INPUT = (0x5412, 0x541C)
 """``TIOCSTI`` and ``TIOCLINUX``: what types for others."""
 _X32 = 0x4000_0000
-"""From here on x86_64 has a second set of numbers."""
+"""The beginning of the second set of numbers that x86_64 has."""
 
 _LOAD, _IS, _IS_FROM, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
@@ -99,7 +99,7 @@ def seccomp_filter() -> bytes | None:
 
 
 class Filter:
-    """For what the agent begins, where nobody loaded it for the agent itself."""
+    """The filter of what the agent begins, where nobody loaded it for the agent itself."""
 
     def __init__(self, program: bytes) -> None:
         self._program = ctypes.create_string_buffer(program, len(program))
@@ -107,7 +107,7 @@ class Filter:
         self._prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def confine(self) -> None:
-        """This process and all that come of it. Raises ``OSError``."""
+        """Filter the system calls of this process and all that come of it. Raises ``OSError``."""
         for arguments in ((_NO_NEW_PRIVILEGES, 1, None), (_SET_SECCOMP, _BY_FILTER, self._described)):
             if self._prctl(*arguments, 0, 0) != 0:
                 raise OSError(ctypes.get_errno(), "system calls cannot be filtered")

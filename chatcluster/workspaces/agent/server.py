@@ -36,7 +36,7 @@ PEER_OPTIONS = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4, "TCP_US
 class Request(NamedTuple):
     method: str
     path: tuple[str, ...]
-    """Its pieces, unquoted."""
+    """The pieces of the path, unquoted."""
     query: dict[str, str]
     body: bytes
     authorization: bytes
@@ -47,7 +47,7 @@ Holder = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 def listen(path: Path) -> trio.SocketListener:
-    """In the place of a socket that an agent before this one left. Raises ``OSError``."""
+    """Listen in the place of a socket that an agent before this one left. Raises ``OSError``."""
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -14,7 +14,7 @@ INSTRUCTIONS_NAME = b"AGENTS.md"
 
 
 def instructions(places: Places, directory: str) -> InstructionsAnswer:
-    """Those of home come first; a file that is the same as one before is not told twice. Raises ``Refused``."""
+    """The instructions, those of home first. A file that is the same as one before is left out. Raises ``Refused``."""
     work = places.directory(directory)
     paths: dict[bytes, None] = {}
     for folder in (places.home, work):
@@ -38,7 +38,7 @@ def _instruction_file(places: Places, path: str) -> InstructionFile | None:
 
 
 def system_name() -> str:
-    """Such as "Debian GNU/Linux 12 (bookworm), x86_64"."""
+    """The system's name, such as "Debian GNU/Linux 12 (bookworm), x86_64"."""
     machine = os.uname()
     try:
         with open("/etc/os-release", encoding="utf-8") as file:

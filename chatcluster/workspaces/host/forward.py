@@ -34,7 +34,7 @@ DIAL_SECONDS = 3.0
 SILENCE_SECONDS = WAIT_SECONDS_MAX + 15.0
 HEAD_BYTES_MAX = 32 << 10
 RECEIVE_BYTES = 8 << 10
-"""Of one step: so few bytes have few chunks."""
+"""So much is received in one step: few bytes have few chunks."""
 NOT_RUNNING = "workspace_not_running"
 AGENT_HEADERS = ((b"host", b"agent"), (b"connection", b"close"))
 PASSED_ON = {b"content-type", b"content-length", b"transfer-encoding"}

@@ -193,7 +193,7 @@ class Lives:
         await self._insist(running.row, WorkspaceState.RUNNING, startup=ended)
 
     async def _tell_ended(self, row: WorkspaceRow, said: str) -> None:
-        """Of a sandbox that ended by itself. It is stopped, and can be started again."""
+        """Tell that a sandbox ended by itself. It is stopped, and can be started again."""
         self.begun.discard(row.id)
         await self._reports.log(row, "host", f"its sandbox ended: {said}")
         await self._insist(row, WorkspaceState.STOPPED, said)

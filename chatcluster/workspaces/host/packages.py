@@ -30,7 +30,7 @@ def to_do(missing: Sequence[str]) -> str:
 
 
 async def missing_packages(names: Sequence[str]) -> list[str]:
-    """Those that are not installed, in their order. Raises ``OSError``, and ``TooSlowError``."""
+    """The packages that are not installed, in their order. Raises ``OSError``, and ``TooSlowError``."""
     if not names or shutil.which("dpkg-query") is None:
         return [name for name in names if shutil.which(name) is None]
     command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", "--", *names]

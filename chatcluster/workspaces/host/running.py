@@ -19,19 +19,19 @@ class Running:
     row: WorkspaceRow
     agent: Workspace
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    """Of what is done beside it: its watch and its start-up script."""
+    """The scope of what is done beside it: its watch and its start-up script."""
     puts: int = 0
     """Calls that were put through to it: while this stands still, and none runs, nobody has to be asked."""
     asked_at_put: int = 0
     calls: tuple[RunningCall, ...] = ()
-    """In the foreground, when its agent was asked last."""
+    """The calls in the foreground, when its agent was asked last."""
 
     @property
     def may_have_calls(self) -> bool:
         return bool(self.calls) or self.puts != self.asked_at_put
 
     def forget(self, call: RunningCall) -> None:
-        """It was cancelled: the agent is asked once more what runs."""
+        """The call was cancelled: the agent is asked once more what runs."""
         self.calls = tuple(other for other in self.calls if other != call)
         self.asked_at_put = -1
 
@@ -53,7 +53,7 @@ class RunningWorkspaces:
         self._by_id[running.row.id] = running
 
     def remove(self, workspace_id: UUID) -> None:
-        """It is not forwarded to any more, and what is done beside it ends."""
+        """Forward to it no more, and end what is done beside it."""
         running = self._by_id.pop(workspace_id, None)
         if running is not None:
             running.scope.cancel()

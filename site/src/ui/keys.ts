@@ -10,7 +10,7 @@ const LETTERS_KEY = "letter-keys";
 export const lettersAreOn = (): boolean => kept(LETTERS_KEY) !== "off";
 export const setLetters = (on: boolean): void => keep(LETTERS_KEY, on ? "on" : "off");
 
-export const IS_MAC = typeof navigator !== "undefined" && /mac|iphone|ipad/i.test(navigator.userAgent);
+const IS_MAC = typeof navigator !== "undefined" && /mac|iphone|ipad/i.test(navigator.userAgent);
 
 /** As people read it: `Mod` is the Command key on a Mac, and Ctrl elsewhere. */
 export const shown = (keys: string): string => keys.replace("Mod", IS_MAC ? "⌘" : "Ctrl");

@@ -72,7 +72,7 @@ class EventFold:
         self._texts: dict[str, list[str]] = {}
         """What its words are, by message."""
         self._step_at = 0
-        """Where those of the step under way begin."""
+        """The place in ``_told`` where the messages of the step under way begin."""
         self._interrupts: list[Event] = []
 
     @property
@@ -136,7 +136,7 @@ class EventFold:
         yield {"type": kind, "messageId": message_id, "role": role}
 
     def _called(self, call: ToolCallPart) -> Iterator[Event]:
-        """In the message that the step has said last, or in one of its own."""
+        """Tell a call in the message that the step has said last, or in one of its own."""
         if not (len(self._told) > self._step_at and self._told[-1]["role"] == "assistant"):
             self._told.append({"id": f"{self._run.prefix}_{call.id}", "role": "assistant"})
         parent = self._told[-1]

@@ -66,10 +66,7 @@ async def run_agent(request: ApiRequest, data: JSONBody[RunAgent]) -> ASGIApp:
             owner_id=chat.owner_id,
             on_leave=cancel if data.leaving == "cancel" else None,
         ),
-        heartbeat_seconds=services.settings.sse_heartbeat_seconds,
-        pump=request.pump,
-        authenticator=request.authenticator,
-        token=request.auth,
+        request.terms,
         resumed=run.begins_anew,
         wire=EVENTS,
     )

@@ -9,12 +9,12 @@ _ASKED = re.compile(r"message_([0-9a-f]{1,15})")
 
 
 def answer_id(message_id: int) -> str:
-    """Of all that follows a user's message."""
+    """The ID of all that follows a user's message."""
     return f"answer_{message_id:x}"
 
 
 def asked_id(message_id: int) -> str:
-    """Of a user's message."""
+    """The ID of a user's message."""
     return f"message_{message_id:x}"
 
 

@@ -33,10 +33,7 @@ def streamed(request: ApiRequest, asked: Asked, *, leaving: str | None = None, a
             owner_id=chat.owner_id,
             on_leave=cancel if leaving == "cancel" else None,
         ),
-        heartbeat_seconds=services.settings.sse_heartbeat_seconds,
-        pump=request.pump,
-        authenticator=request.authenticator,
-        token=request.auth,
+        request.terms,
         resumed=anew,
         wire=UI_MESSAGES,
     )

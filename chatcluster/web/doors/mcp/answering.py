@@ -26,7 +26,7 @@ NOT_BY_PROGRAMS = (
 
 
 def under_key(arguments: msgspec.Struct, name: str, key: str | None) -> Idempotency | None:
-    """By what the arguments say, however they were written."""
+    """The idempotency key with a digest of what the arguments say, however they were written."""
     if key is None:
         return None
     said = msgspec.json.encode(arguments, order="deterministic")

@@ -98,4 +98,4 @@ CALLS: dict[str, Callable[[ApiRequest, Any], Awaitable[msgspec.Struct]]] = {
     "chats_list": list_chats,
     "models_list": list_models,
 }
-"""All but ``chat_wait``, which takes time."""
+"""What runs each tool; all but ``chat_wait``, which takes time."""

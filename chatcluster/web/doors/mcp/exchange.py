@@ -19,7 +19,7 @@ from chatcluster.web.doors.mcp.told import Waited
 from chatcluster.web.doors.mcp.waiting import Waiting
 from chatcluster.web.doors.mcp.wire import Asked, McpError, error, progress, result
 from chatcluster.web.errors import answer
-from chatcluster.web.http.sse import EventStream, StreamWire
+from chatcluster.web.http.sse import EventStream, StreamWire, Terms
 
 EVENTS = StreamWire(
     ((b"content-type", b"text/event-stream; charset=utf-8"), *HEAD), opening=b": open\n\n", heartbeat=b": ping\n\n"
@@ -104,8 +104,8 @@ class Outgoing(NamedTuple):
 class WaitStream(EventStream):
     """The response to ``chat_wait``. What keeps it from waiting is an error of the tool, as elsewhere."""
 
-    def __init__(self, subscription: AbstractAsyncContextManager[Waiting], outgoing: Outgoing, **options: Any) -> None:
-        super().__init__(subscription, wire=outgoing.wire, resumed=False, **options)
+    def __init__(self, subscription: AbstractAsyncContextManager[Waiting], outgoing: Outgoing, terms: Terms) -> None:
+        super().__init__(subscription, terms, wire=outgoing.wire)
         self._asked = outgoing.asked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

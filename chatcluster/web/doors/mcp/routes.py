@@ -91,14 +91,7 @@ async def _wait(request: ApiRequest, asked: Asked, arguments: WaitArguments) -> 
         return whole(success(asked, await read(store, wait)))
     request.services.readers.feeds.require_place(chat.owner_id)
     outgoing = Outgoing(asked, "text/event-stream" in request.headers.get("accept", ""))
-    return WaitStream(
-        _waiting(request, wait, outgoing),
-        outgoing,
-        heartbeat_seconds=request.services.settings.sse_heartbeat_seconds,
-        pump=request.pump,
-        authenticator=request.authenticator,
-        token=request.auth,
-    )
+    return WaitStream(_waiting(request, wait, outgoing), outgoing, request.terms)
 
 
 @asynccontextmanager

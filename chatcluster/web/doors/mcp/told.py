@@ -22,7 +22,7 @@ from chatcluster.web.api.models import ModelAnswer
 from chatcluster.web.doors.approvals import SignIn
 
 TEXT_CHARS_MAX = 100_000
-"""Of one text in an answer. Clients take a mebibyte at a time, and models less."""
+"""The most of one text in an answer. Clients take a mebibyte at a time, and models less."""
 AT_REST = ("waiting", "error", "requires_action")
 
 _CURSOR = re.compile(r"(\d{1,18})(?:\.(\d{1,18}))?", re.ASCII)

@@ -31,7 +31,7 @@ PAGE_MESSAGES, PAGE_BYTES = 200, 512 << 10
 LAST_MESSAGES = 50
 PROGRESS_SECONDS = 1.0
 TAIL_CHARS = 200
-"""Of the answer under way so much is told with the progress."""
+"""So much of the answer under way is told with the progress."""
 
 
 class Outgoing(Protocol):
@@ -67,7 +67,7 @@ async def begin(store: Store, chat: Chat, cursor: Cursor | None, seconds: float)
 
 
 async def _last_asked(store: Store, chat: Chat) -> Cursor:
-    """From where the answer to the last user's message is told."""
+    """The cursor from which the answer to the last user's message is told."""
     newest = await store.list_newest(
         chat.id, owner_id=chat.owner_id, before=2**63 - 1, limit=LAST_MESSAGES, bytes_max=PAGE_BYTES
     )

@@ -33,7 +33,7 @@ INTERNAL_ERROR = -32603
 HEADER_MISMATCH = -32020
 UNSUPPORTED_VERSION = -32022
 STATUSES = {METHOD_NOT_FOUND: 404, INTERNAL_ERROR: 500}
-"""Of errors in the stateless era. All else is 400."""
+"""The status of errors in the stateless era. All else is 400."""
 
 _META = "io.modelcontextprotocol/"
 _NULL = b"null"
@@ -118,7 +118,7 @@ def _decoded(body: bytes) -> _Message:
 
 
 def _id_in(body: bytes) -> RequestId | None:
-    """Of a request that is none, or of another version."""
+    """The ID of a request that is none, or of another version."""
     try:
         found = msgspec.json.decode(body, type=_Identified).id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -154,7 +154,7 @@ def _header_value(text: str | None) -> str | None:
 
 
 def arguments_of(asked: Asked, kind: type[A]) -> A:
-    """Those of a call of a tool. A null is as good as nothing: models send it for what they leave away.
+    """The arguments of a call of a tool. A null is as good as nothing: models send it for what they leave away.
 
     Raises ``InvalidRequest``, which says what is wrong."""
     raw = bytes(asked.params.arguments)

@@ -56,7 +56,7 @@ async def resumed(
 async def rest_of(
     request: ApiRequest, chat: Chat, stored: StoredResponse | None, answers: Sequence[ApprovalAnswer]
 ) -> Rest | None:
-    """That in which these were asked for; without any, that in which the response ended, if it did in one.
+    """The rest in which these were asked for; without any, that in which the response ended, if it did in one.
 
     Raises ``InvalidRequest``.
     """

@@ -235,7 +235,7 @@ async def _resume(request: ApiRequest, data: CreateResponse, given: Given, tools
 async def keep(
     request: ApiRequest, asked: Asked, parameters: dict[str, Any], tools: Tools, *, transient: bool, is_told: bool
 ) -> StoredResponse:
-    """Of one that ``is_told`` the answer is read while this is written."""
+    """Keep the parameters of the response. Where it ``is_told``, its answer is read while they are written."""
     if is_told:
         request.services.readers.logs.expect(asked.outcome.chat)
     kept = {"response": parameters, "client_tools": tools.names, "resumed": asked.resumed}

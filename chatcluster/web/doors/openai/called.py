@@ -42,7 +42,7 @@ class Called:
         return self.is_clients or self._result is not None
 
     def open(self) -> Iterator[Event]:
-        """All that is to be told when the call is made."""
+        """Tell all that is to be told when the call is made."""
         kind = "response.function_call_arguments" if self.is_clients else "response.mcp_call_arguments"
         place = {"item_id": self.id, "output_index": self.index}
         item = self._item("in_progress", arguments="")

@@ -89,7 +89,7 @@ class CompletionFold:
                 yield from self._fail("the message was edited", "withdrawn")
 
     def _wait(self, actions: list[Action]) -> Iterator[Chunk]:
-        """For people, who are asked elsewhere."""
+        """The chat waits for people, who are asked elsewhere."""
         if not actions:
             return
         waiting = ", ".join(map(_waiting, actions))

@@ -45,9 +45,9 @@ async def create_completion(request: ApiRequest, data: JSONBody[CreateCompletion
     leaving = data.on_disconnect == "cancel"
     if data.stream:
         chunked = Chunked(fold)
-        return EventStream(_told(request, asked, chunked, leaving), wire=EVENTS, **_options(request))
+        return EventStream(_told(request, asked, chunked, leaving), request.terms, wire=EVENTS)
     completed = Completed(fold)
-    return Awaited(_told(request, asked, completed, leaving), completed, wire=OBJECT, **_options(request))
+    return Awaited(_told(request, asked, completed, leaving), completed, terms=request.terms, wire=OBJECT)
 
 
 def _told(request: ApiRequest, asked: Asked, narrator: Narrator, leaving: bool) -> Any:
@@ -56,16 +56,6 @@ def _told(request: ApiRequest, asked: Asked, narrator: Narrator, leaving: bool) 
     cancel = partial(request.services.transitions.apply, chat_id, Interrupt(), owner_id=user_id)
     logs = request.services.readers.logs
     return narrated(logs, chat_id, start, narrator, owner_id=user_id, on_leave=cancel if leaving else None)
-
-
-def _options(request: ApiRequest) -> dict[str, Any]:
-    return {
-        "heartbeat_seconds": request.services.settings.sse_heartbeat_seconds,
-        "pump": request.pump,
-        "authenticator": request.authenticator,
-        "token": request.auth,
-        "resumed": False,
-    }
 
 
 ROUTES = [create_completion]

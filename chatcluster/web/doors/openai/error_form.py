@@ -17,7 +17,7 @@ CODES = {
     "usage_limit_exceeded": SPENT,
 }
 STATUSES = {"unknown_model": 404, "usage_limit_exceeded": 429}
-"""Where this API has another one for it."""
+"""The status of errors for which this API has another one."""
 TYPES = {401: "authentication_error", 403: "permission_error", 409: "conflict_error", 429: "rate_limit_error"}
 SPENT_RETRY_SECONDS = 120
 """The most that these clients wait for: told of more, they give up at once."""

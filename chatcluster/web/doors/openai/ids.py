@@ -18,7 +18,7 @@ _CONVERSATION = re.compile(r"conv_([0-9a-f]{32})")
 
 
 class ResponseNotFound(NotFound):
-    """It may have been deleted, or have been one that is not kept."""
+    """There is no such response: it was deleted, perhaps, or was one that is not kept."""
 
     code = "response_not_found"
 
@@ -74,7 +74,7 @@ def no_such_item(text: str) -> ItemNotFound:
 
 
 def resumed_id(message_id: int, times: int) -> int:
-    """Of the response that goes on where the calls of this message have waited for somebody so often."""
+    """The ID of the response that goes on where the calls of this message have waited for somebody so often."""
     return message_id | (times - 1) << _TIMES_SHIFT
 
 

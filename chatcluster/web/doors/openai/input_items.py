@@ -29,7 +29,7 @@ SYSTEM_ROLES = ("system", "developer")
 
 
 class ApprovalAnswer(NamedTuple):
-    """To a request to approve a call."""
+    """An answer to a request to approve a call."""
 
     request: RequestKey
     approved: bool

@@ -18,7 +18,7 @@ from chatcluster.web.request import ApiRequest
 ITEMS_DEFAULT, ITEMS_MAX = 20, 100
 PAGE_MESSAGES, PAGE_BYTES = 200, 1 << 20
 LISTED_MESSAGES_MAX = 2000
-"""Of a chat that is longer the newest are listed."""
+"""The most messages whose items are listed: of a longer chat the newest."""
 
 
 async def input_items(request: ApiRequest, stored: StoredResponse) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from chatcluster.web.doors.openai.telling import read_response, stored_response
 from chatcluster.web.request import ApiRequest
 
 RESPONSES_MAX = 50
-"""Of which items may be named in one request: each of them is read."""
+"""The most responses whose items may be named in one request: each of them is read."""
 
 
 async def followed(request: ApiRequest, items: Placed) -> list[tuple[str, Any]]:

@@ -211,7 +211,7 @@ class ResponseFold:
     # --- the end ------------------------------------------------------------------------------
 
     def _wait(self, waited: Waited) -> Iterator[Event]:
-        """For somebody, if it is not behind that already."""
+        """The chat waits for somebody: end the response, unless it is behind that already."""
         kinds = self._rests.found_in(waited)
         if kinds is not None:
             yield from self._end(False, None, "", kinds)

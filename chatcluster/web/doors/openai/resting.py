@@ -42,12 +42,12 @@ class Resumed(msgspec.Struct, frozen=True):
 
 
 class Rests:
-    """Those of a response: the ones of its step that it is behind, and the one that it ends with."""
+    """The rests of a response: those of its step that it is behind, and the one that it ends with."""
 
     def __init__(self, resumed: Resumed | None) -> None:
         self.resumed = resumed
         self.ended_with: int | None = None
-        """Its number, from 0."""
+        """The number of the rest, from 0."""
         self._passed = 0 if resumed is None else resumed.times
 
     def step(self) -> None:
@@ -74,7 +74,7 @@ class Rest(NamedTuple):
 
     @property
     def calls(self) -> list[ToolCallPart]:
-        """Those that were waited for."""
+        """The calls that were waited for."""
         kinds = kinds_at(self.waits, self.time)
         return [part for part in self.calling.parts if isinstance(part, ToolCallPart) and part.id in kinds]
 

@@ -31,7 +31,7 @@ async def taken(request: ApiRequest, items: Placed, *, apart: bool = False) -> G
 
 
 async def _whole(request: ApiRequest, item: Any) -> Any:
-    """With the bytes of its images, which may have been taken out of the body."""
+    """The body with the bytes of its images, which may have been taken out of it."""
     output = item.get("output") if isinstance(item, dict) else None
     if not isinstance(output, list) or not any(map(is_image, output)):
         return item

@@ -23,7 +23,7 @@ from chatcluster.web.request import ApiRequest
 
 READ_SECONDS_MAX = 10.0
 FOLD_EVENTS = 500
-"""Of one step of the loop."""
+"""So many events are folded in one step of the loop."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ def _kept(stored: StoredResponse) -> _Kept:
 
 
 def _place_of(stored: StoredResponse) -> tuple[TurnStart, LogKind]:
-    """Where its log starts, and which one it is."""
+    """Where the log of a response starts, and which kind of log it is."""
     resumed = resumed_by(stored)
     if resumed is None:
         return TurnStart(stored.message_id, stored.revision), WaitsLog
@@ -79,11 +79,7 @@ def streamed(
             owner_id=user_id,
             on_leave=cancel if leaving == "cancel" else None,
         ),
-        heartbeat_seconds=services.settings.sse_heartbeat_seconds,
-        pump=request.pump,
-        authenticator=request.authenticator,
-        token=request.auth,
-        resumed=False,
+        request.terms,
         wire=wire,
     )
 

@@ -31,7 +31,7 @@ TOO_LARGE = "The result was too large: it has more than {} {}. It has run. Ask f
 
 
 def tools_of(listed: Iterable[Any]) -> tuple[tuple[McpTool, ...], int]:
-    """Those that can be taken, in their order, and how many cannot."""
+    """The tools that can be taken, in their order, and how many cannot."""
     taken: dict[str, McpTool] = {}
     size = left_out = 0
     for one in listed:

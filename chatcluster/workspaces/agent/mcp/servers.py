@@ -44,7 +44,7 @@ class Served:
         self.config = config
         self.scope = trio.CancelScope()
         self.began = trio.Event()
-        """Not starting any more."""
+        """Set when it is not starting any more."""
         self.session: Session | None = None
         self.tools: tuple[McpTool, ...] = ()
         self.left_out = 0
@@ -96,7 +96,7 @@ class Servers:
         self._numbers = itertools.count(FIRST_SERVICE)
 
     async def look(self, wait_seconds: float) -> McpAnswer:
-        """All of them, once none is starting, or after ``wait_seconds``."""
+        """All servers, once none is starting, or after ``wait_seconds``."""
         self._read()
         with trio.move_on_after(min(wait_seconds, WAIT_SECONDS_MAX)):
             for served in list(self._served.values()):
@@ -149,7 +149,7 @@ class Servers:
         self._served = {name: self._served[name] for name in wanted}
 
     async def _serve(self, served: Served) -> None:
-        """From its beginning to its end, whatever that is: it is that of no other, nor of the agent."""
+        """Serve it to its end. Whatever that is, it ends no other server, nor the agent."""
         try:
             await self._serve_one(served)
         except Exception:  # noqa: BLE001 - as above

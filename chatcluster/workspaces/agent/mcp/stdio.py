@@ -27,7 +27,7 @@ WRITE_SECONDS = 10.0
 LAST_WORDS_BYTES = 300
 END_SECONDS_MAX = 5.0
 LOOK_SECONDS = 0.5
-"""For the end of a process that has closed its output, and for its last words."""
+"""The time for the end of a process that has closed its output, and for its last words."""
 
 
 class Stdio:
@@ -43,7 +43,7 @@ class Stdio:
         self._words = b""
 
     def agreed(self, protocol: str) -> None:
-        """It does not matter here."""
+        """The version of the protocol makes no difference here."""
 
     async def run(self, hear: Hear, is_there: trio.Event) -> None:
         (reads, theirs), (ours, writes), (last, says) = (os.pipe2(os.O_CLOEXEC) for _ in range(3))

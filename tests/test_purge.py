@@ -185,6 +185,29 @@ async def test_what_somebody_has_locked_is_left_alone_and_nobody_waits(database:
     assert await count(observer, "messages WHERE deleted_at IS NOT NULL") == 0
 
 
+async def test_a_kind_that_takes_longer_than_a_statement_may_keeps_no_other(
+    database: Database, observer: Session, database_url: str
+) -> None:
+    chat = await edited_chat(PostgresStore(database), *"ab")
+    await days_pass(observer, 8)
+    await execute(
+        observer,
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'begin perform pg_sleep(60); return old; end'",
+    )
+    slow = "CREATE TRIGGER slow BEFORE DELETE ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION dawdle()"
+    await execute(observer, slow)
+    await execute(
+        observer,
+        "INSERT INTO idempotency_keys (owner_id, key, request_digest, created_at)"
+        " VALUES ($1, 'old', '', now() - interval '2 days')",
+        chat.owner_id,
+    )
+    async with open_database(Settings(database_url=database_url, statement_timeout_seconds=1.0)) as hasty:
+        await round_of(hasty).go_round()
+    assert await count(observer, "idempotency_keys") == 1
+    assert await count(observer, "messages WHERE deleted_at IS NOT NULL") == 0
+
+
 async def test_one_replica_does_it_and_when_it_is_gone_the_next_one(database: Database) -> None:
     registry = PostgresRegistry(database)
     workers = [uuid4() for _ in range(3)]

@@ -100,6 +100,7 @@ delete from push_subscriptions where id in (
     select push_subscriptions.id from push_subscriptions left join tokens on tokens.id = token_id
     where tokens.id is null or revoked_at is not null or expires_at < statement_timestamp()
     limit $1
+    for update of push_subscriptions skip locked
 )
 
 -- name: delete_keys

@@ -9,11 +9,14 @@ published. Each dial has a cancel scope of its own and carries the epoch and wor
 * A live frame at or before the last position is a duplicate and dropped; one that does not follow the last
   one is a gap, and the stream is read again from there. So is everything after a ``GAP`` in the live feed, or after
   what is no frame at all, and what was missed because the receiver was not ready.
+* A frame of a newer tenure ends the dial's say: nothing after it is passed on before the receiver, which is poked, has
+  looked into the database, which alone decides who owns the chat. A stale owner's late frames come
+  after that (see ``PartStreams.open``), or at positions that have been passed, and are dropped.
 * ``retarget`` (another owner) cancels the dial, and with it whatever it has not handed over yet: the position
   moves only when frames are handed over, so the next dial goes on exactly there.
-* A frame of a newer tenure ends the dial's say: nothing after it is passed on, and the receiver is poked
-  to look into the database, which alone decides who owns the chat. A stale owner's late frames come
-  after that (see ``PartStreams.open``), or at positions that have been passed, and are dropped.
+* But where a tenure has closed, the first frame of the next epoch follows its last one. So if the database names an
+  owner in just that epoch, the dial goes on, and nothing is read: whether it waits for the next frame, on a connection
+  that stands, or has that one in hand, as it came first. A first frame that is lost shows as a gap with the second.
 * A tenure whose ``open`` frame names another worker than the database is not the one we mean: the dial fails.
 * A failed dial is tried again with back-off (0.1 s x 1.6, at most 5 s, jittered). ``reset`` (any change of the
   chat, or the connection to Redis coming back) ends the wait at once.
@@ -92,7 +95,10 @@ class Relay:
         "_chat_id",
         "_dialling",
         "_failure",
+        "_has_closed",
         "_is_reset",
+        "_listening",
+        "_named",
         "_pubsub",
         "_receiver",
         "_retry_now",
@@ -129,6 +135,12 @@ class Relay:
         """The failure of the receiver, where a frame arrived."""
         self._dialling = trio.CancelScope()
         self._is_reset = False
+        self._has_closed = False
+        """The tenure of the last frame has no more of them."""
+        self._listening: Subscription | None = None
+        """The live channel, while a dial waits for the next frame on it."""
+        self._named: trio.Event | None = None
+        """While a dial has frames of a tenure in hand that the database has not named yet."""
         self._retry_now: trio.Event | None = None
         """While a dial waits that failed."""
 
@@ -139,7 +151,7 @@ class Relay:
         """The tenure to dial first; ``at_end``: what was streamed so far is history."""
         self.target = tenure
         if at_end:
-            self.position = Position(tenure.epoch, SEQ_MAX)
+            self.position, self._has_closed = Position(tenure.epoch, SEQ_MAX), True
 
     def follow(self, tenure: Tenure, *, changed: bool, anew: bool = False) -> bool:
         """The database names this tenure now; ``changed``: and another status of the chat; ``anew``: from the start.
@@ -148,22 +160,26 @@ class Relay:
         """
         is_lost = anew or self.target.is_lost_to(tenure)
         if is_lost:
-            self.position = START
+            self.position, self._has_closed = START, False
         if is_lost or tenure.epoch > self.target.epoch:
-            self._dial_next(tenure)
+            self._turn_to(tenure)
         elif changed:
             self.reset()
         return not is_lost
 
     def retarget(self, tenure: Tenure) -> None:
-        """Follow this tenure from now on; a dial for another one is cancelled."""
+        """Follow this tenure from now on; a dial that cannot go on with it is cancelled."""
         if tenure != self.target:
-            self._dial_next(tenure)
+            self._turn_to(tenure)
 
-    def _dial_next(self, tenure: Tenure) -> None:
+    def _turn_to(self, tenure: Tenure) -> None:
         self.target = tenure
-        self._dialling.cancel()
-        self.reset()
+        is_next = self._has_closed and tenure.worker_id is not None and tenure.epoch == self.position.epoch + 1
+        if is_next and self._named is not None:
+            self._named.set()
+        elif not (is_next and self._listening is not None and self._listening.is_complete):
+            self._dialling.cancel()
+            self.reset()
 
     def reset(self) -> None:
         """Something changed: the next dial need not wait."""
@@ -178,12 +194,12 @@ class Relay:
             while True:
                 self._is_reset = False
                 with trio.CancelScope() as self._dialling:
-                    await self._follow(self.target, live)
+                    await self._follow(live)
                 await trio.lowlevel.checkpoint()
 
-    async def _follow(self, tenure: Tenure, live: Subscription) -> None:
+    async def _follow(self, live: Subscription) -> None:
         try:
-            await self._dial(tenure, live)
+            await self._dial(live)
         except StreamsUnavailable as error:
             self.healthy = False
             self._is_dialled()
@@ -201,15 +217,15 @@ class Relay:
 
     # --- one dial -----------------------------------------------------------------------------
 
-    async def _dial(self, tenure: Tenure, live: Subscription) -> None:
-        """Pass on the tenure's frames until cancelled. Raises ``StreamsUnavailable``."""
+    async def _dial(self, live: Subscription) -> None:
+        """Pass on the target's frames until cancelled. Raises ``StreamsUnavailable``."""
         self.dials += 1
-        await self._catch_up(tenure)
+        await self._catch_up()
         self._is_dialled()
         self.healthy = True
         self._backoff.reset()
         while True:
-            payloads = [await live.receive_unless(self._taken)]
+            payloads = [await self._left_over(live)]
             if self._failure is not None:
                 raise self._failure
             while len(payloads) < LIVE_BATCH_MAX:
@@ -219,60 +235,77 @@ class Relay:
                     break
             frames = _frames_in(payloads)
             if frames is not None and self._continues(frames):
-                await self._pass_on(tenure, frames)
+                await self._pass_on(frames)
             else:
-                await self._catch_up(tenure)
+                await self._catch_up()
+
+    async def _left_over(self, live: Subscription) -> bytes | Gap:
+        """The next payload that could not be taken as it came."""
+        self._listening = live
+        try:
+            return await live.receive_unless(self._taken)
+        finally:
+            self._listening = None
 
     def _taken(self, payload: bytes | Gap) -> bool:
-        """Hand a live frame over where it arrives, if it is just the next one of its tenure, and so none that opens
-        one. Whatever fails here fails the relay, and not the connection that delivers to all of them."""
+        """Hand a live frame over where it arrives, if it is just the next one. Whatever fails here fails the relay, and
+        not the connection that delivers to all of them."""
         if isinstance(payload, Gap) or self._receiver.busy:
             return False
         try:
             entry = unpack_frame(payload)
         except ValueError:
             return False
-        epoch, seq = self.position
-        if entry.position != (epoch, seq + 1):
+        if not _follows(entry, self.position, has_closed=self._has_closed):
+            return False
+        if entry.position.epoch != self.position.epoch and not self._is_of_target(entry):
             return False
         try:
             self._receiver.take((entry,))
         except Exception as error:  # noqa: BLE001 - raised in the dial
             self._failure = error
             return False
-        self.position = entry.position
+        self._moved_to(entry)
         return True
+
+    def _is_of_target(self, opened: Frame) -> bool:
+        """Whether it opens the tenure that the database names."""
+        return opened.position.epoch == self.target.epoch and _is_opened_by(self.target.worker_id, opened)
+
+    def _moved_to(self, last: Frame) -> None:
+        self.position, self._has_closed = last.position, last.kind is FrameKind.CLOSE
 
     def _continues(self, frames: Iterable[Frame]) -> bool:
         """Whether the frames that are new follow the last position without a gap."""
-        last = self.position
+        last, has_closed = self.position, self._has_closed
         for entry in frames:
             if entry.position <= last:
                 continue
-            if entry.position != (last.epoch, last.seq + 1):
+            if not _follows(entry, last, has_closed=has_closed):
                 return False
-            last = entry.position
+            last, has_closed = entry.position, entry.kind is FrameKind.CLOSE
         return True
 
-    async def _catch_up(self, tenure: Tenure) -> None:
+    async def _catch_up(self) -> None:
         """Read the stream from the last position to its end."""
         while True:
             frames = await self._streams.read(self._chat_id, after=self.position, limit=READ_FRAMES)
-            await self._pass_on(tenure, frames)
+            await self._pass_on(frames)
             if len(frames) < READ_FRAMES:
                 return
 
-    async def _pass_on(self, tenure: Tenure, frames: Iterable[Frame]) -> None:
+    async def _pass_on(self, frames: Iterable[Frame]) -> None:
         new: list[Frame] = []
         last = self.position
         for entry in frames:
             if entry.position <= last:
                 continue
-            if entry.position.epoch > tenure.epoch:
+            while entry.position.epoch > self.target.epoch:
                 await self._hand_over(new)
-                await self._refer(tenure)
+                new = []
+                await self._refer(entry.position.epoch)
             if entry.kind is FrameKind.OPEN:
-                _check_worker(tenure, entry)
+                _check_worker(self.target, entry)
             new.append(entry)
             last = entry.position
         await self._hand_over(new)
@@ -281,13 +314,19 @@ class Relay:
         if frames:
             await self._receiver.until_free()
             self._receiver.take(frames)
-            self.position = frames[-1].position
+            self._moved_to(frames[-1])
 
-    async def _refer(self, tenure: Tenure) -> None:
-        """A newer tenure is on: the receiver reads who owns the chat, and retargets, which cancels this."""
+    async def _refer(self, epoch: int) -> None:
+        """A newer tenure is on. The receiver reads who owns the chat, and names that: it ends the wait, or the dial."""
         self._receiver.newer_tenure()
-        await trio.sleep(RETARGET_SECONDS_MAX)
-        raise DialFailed(f"a tenure after {tenure.epoch} is on the stream, but not in the database")
+        self._named = trio.Event()
+        try:
+            with trio.fail_after(RETARGET_SECONDS_MAX):
+                await self._named.wait()
+        except trio.TooSlowError:
+            raise DialFailed(f"the tenure {epoch} is on the stream, but not in the database") from None
+        finally:
+            self._named = None
 
 
 def _frames_in(payloads: Iterable[bytes | Gap]) -> list[Frame] | None:
@@ -303,9 +342,18 @@ def _frames_in(payloads: Iterable[bytes | Gap]) -> list[Frame] | None:
     return frames
 
 
+def _follows(entry: Frame, last: Position, *, has_closed: bool) -> bool:
+    """Whether no frame lies between the last one and this."""
+    epoch, seq = last
+    return entry.position == (epoch, seq + 1) or (has_closed and entry.position == (epoch + 1, 0))
+
+
 def _check_worker(tenure: Tenure, opened: Frame) -> None:
-    body = decode_frame(opened.data)
-    assert isinstance(body, OpenFrame)
-    expected = tenure.worker_id
-    if expected is not None and opened.position.epoch == tenure.epoch and body.worker_id != str(expected):
-        raise DialFailed(f"tenure {tenure.epoch} was opened by {body.worker_id}, not by {expected}")
+    if opened.position.epoch == tenure.epoch and not _is_opened_by(tenure.worker_id, opened):
+        raise DialFailed(f"tenure {tenure.epoch} was not opened by {tenure.worker_id}")
+
+
+def _is_opened_by(worker_id: UUID | None, frame: Frame) -> bool:
+    """Whether the frame begins a tenure, that of this worker; None: of any."""
+    body = decode_frame(frame.data) if frame.kind is FrameKind.OPEN else None
+    return isinstance(body, OpenFrame) and (worker_id is None or body.worker_id == str(worker_id))

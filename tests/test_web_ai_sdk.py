@@ -116,7 +116,22 @@ async def test_what_is_asked_again_is_known_by_the_answer_before_it_however_few_
         assert asked(world) == ["one", "TWO"]
 
 
-async def test_what_is_asked_again_has_to_be_what_the_chat_has_there() -> None:
+async def test_what_was_changed_before_it_is_asked_again_is_asked_as_it_is_now() -> None:
+    """As pages do that have their messages edited: they change them, and then regenerate."""
+    world = World()
+    async with client_of(world) as client:
+        await submitted(client, user("one", "one"))
+        await finish(world)
+        await submitted(client, user("one", "ONE"), trigger="regenerate-message")
+        await finish(world)
+        await submitted(client, user("two", "two"))
+        await finish(world)
+        shown = (await client.get("/api/ai/chat/x")).json()["messages"]
+        await submitted(client, *shown[:2], user("two", "TWO"), trigger="regenerate-message")
+        assert asked(world) == ["ONE", "TWO"]
+
+
+async def test_what_is_asked_again_has_to_be_what_the_chat_has_there_unless_it_is_clear_which_it_is() -> None:
     """It would take away what the client does not know of."""
     world = World()
     async with client_of(world) as client:

@@ -4,7 +4,8 @@
 * a user's message is the next one of its chat, with the outputs before it that the chat waits for. Busy, the chat
   refuses it;
 * with ``messageId`` it takes the place of an earlier one, and of all that came after that;
-* ``regenerate-message`` asks anew what was asked; a chat that never got that message is asked it now;
+* ``regenerate-message`` asks anew what was asked, or what the client has made of that; a chat that never got that
+  message is asked it now;
 * an assistant's message, at the end, brings outputs of the client's tools, and answers to approvals. What was answered
   before counts; the client is told how the turn goes on.
 
@@ -99,19 +100,28 @@ async def _ask_again(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked
     )
     if not page.messages or page.messages[0].id != replaced:
         raise InvalidRequest("there is no such message in this chat (any more)", param="messageId")
-    _require_same(data, page.messages[0])
-    return await _edit(request, chat, replaced, page.messages[0].parts, data.model)
+    parts = await _parts_meant(request, data, chat, page.messages[0])
+    return await _edit(request, chat, replaced, parts, data.model)
 
 
-def _require_same(data: SubmitChat, found: Message) -> None:
-    """What is asked again takes away all that follows it: so it has to be what the client means."""
-    meant = [one for one in data.messages or () if one.get("role") == "user"]
-    if message_of(data.message_id) is None and meant and text_in(meant[-1]) != text_of(found.parts):
+async def _parts_meant(request: ApiRequest, data: SubmitChat, chat: Chat, found: Message) -> Parts:
+    """What is asked again: mostly what was asked, but clients may have changed it before.
+
+    It takes away all that follows it. So where it is something else than was found, it has to be clear that the client
+    means this message."""
+    asked = [one for one in data.messages or () if one.get("role") == "user"]
+    meant = said(asked[-1]) if asked else None
+    if meant is None or text_in(asked[-1]) == text_of(found.parts):
+        return found.parts
+    since, _ = place_of_last(data.messages or ())
+    newest = await request.services.readers.logs.responses.asked(chat.id)
+    if message_of(data.message_id) is None and not since and (newest is None or newest.message_id != found.id):
         raise InvalidRequest(
             "the messages are not those of this chat, so it is not clear which is asked again: send all of them, or "
             "messageId as GET /api/ai/chat/{id} has it",
             param="messages",
         )
+    return await parts_of(request, meant)
 
 
 async def _replaced(request: ApiRequest, data: SubmitChat, chat: Chat) -> int | None:

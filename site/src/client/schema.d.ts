@@ -1805,7 +1805,7 @@ export interface paths {
         };
         /**
          * RetrieveItem
-         * @description One item.
+         * @description One item, by its ID here or in the output of a response.
          */
         get: operations["V1ConversationsItemsItemIdRetrieveItem"];
         put?: never;
@@ -2256,6 +2256,12 @@ export interface components {
             /** Format: date-time */
             expires_at: string;
             path: string;
+        };
+        /** ContextEntry */
+        ContextEntry: {
+            /** @default  */
+            description: string;
+            value?: unknown;
         };
         /**
          * Continuation
@@ -3157,6 +3163,7 @@ export interface components {
         Role: "system" | "user" | "assistant" | "tool";
         /** RunAgent */
         RunAgent: {
+            context?: components["schemas"]["ContextEntry"][] | null;
             forwardedProps?: unknown;
             messages: {
                 [key: string]: unknown;

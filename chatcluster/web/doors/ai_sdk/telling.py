@@ -19,10 +19,10 @@ MESSAGES_MAX, MESSAGES_BYTES = 500, 1 << 20
 ID_MAX = 2**63 - 1
 
 
-def streamed(request: ApiRequest, asked: Asked, *, leaving: str | None = None, anew: bool = False) -> EventStream:
-    services, chat = request.services, asked.chat
+def streamed(request: ApiRequest, asked: Asked, *, leaving: str | None = None) -> EventStream:
+    services, chat, anew = request.services, asked.chat, asked.anew
     metadata = {"chatId": str(chat.id)}
-    fold = ChunkFold(asked.answer_id, frozenset(tool.name for tool in chat.client_tools), metadata)
+    fold = ChunkFold(asked.answer_id, frozenset(tool.name for tool in chat.client_tools), metadata, anew=anew)
     cancel = partial(services.transitions.apply, chat.id, Interrupt(), owner_id=chat.owner_id)
     return EventStream(
         narrated(

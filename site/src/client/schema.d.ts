@@ -2825,6 +2825,9 @@ export interface components {
             temperature?: number | null;
             think_tags?: components["schemas"]["ThinkTags"] | null;
             thinking_tokens?: number | null;
+            web_search?: {
+                [key: string]: unknown;
+            } | null;
         };
         /** ModelsAnswer */
         ModelsAnswer: {

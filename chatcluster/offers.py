@@ -68,8 +68,8 @@ class Offer:
 
 
 class Offers:
-    """The offers of one incarnation. ``begin`` starts a tenure in a nursery, ``wake`` has the claimer look again. The last
-    ``kept`` places are not offered: whose they may be is a question of shares, which a claim knows."""
+    """The offers of one incarnation. ``begin`` starts a tenure in a nursery, ``wake`` has the claimer look again. The
+    last ``kept`` places are not offered: whose they may be is a question of shares, which a claim knows."""
 
     def __init__(
         self,

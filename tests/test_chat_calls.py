@@ -298,7 +298,7 @@ def test_what_its_user_says_with_the_last_result_comes_behind_it() -> None:
     before = state_of(REQUIRES_ACTION, open_calls=calls("a", state=CLIENT))
     decision = decide(before, SubmitToolResults((ToolResult("a", "1"),), said))
     assert [one.role for one in decision.messages] == [Role.TOOL, Role.USER]
-    assert (decision.messages[-1], decision.became_claimable) == (said, True)
+    assert (decision.messages[-1], decision.state.claimable) == (said, True)
 
 
 def test_what_its_user_says_with_another_result_is_steered_until_the_last_one() -> None:

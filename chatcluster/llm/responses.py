@@ -15,8 +15,8 @@ An answer **in the background** tells its ID as soon as it is known (``Attachabl
 attach is to ask for the same stream behind a number: the server has done the rest meanwhile, and nothing is done twice.
 Of an item that had begun before that number, what still comes counts; a call that had begun is told whole when it is
 done. A server that nevertheless begins anew is not told twice; one that gives the whole answer instead of the rest of
-it has ``forgotten`` it, as nobody knows which of its words are new. An answer that nobody wants any more is cancelled at
-its server.
+it has ``forgotten`` it, as nobody knows which of its words are new. An answer that nobody wants any more is cancelled
+at its server.
 """
 
 from __future__ import annotations

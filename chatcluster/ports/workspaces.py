@@ -303,8 +303,8 @@ class WorkspaceHosts(Protocol):
         ...
 
     async def bury(self, host_id: UUID, token: str) -> tuple[WorkspaceRow, ...] | None:
-        """Declare a host dead if its token is this one still. Returns what was lost; None if it was renewed. A workspace
-        whose row somebody holds is left to a later burial."""
+        """Declare a host dead if its token is this one still. Returns what was lost; None if it was renewed. A
+        workspace whose row somebody holds is left to a later burial."""
         ...
 
     async def work(self, lease: HostLease, *, places: int) -> tuple[WorkspaceRow, ...]:

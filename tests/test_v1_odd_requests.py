@@ -12,7 +12,7 @@ from test_web_api import claim, fence_of, finish
 from web_world import World, client_of, error_code, serving
 
 from chatcluster.chat import CallState, CommitStep, ErrorInfo, Fail, FinishTurn, OpenCall
-from chatcluster.parts import NewMessage, ReasoningPart, Role, TextPart, ToolCallPart, text_of
+from chatcluster.parts import NewMessage, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, text_of
 from chatcluster.web.doors import door_stream
 
 Json = dict[str, Any]
@@ -218,3 +218,38 @@ async def test_what_was_stored_stays_when_a_response_goes_on_from_it_that_is_not
         assert third["chat_id"] == first["chat_id"]
         rows = world.logs.responses._rows.items()  # type: ignore[attr-defined]
         assert {str(chat_id) for (chat_id, _), row in rows if not row.transient} == {first["chat_id"]}
+
+
+async def test_the_input_of_a_response_that_goes_on_in_a_copy_is_its_own() -> None:
+    world = World()
+    async with client_of(world) as client:
+        first = await responded(world, client, "one")
+        await responded(world, client, "two", previous_response_id=first["id"])
+        fork = await responded(world, client, "three", previous_response_id=first["id"])
+        assert fork["chat_id"] != first["chat_id"]
+        (given,) = (await client.get(f"/v1/responses/{fork['id']}/input_items")).json()["data"]
+        assert given["content"] == [{"type": "input_text", "text": "three"}]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        ({"output": "sent"}, "sent"),
+        ({"error": "no such box"}, "no such box"),
+        ({"error": {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "full"}]}}, "full"),
+        ({"error": {"type": "http_error", "code": 502, "message": "bad gateway"}}, "bad gateway"),
+        ({"error": {"odd": True}}, '{"odd":true}'),
+    ],
+)
+async def test_calls_of_servers_tools_come_back_with_what_became_of_them(outcome: Json, text: str) -> None:
+    world = World()
+    call = {"type": "mcp_call", "id": "m1", "server_label": "mail", "name": "send", "arguments": "{}", **outcome}
+    async with client_of(world) as client:
+        made = await client.post("/v1/conversations", json={"items": [call]})
+        assert made.status_code == 200, made.text
+        *_, row = world.database.chats.values()
+        (result,) = row.messages[-1].parts
+        assert isinstance(result, ToolResultPart)
+        assert (result.text, result.is_error) == (text, "error" in outcome)
+        nul = await client.post("/v1/conversations", json={"items": [{**call, "output": "a\0", "error": None}]})
+        assert (nul.status_code, error_code(nul)) == (400, "invalid_request")

@@ -261,7 +261,8 @@ async def keep(
     """Keep the parameters of the response. Where it ``is_told``, its answer is read while they are written."""
     if is_told:
         request.services.readers.logs.expect(asked.outcome.chat)
-    kept = {"response": parameters, "client_tools": tools.names, "resumed": asked.resumed}
+    first = asked.outcome.messages[0].id
+    kept = {"response": parameters, "client_tools": tools.names, "resumed": asked.resumed, "first": first}
     row = StoredResponse(
         asked.outcome.chat.id, asked.message_id, asked.revision, msgspec.json.encode(kept).decode(), transient
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
-from uuid import UUID
 
 from chatcluster.content import FilePart, ImagePart
 from chatcluster.errors import InvalidRequest
@@ -21,7 +20,7 @@ from chatcluster.web.doors.openai.ids import (
     no_such_item,
     response_of_item,
 )
-from chatcluster.web.doors.openai.telling import read_response, resumed_by, stored_response
+from chatcluster.web.doors.openai.telling import first_message_of, read_response, resumed_by, stored_response
 from chatcluster.web.request import ApiRequest
 
 ITEMS_DEFAULT, ITEMS_MAX = 20, 100
@@ -31,11 +30,11 @@ INPUT_MESSAGES_MAX = 2000
 
 
 async def input_items(request: ApiRequest, stored: StoredResponse) -> list[dict[str, Any]]:
-    """What began the response: all that its transaction brought, up to the message that is answered."""
+    """What began the response: what its transaction brought and did not copy, up to the message that is answered."""
     resumed = resumed_by(stored)
     if resumed is not None:
         return [{"id": f"in_{number}", **item} for number, item in enumerate(resumed.given) if isinstance(item, dict)]
-    messages = await _messages(request, stored.chat_id, after=stored.revision - 1, up_to=stored.revision)
+    messages = await _given(request, stored)
     return [item for one in messages if one.id <= stored.message_id for item in items_of(one)]
 
 
@@ -119,15 +118,15 @@ async def kept_as(request: ApiRequest, chat: Chat, item_id: str) -> str:
     return fold.kept_as[item_id]
 
 
-async def _messages(request: ApiRequest, chat_id: UUID, *, after: int, up_to: int) -> list[Message]:
+async def _given(request: ApiRequest, stored: StoredResponse) -> list[Message]:
     read: list[Message] = []
-    after_id = 0
+    after_id = max(0, first_message_of(stored) - 1)
     while True:
         page = await request.services.store.read_messages(
-            chat_id,
-            after_version=after,
+            stored.chat_id,
+            after_version=stored.revision - 1,
             after_id=after_id,
-            up_to_version=up_to,
+            up_to_version=stored.revision,
             limit=PAGE_MESSAGES,
             bytes_max=PAGE_BYTES,
         )

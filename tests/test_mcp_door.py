@@ -107,7 +107,7 @@ async def test_a_wait_outlives_the_replica_that_works_and_the_one_that_serves_it
     """What dies is repeated at another replica, with the same cursor: nothing is lost, or doubled."""
     serving, other = cluster.replicas
     async with connected(cluster, other, mode="2026-07-28") as client:
-        made = await called(client, "chat_create", content="[[tokens=60 tps=30]]")
+        made = await called(client, "chat_create", content="[[tokens=150 tps=30]]")
         said: list[str] = []
 
         async def kill(progress: float, total: float | None, message: str | None) -> None:
@@ -121,7 +121,7 @@ async def test_a_wait_outlives_the_replica_that_works_and_the_one_that_serves_it
                 await dying.call_tool("chat_wait", asked, progress_callback=kill)
         assert said, "it was told of progress"
         told = await called(client, "chat_wait", **asked)
-        assert (told["status"], told["text"]) == ("waiting", words(60))
+        assert (told["status"], told["text"]) == ("waiting", words(150))
 
 
 async def test_a_replica_that_leaves_answers_the_waits_on_it(cluster: Cluster) -> None:

@@ -1,4 +1,5 @@
-"""The commands that README and docs/ show are commands: each name and each flag of them is there."""
+"""The commands that README and docs/ show are commands: each name and each flag of them is there. And what lists of
+commands say of each is a whole sentence."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from chatcluster.cli import commands as cli
 
@@ -45,3 +47,17 @@ def test_a_command_of_the_documents_can_be_typed(shown: str) -> None:
     flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
     unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - flags - {"--help"}
     assert not unknown, f"{command.name} has no {unknown}"
+
+
+def groups(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    if isinstance(command, click.Group):
+        yield path
+        for name, inner in command.commands.items():
+            yield from groups(inner, *path, name)
+
+
+@pytest.mark.parametrize("path", list(groups(cli.commands)), ids=" ".join)
+def test_a_list_of_commands_says_of_each_what_it_does_in_a_whole_sentence(path: tuple[str, ...]) -> None:
+    listed = CliRunner().invoke(cli.commands, [*path, "--help"]).output.partition("Commands:\n")[2]
+    assert listed
+    assert "..." not in listed, "the first sentence of a command's docstring is too long for the list"

@@ -64,7 +64,9 @@ def history(*, chat_id: str, as_json: bool, **server: Any) -> None:
 @click.argument("chat_id", metavar="CHAT")
 @server_options
 def compact(*, chat_id: str, url: str | None, token: str | None, data_dir: Path) -> None:
-    """Have a CHAT summarised: from then on the model is told the summary, and what is said after it.
+    """Have a CHAT summarised.
+
+    From then on the model is told the summary, and what is said after it.
 
     The chat has to rest, or to have ended in an error. Within `chatcluster chat` the line /compact does the same.
     """
@@ -79,7 +81,9 @@ def compact(*, chat_id: str, url: str | None, token: str | None, data_dir: Path)
 @click.argument("message_id", metavar="[MESSAGE]", required=False, type=click.IntRange(1))
 @server_options
 def fork(*, chat_id: str, message_id: int | None, **server: Any) -> None:
-    """Begin a new chat with the history of a CHAT, and print its ID.
+    """Begin a chat with the history of another.
+
+    Prints the ID of the new chat.
 
     The new one has all whole turns, or those up to a MESSAGE that ends one (`chatcluster history --json` has their
     IDs); the old one stays as it is.
@@ -112,7 +116,9 @@ def chat(
     token: str | None,
     data_dir: Path,
 ) -> None:
-    """Talk to a cluster: one QUESTION, or one after the other without it.
+    """Talk to a cluster.
+
+    Asks one QUESTION, or without it one after the other.
 
     The answer is streamed, also through the loss of the replica that serves it. Ctrl-C interrupts the answer,
     a second one leaves. Without a QUESTION, what is piped in is the question.

@@ -188,7 +188,10 @@ def replicas(*, as_json: bool, **server: Any) -> None:
 @commands.command()
 @server_options
 def link(**server: Any) -> None:
-    """Print a link that signs a browser in on the page of a cluster, as the token's user: once, within ten minutes."""
+    """Print a link that signs a browser in.
+
+    It opens the page of the cluster as the token's user, once, within ten minutes.
+    """
     base_url, _ = reach(**server)
     code = ask(server, Client, lambda client: client.sign_in_code())
     click.echo(base_url.strip().rstrip("/") + code["path"])

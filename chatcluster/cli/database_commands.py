@@ -38,7 +38,9 @@ def cluster() -> None:
 @data_dir_option
 @settings_flags(*DATABASE)
 def cluster_new_id(*, data_dir: Path, **flags: Any) -> None:
-    """Give a clone of a database, made from a snapshot of its disk, an ID of its own; then restart its replicas.
+    """Give a clone of a database an ID of its own.
+
+    It is for one that was made from a snapshot of the disk; restart its replicas then.
 
     Two clusters with one ID on one Redis server would show each other's parts. A copy by pg_dump needs no new one.
     """
@@ -93,7 +95,7 @@ def token_create(
 @data_dir_option
 @settings_flags(*DATABASE)
 def token_list(*, as_json: bool, data_dir: Path, **flags: Any) -> None:
-    """List all tokens: their IDs, users and use, never the tokens themselves."""
+    """List all tokens, without their secrets."""
     from chatcluster.cli.listings import show_tokens
     from chatcluster.local.provisioning import list_tokens
 
@@ -105,7 +107,10 @@ def token_list(*, as_json: bool, data_dir: Path, **flags: Any) -> None:
 @data_dir_option
 @settings_flags(*DATABASE)
 def token_revoke(*, token_id: str, data_dir: Path, **flags: Any) -> None:
-    """Revoke a token by its ID: what stands between the underscores of ccl_ID_…"""
+    """Revoke a token by its ID.
+
+    The ID is what stands between the underscores of ccl_ID_…
+    """
     from chatcluster.local.provisioning import revoke_token
 
     settings = database_settings(data_dir, flags)

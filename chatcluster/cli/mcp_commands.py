@@ -185,7 +185,10 @@ def remove(*, slug: str, **options: Any) -> None:
 @click.argument("slug")
 @server_options
 def login(*, slug: str, **options: Any) -> None:
-    """Sign in at a server, as yourself: prints the URL to open in a browser."""
+    """Sign in at a server, as yourself.
+
+    Prints the URL to open in a browser.
+    """
     click.echo(_split(options)[0](lambda client: client.sign_in_url(slug)))
 
 

@@ -33,7 +33,7 @@ def provider() -> None:
 
 @click.group(cls=Commands)
 def model() -> None:
-    """Models: the names that people use, and what stands behind them."""
+    """Models, and what stands behind their names."""
 
 
 # --- providers --------------------------------------------------------------------------------
@@ -174,7 +174,10 @@ def model_add(*, name: str, provider_name: str, provider_model: str | None, is_d
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
 def model_list(*, as_json: bool, **rest: Any) -> None:
-    """List all models, with those that are disabled or whose provider is."""
+    """List all models.
+
+    Those that are disabled, or whose provider is, as well.
+    """
     from chatcluster.cli.listings import show_models
 
     show_models(_run(rest, lambda admin: admin.models()), as_json=as_json)

@@ -15,7 +15,7 @@ from chatcluster.cli.flags import DATABASE, Commands, data_dir_option, settings_
 
 @click.group(cls=Commands)
 def secrets() -> None:
-    """The keys that encrypt secrets in the database, and the one for push."""
+    """Keys: for stored secrets, and for push."""
 
 
 @secrets.command("new-key")

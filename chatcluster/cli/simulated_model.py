@@ -50,7 +50,9 @@ class _WithDirectives(click.Command):
 )
 @ready_fd_option
 def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
-    """Run a simulated model: a server that answers, calls tools, and fails, on demand.
+    """Run a simulated model.
+
+    It is a server that answers, calls tools, and fails, on demand.
 
     \b
     chatcluster simulate-llm --tokens-per-second 20

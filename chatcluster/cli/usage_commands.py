@@ -22,7 +22,9 @@ from chatcluster.client.client import Client
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON instead of a table")
 @server_options
 def usage(*, as_json: bool, everybody: bool, **rest: Any) -> None:
-    """What chats cost: tokens, and money where the models have prices.
+    """What chats cost, in tokens and in money.
+
+    Money is counted where the models have prices.
 
     \b
     chatcluster usage --from 2026-01-01 --by model
@@ -39,7 +41,10 @@ def usage(*, as_json: bool, everybody: bool, **rest: Any) -> None:
 
 @click.group(cls=Commands)
 def limits() -> None:
-    """How much users may spend: in money, in tokens; in a day, a week, a month. Needs an administrator's token."""
+    """How much users may spend.
+
+    In money, in tokens; in a day, a week, a month. Needs an administrator's token.
+    """
 
 
 def place_options(function: Callable[..., Any]) -> Callable[..., Any]:

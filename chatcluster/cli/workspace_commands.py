@@ -31,7 +31,9 @@ def template() -> None:
 @click.argument("path", metavar="TEMPLATE.TOML", type=TOML)
 @server_options
 def template_add(*, path: Path, **options: Any) -> None:
-    """Make the template that a file describes, or change it as a whole; `-` is standard input.
+    """Make a template, or change all of it.
+
+    The file describes it; `-` is standard input.
 
     \b
     name = "python"

@@ -34,7 +34,9 @@ SHARED = (
 @settings_flags(*SHARED)
 @ready_fd_option
 def workspace_host(*, ready_fd: int | None, **flags: Any) -> None:
-    """Run a host of workspaces: the places on this machine where chats run programs.
+    """Run a host of workspaces on this machine.
+
+    Workspaces are the places where chats run programs.
 
     One for each machine, beside the replicas. SIGTERM stops its workspaces, which keep their files.
 

@@ -174,7 +174,7 @@ class _Process:
             on_incarnation=partial(_say_ready, ready_fd, port),
             on_drain_asked=self._drain_asked,
         )
-        notices.set_learner(self._feeds.learn)
+        notices.set_readers(self._feeds.learn, self._feeds.hand_over)
         titling = Titling(PostgresTitles(database), model, notices, settings, stints=outside.stints)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)

@@ -68,20 +68,41 @@ class _Tasks(NamedTuple):
     """The feed's own context variables, for its tasks. One that begins in a hint's call would get the caller's."""
 
 
+class _Stirs:
+    """That there may be something for the merge to do, as the task that does it is told."""
+
+    def __init__(self) -> None:
+        self.is_due = True
+        self._awake: trio.Event | None = None
+        """There while the task waits."""
+
+    def stir(self) -> None:
+        self.is_due = True
+        if self._awake is not None:
+            self._awake.set()
+
+    async def next(self, deadline: float) -> None:
+        """Until then, at the latest."""
+        if not self.is_due:
+            self._awake = trio.Event()
+            with trio.move_on_at(deadline):
+                await self._awake.wait()
+            self._awake = None
+        self.is_due = False
+
+
 class Feed:
     """``run`` merges; ``shown`` is what came out so far, where readers join. The relay's ``Receiver``."""
 
     __slots__ = (
-        "_awake",
         "_changed",
         "_commits",
-        "_is_at_work",
-        "_is_stirred",
         "_merge",
         "_on_missed",
         "_pubsub",
         "_relay",
         "_settings",
+        "_stirs",
         "_store",
         "_tasks",
         "chat_id",
@@ -113,12 +134,10 @@ class Feed:
         self._merge = Merge(self._relay, stir=self._stir, announce=self._announce)
         self._tasks: _Tasks | None = None
         """While it runs."""
-        self._is_stirred = self._is_at_work = False
-        """Whether there may be something for the merge to do, and whether a task is doing it."""
+        self._stirs: _Stirs | None = None
+        """While a task does what the merge stirs for."""
         self._commits: tuple[Outcome, ...] = ()
         """The outcomes of this replica since the last read began; the oldest first."""
-        self._awake: trio.Event | None = None
-        """Set to wake the merge's task, while that waits for frames."""
         self._changed: trio.Event | None = None
         """Set to wake readers, while any wait until something durable is shown, or is known not to exist."""
 
@@ -218,17 +237,12 @@ class Feed:
             self.look(hint.snapshot_version)
         return True
 
-    async def _work(self) -> None:
+    async def _work(self, stirs: _Stirs) -> None:
         """Do what the merge stirs for, and end the wait of messages for frames that do not come, until there is nothing
         left to do."""
         merge, wait_until = self._merge, inf
-        while self._is_stirred or wait_until < inf:
-            if not self._is_stirred:
-                self._awake = trio.Event()
-                with trio.move_on_at(wait_until):
-                    await self._awake.wait()
-                self._awake = None
-            self._is_stirred = False
+        while stirs.is_due or wait_until < inf:
+            await stirs.next(wait_until)
             merge.show_waiting(at_once=trio.current_time() >= wait_until)
             if not merge.waits:
                 wait_until = inf
@@ -239,7 +253,7 @@ class Feed:
             merge.take_rest()
             self._announce()
             wait_until = min(wait_until, trio.current_time() + FRAMES_SECONDS_MAX) if merge.waits else inf
-        self._is_at_work = False
+        self._stirs = None
 
     def _take_commits(self) -> None:
         """In the place of a read, those that are what would be read next."""
@@ -286,12 +300,11 @@ class Feed:
         )
 
     def _stir(self) -> None:
-        self._is_stirred = True
-        if self._awake is not None:
-            self._awake.set()
-        elif self._tasks is not None and not self._is_at_work:
-            self._is_at_work = True
-            self._tasks.context.run(self._tasks.nursery.start_soon, self._work)
+        if self._stirs is not None:
+            self._stirs.stir()
+        elif self._tasks is not None:
+            self._stirs = _Stirs()
+            self._tasks.context.run(self._tasks.nursery.start_soon, self._work, self._stirs)
 
     def _announce(self) -> None:
         if self._changed is not None:

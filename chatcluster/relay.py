@@ -95,7 +95,6 @@ class Relay:
         "_chat_id",
         "_dialling",
         "_failure",
-        "_has_closed",
         "_is_reset",
         "_listening",
         "_named",
@@ -104,7 +103,6 @@ class Relay:
         "_retry_now",
         "_streams",
         "dialled",
-        "dials",
         "healthy",
         "position",
         "target",
@@ -120,10 +118,9 @@ class Relay:
     ) -> None:
         self.target = Tenure(0)
         self.position = START
-        """The last frame handed over."""
+        """Of the last frame handed over; of a tenure that has closed, beyond every frame: there are no more of them."""
         self.healthy = True
         """Whether the last dial got through to the stream."""
-        self.dials = 0
         self.dialled = trio.Event()
         """Set once the stream as it was has been handed over, or could not be read."""
         self._chat_id = chat_id
@@ -135,8 +132,6 @@ class Relay:
         """The failure of the receiver, where a frame arrived."""
         self._dialling = trio.CancelScope()
         self._is_reset = False
-        self._has_closed = False
-        """The tenure of the last frame has no more of them."""
         self._listening: Subscription | None = None
         """The live channel, while a dial waits for the next frame on it."""
         self._named: trio.Event | None = None
@@ -151,7 +146,7 @@ class Relay:
         """The tenure to dial first; ``at_end``: what was streamed so far is history."""
         self.target = tenure
         if at_end:
-            self.position, self._has_closed = Position(tenure.epoch, SEQ_MAX), True
+            self.position = Position(tenure.epoch, SEQ_MAX)
 
     def follow(self, tenure: Tenure, *, changed: bool, anew: bool = False) -> bool:
         """The database names this tenure now; ``changed``: and another status of the chat; ``anew``: from the start.
@@ -160,7 +155,7 @@ class Relay:
         """
         is_lost = anew or self.target.is_lost_to(tenure)
         if is_lost:
-            self.position, self._has_closed = START, False
+            self.position = START
         if is_lost or tenure.epoch > self.target.epoch:
             self._turn_to(tenure)
         elif changed:
@@ -174,7 +169,7 @@ class Relay:
 
     def _turn_to(self, tenure: Tenure) -> None:
         self.target = tenure
-        is_next = self._has_closed and tenure.worker_id is not None and tenure.epoch == self.position.epoch + 1
+        is_next = tenure.worker_id is not None and _follows(Position(tenure.epoch, 0), self.position)
         if is_next and self._named is not None:
             self._named.set()
         elif not (is_next and self._listening is not None and self._listening.is_complete):
@@ -219,7 +214,6 @@ class Relay:
 
     async def _dial(self, live: Subscription) -> None:
         """Pass on the target's frames until cancelled. Raises ``StreamsUnavailable``."""
-        self.dials += 1
         await self._catch_up()
         self._is_dialled()
         self.healthy = True
@@ -256,7 +250,7 @@ class Relay:
             entry = unpack_frame(payload)
         except ValueError:
             return False
-        if not _follows(entry, self.position, has_closed=self._has_closed):
+        if not _follows(entry.position, self.position):
             return False
         if entry.position.epoch != self.position.epoch and not self._is_of_target(entry):
             return False
@@ -265,25 +259,22 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - raised in the dial
             self._failure = error
             return False
-        self._moved_to(entry)
+        self.position = _behind(entry)
         return True
 
     def _is_of_target(self, opened: Frame) -> bool:
         """Whether it opens the tenure that the database names."""
         return opened.position.epoch == self.target.epoch and _is_opened_by(self.target.worker_id, opened)
 
-    def _moved_to(self, last: Frame) -> None:
-        self.position, self._has_closed = last.position, last.kind is FrameKind.CLOSE
-
     def _continues(self, frames: Iterable[Frame]) -> bool:
         """Whether the frames that are new follow the last position without a gap."""
-        last, has_closed = self.position, self._has_closed
+        last = self.position
         for entry in frames:
             if entry.position <= last:
                 continue
-            if not _follows(entry, last, has_closed=has_closed):
+            if not _follows(entry.position, last):
                 return False
-            last, has_closed = entry.position, entry.kind is FrameKind.CLOSE
+            last = _behind(entry)
         return True
 
     async def _catch_up(self) -> None:
@@ -314,7 +305,7 @@ class Relay:
         if frames:
             await self._receiver.until_free()
             self._receiver.take(frames)
-            self._moved_to(frames[-1])
+            self.position = _behind(frames[-1])
 
     async def _refer(self, epoch: int) -> None:
         """A newer tenure is on. The receiver reads who owns the chat, and names that: it ends the wait, or the dial."""
@@ -342,10 +333,15 @@ def _frames_in(payloads: Iterable[bytes | Gap]) -> list[Frame] | None:
     return frames
 
 
-def _follows(entry: Frame, last: Position, *, has_closed: bool) -> bool:
-    """Whether no frame lies between the last one and this."""
+def _behind(last: Frame) -> Position:
+    """Where the stream goes on after this frame."""
+    return Position(last.position.epoch, SEQ_MAX) if last.kind is FrameKind.CLOSE else last.position
+
+
+def _follows(position: Position, last: Position) -> bool:
+    """Whether no frame can lie between the last one and this."""
     epoch, seq = last
-    return entry.position == (epoch, seq + 1) or (has_closed and entry.position == (epoch + 1, 0))
+    return position == ((epoch, seq + 1) if seq < SEQ_MAX else (epoch + 1, 0))
 
 
 def _check_worker(tenure: Tenure, opened: Frame) -> None:

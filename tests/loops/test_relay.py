@@ -14,13 +14,23 @@ from chatcluster import telemetry
 from chatcluster.errors import StreamsUnavailable
 from chatcluster.memory import MemoryBroker, MemoryPubSub, MemoryStreams
 from chatcluster.parts import CloseFrame, Frame, OpenFrame, PartFrame, Position, TextPart, frame, pack_frame
-from chatcluster.ports import live_channel
+from chatcluster.ports import Subscription, live_channel
 from chatcluster.relay import Relay, Tenure
 from loops.cluster_world import Wire
 
 CHAT = UUID(int=1)
 ANN, BOB = UUID(int=2), UUID(int=3)
 READ_SECONDS_MAX = 20.0
+
+
+class CountedRelay(Relay):
+    """How often it has dialled."""
+
+    dials = 0
+
+    async def _dial(self, live: Subscription) -> None:
+        self.dials += 1
+        await super()._dial(live)
 
 
 class Line:
@@ -31,7 +41,9 @@ class Line:
         self.wire = Wire(StreamsUnavailable)
         self.pubsub = MemoryPubSub(self.broker)
         self.owner = MemoryStreams(self.broker)
-        self.relay = Relay(CHAT, streams=MemoryStreams(self.broker, self.wire), pubsub=self.pubsub, receiver=self)
+        self.relay = CountedRelay(
+            CHAT, streams=MemoryStreams(self.broker, self.wire), pubsub=self.pubsub, receiver=self
+        )
         self.shown: list[str] = []
         self.busy = False
         self._changed = trio.Event()

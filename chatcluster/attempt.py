@@ -9,7 +9,8 @@ for ``model_standstill_seconds``: the server in front is alive, and the model be
 
 An answer whose provider goes on with it, whoever listens (``Attachable``), outlives its **connection**: if that breaks
 it is attached to again, behind the last word that came, up to ``ATTACHED_MAX`` times in a row. The attempt goes on as
-if nothing had been; nothing is paid twice. Not where a call had begun, or a word has no place: that attempt has failed.
+if nothing had been; nothing is paid twice. Not where a call had begun, or a word has no place, or the provider refuses
+that, in whatever words: that attempt has failed, with the connection that broke.
 
 This is also the one place where what comes from outside is made fit to be stored: no NUL and no half of a surrogate
 pair gets further, in whatever string it was.
@@ -60,6 +61,8 @@ class Said(NamedTuple):
 
     deltas: Sequence[Part] = ()
     position: Position | None = None
+    model: str | None = None
+    """Who says it, by the name that people use, as far as that is known."""
 
 
 class Listener(Protocol):
@@ -119,7 +122,7 @@ class Attempt:
             Role.ASSISTANT,
             joined(self._deltas),
             finish_reason=storable(finished.reason),
-            model=storable(finished.model) if finished.model else request.model,
+            model=storable(finished.model) if finished.model else self.meter.model or request.model,
             usage=finished.usage,
             position=str(self._stream.flush()),
         )
@@ -157,20 +160,23 @@ class Attempt:
 
     def partial(self) -> Said:
         """What was said so far."""
-        return Said(self._deltas, self._stream.flush())
+        return Said(self._deltas, self._stream.flush(), self.meter.model)
 
     async def _until_finished(self, request: ModelRequest) -> Finished:
         """Follow the answer to its end, on one connection or on several."""
         broken = 0
+        end: ProviderError | None = None
         while True:
-            streamed_bytes = self._streamed_bytes
+            streamed_bytes, has_heard, self.has_heard = self._streamed_bytes, self.has_heard, False
             try:
                 return await self._heard(request)
             except ProviderError as error:
                 if self._streamed_bytes > streamed_bytes:
                     broken = 0
+                is_refused, self.has_heard = not self.has_heard, has_heard or self.has_heard
+                end = end if end is not None and is_refused else error
                 if not self._outlives(error, broken):
-                    raise
+                    raise end from None
             broken += 1
             telemetry.event("answer.attached_again", chat_id=str(request.chat_id), count=broken)
             await trio.sleep(grown_seconds(ATTACH_SECONDS, broken - 1, ATTACH_SECONDS_MAX))
@@ -250,7 +256,7 @@ class Attempt:
             self._stream.part(part, sequence)
 
 
-def interrupted(said: Said, model: str | None) -> NewMessage | None:
+def interrupted(said: Said, asked_model: str | None) -> NewMessage | None:
     """What an interrupt keeps of an attempt: what was streamed of it, no more, no less, but for calls.
 
     A call is run once it is history. One that was being said is none, and is dropped. None: there is nothing to keep.
@@ -262,7 +268,7 @@ def interrupted(said: Said, model: str | None) -> NewMessage | None:
         Role.ASSISTANT,
         parts,
         finish_reason="interrupted",
-        model=model,
+        model=said.model or asked_model,
         position=None if said.position is None else str(said.position),
     )
 

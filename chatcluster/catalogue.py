@@ -169,6 +169,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "feed.crashed": "a feed ended in an error that nobody foresaw; its readers are cut",
         "http.crashed": "a request or a connection ended in an error that nobody foresaw",
         "lease.lost": "this process lost its lease: all its work ends, and a new incarnation begins",
+        "loop.crashed": "a loop beside the work ended in an error that nobody foresaw; it begins anew",
         "loop.slow_step": "one step of the event loop took long: every stream stood still",
         "mcp.list_crashed": "the tools of an MCP server could not be had, by an error that nobody foresaw",
         "mcp.process_failed": "the process that speaks to MCP servers could not be started, or said nonsense",

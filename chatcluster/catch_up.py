@@ -15,9 +15,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-import trio
-
 from chatcluster import events
+from chatcluster.fair_places import FairPlaces
 from chatcluster.parts import BEGINNING, START, Cursor, EndedTurn, Message, Position, ends_group, in_order
 from chatcluster.ports import TURNS_MAX, NewerMessages, Store
 from chatcluster.shown import Snapshot
@@ -27,7 +26,8 @@ FIRST_MESSAGES = 20
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
 PAGES_MAX = 2
-"""Pages that are read and encoded at a time: each may be a message of megabytes, several times over."""
+"""Pages that are read and encoded at a time, of users by turns: each may be a message of megabytes, several times
+over."""
 SHARED_EVENTS_MAX = 2
 LARGE_BYTES = 256 << 10
 
@@ -37,7 +37,7 @@ class CatchUps:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.pages = trio.CapacityLimiter(PAGES_MAX)
+        self.pages = FairPlaces(PAGES_MAX)
         self._large: OrderedDict[tuple[Cursor, int], bytes] = OrderedDict()
         """The last large events, so that readers of one chat share them instead of holding a copy each."""
 
@@ -91,15 +91,8 @@ class CatchUp:
     async def page(self) -> list[bytes]:
         """The next pieces, each of whole events: one page of messages at a time, then of the answer under way, and that
         it is complete. A large event is a piece of its own, the same bytes for all who read it now."""
-        places = self._shared.pages
-        try:
-            places.acquire_nowait()  # unlike ``acquire`` no switch of tasks
-        except trio.WouldBlock:
-            await places.acquire()
-        try:
+        async with self._shared.pages.taken(self._snapshot.chat.owner_id):
             return _joined(await self._pieces())
-        finally:
-            places.release()
 
     async def _pieces(self) -> list[bytes]:
         pieces = [] if self._history_told else await self._messages()

@@ -31,6 +31,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.assembly import outside_of, services_of, workspaces_of
 from chatcluster.audience import Audience
+from chatcluster.background import keep_on
 from chatcluster.config import Settings, require_key, require_servers
 from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.family_stream import FamilyStreams
@@ -174,7 +175,7 @@ class _Process:
             on_incarnation=partial(_say_ready, ready_fd, port),
             on_drain_asked=self._drain_asked,
         )
-        notices.set_learner(self._feeds.learn)
+        notices.set_readers(self._feeds.learn, self._feeds.hand_over)
         titling = Titling(PostgresTitles(database), model, notices, settings, stints=outside.stints)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
@@ -286,7 +287,7 @@ class _Process:
                 if await self._schema_is_there():
                     await background.start(self._pubsub.run)
                     for run in self._later_loops:
-                        background.start_soon(run)
+                        background.start_soon(keep_on, run)
                     await self._mcp.there()
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)

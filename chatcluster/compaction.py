@@ -9,9 +9,9 @@ What happens on failure:
 
 * the provider says that what is to be summarised is too long itself: the newest half of it is told as one text, then
   half of that, and so on;
-* the model fails, or says nothing: if the prompt can be sent nevertheless, the turn goes on without a summary, readers
-  get a notice, and the next step tries again; else it is a failed attempt like any other (``runner.py``), and so is
-  that of a summary which the user asked for;
+* the model fails, refuses, or says nothing: if the prompt can be sent nevertheless, the turn goes on without a summary,
+  readers get a notice, and the next step tries again; else it is a failed attempt like any other (``runner.py``), and
+  so is that of a summary which the user asked for;
 * the chat moves under it: nothing of it is kept, whatever was said.
 
 The provider's "too long", and a summary that failed, are remembered for the history at which it was, by this tenure
@@ -67,7 +67,10 @@ from chatcluster.room import bytes_of
 from chatcluster.turn import asked_model, steps_taken
 
 INSTRUCTION_TOKENS = len(INSTRUCTION) // TOKEN_BYTES
-SUMMARY_CHARACTERS_MAX = 64 << 10
+SUMMARY_BYTES_MAX = 64 << 10
+SUMMARY_SHARES = 2
+"""Of a window no more than this part of the threshold is a summary's: else what follows it has no room."""
+CUT = "\n\n(The summary was cut here, as it was too long.)"
 ROOM_TOKENS_MIN = 100
 """A history of which no more than that can be told is not summarised."""
 SHORTENED_MAX = 6
@@ -216,7 +219,7 @@ class Compaction:
             except ProviderError as error:
                 stream.part(ToolResultPart(call_id, f"The summary failed: {error.message}", is_error=True))
                 raise
-        text = text_of(said.parts).strip()[:SUMMARY_CHARACTERS_MAX]
+        text = _words_of(said, window)
         result = _result(call_id, text, source, tokens, window)
         stream.part(result)
         asked = msgspec.structs.replace(said, parts=(call,), finish_reason="tool_calls", position=str(stream.flush()))
@@ -250,9 +253,12 @@ class Compaction:
         messages = (*request.messages, _of_user(request.messages[-1], INSTRUCTION))
         asked = self._held.history.asked
         with self._held.unbooked.attempt(self._held.chat, attempt, asked=asked, compaction=True):
-            said = await attempt.run(msgspec.structs.replace(request, messages=messages, may_call_tools=False))
+            aside = msgspec.structs.replace(request, messages=messages, may_call_tools=False, is_aside=True)
+            said = await attempt.run(aside)
         if not text_of(said.parts).strip():
             raise ProviderError("the model's summary is empty", kind="empty_answer", retryable=True)
+        if said.finish_reason == "content_filter":  # what came before that is no summary
+            raise ProviderError("the model refused to summarise the conversation", kind="content_filter")
         return said
 
 
@@ -268,6 +274,16 @@ class _Unheard:
 
 async def _forget(_answer_id: str) -> None:
     """A summary that is broken off is begun anew, and never gone on with."""
+
+
+def _words_of(said: NewMessage, window: Window | None) -> str:
+    """Those of the summary. Its reader has to know where it has no end."""
+    bytes_max = SUMMARY_BYTES_MAX
+    if window is not None:
+        bytes_max = min(bytes_max, window.threshold_tokens // SUMMARY_SHARES * TOKEN_BYTES)
+    words = text_of(said.parts).strip().encode("utf-8", "replace")
+    text = words[:bytes_max].decode("utf-8", "ignore")
+    return text + CUT if said.finish_reason == "length" or len(words) > bytes_max else text
 
 
 def _of_user(like: Message, text: str) -> Message:

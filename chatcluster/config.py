@@ -74,7 +74,7 @@ class Settings:
         "", "Address shown to others in listings. Default: host:port, or where that is all addresses the host name"
     )
     slots: int = setting(
-        64, "Chats that this replica works on at a time; 0 serves readers only", minimum=0, maximum=10_000
+        64, "Chats that this replica works on, 7 of 8 places for one user; 0: readers only", minimum=0, maximum=10_000
     )
     claim_batch: int = setting(10, "Chats claimed by one statement", minimum=1, maximum=1000)
     claim_poll_seconds: float = setting(1.0, "Safety net: look for runnable chats at least this often", minimum=0.01)

@@ -5,6 +5,21 @@ frames go from there into the readers' buffers: no task of the feed is woken for
 relay's. Another one reads the database; it begins when somebody said that there is something newer, and ends when all
 is shown: chats at rest are many, and have none.
 
+What is **committed on this very replica**, by a user's request or by the chat's owner, need not be read again: the
+outcome of a transition is handed over (``Notices.hand_over``), together with the hint that there is something newer. A
+snapshot version is one above that of the chat which the transition found, and each change of a chat has one. So where
+the feed has read just the version before, nothing lies between, and the outcome is what a read would bring: the chat,
+and the messages and the ended turn of this version. The task that would read takes it instead. Where it does not fit
+it is passed over, and the database is read as ever:
+
+* a version is lacking (another replica changed the chat, a failover leapt), or it is there already, as a read that was
+  under way brought it;
+* messages that were read before still wait for their frames: what is newer is read behind them;
+* the outcome does not tell all: history was rewritten, the queue is another one, calls are open, or there are agents.
+
+An outcome says nothing of what others have changed since. So whatever a hint said to be newer is looked for all the
+same.
+
 On each failure: the database cannot be read: tried again, and the attempt under way goes on meanwhile; Redis cannot be
 reached: the relay retries, durable events go on with the polls; the frames of a message do not come: it is shown
 without them after ``FRAMES_SECONDS_MAX``; the feed itself fails: its readers are cut.
@@ -26,13 +41,15 @@ from chatcluster.errors import ChatclusterError, StoreUnavailable, Unreadable
 from chatcluster.merge import Merge
 from chatcluster.notices import hint_in
 from chatcluster.parts import Cursor, Frame
-from chatcluster.ports import Chat, ChatRead, Gap, PartStreams, PubSub, Store, hint_channel
+from chatcluster.ports import Chat, ChatRead, Gap, Outcome, PartStreams, PubSub, Store, hint_channel
 from chatcluster.relay import SET, Relay
 from chatcluster.shown import Shown
 
 FRAMES_SECONDS_MAX = 0.5
 """How long a message waits for the frames that it came from."""
 READ_RETRY_SECONDS = 0.2
+COMMITS_MAX = 4
+"""So many outcomes wait to be taken. One that is forgotten is read."""
 LINGER_SECONDS = 5.0
 LINGER_LOOK_SECONDS = 1.0
 ENDED_AT_A_TIME = 100
@@ -51,19 +68,41 @@ class _Tasks(NamedTuple):
     """The feed's own context variables, for its tasks. One that begins in a hint's call would get the caller's."""
 
 
+class _Stirs:
+    """That there may be something for the merge to do, as the task that does it is told."""
+
+    def __init__(self) -> None:
+        self.is_due = True
+        self._awake: trio.Event | None = None
+        """There while the task waits."""
+
+    def stir(self) -> None:
+        self.is_due = True
+        if self._awake is not None:
+            self._awake.set()
+
+    async def next(self, deadline: float) -> None:
+        """Until then, at the latest."""
+        if not self.is_due:
+            self._awake = trio.Event()
+            with trio.move_on_at(deadline):
+                await self._awake.wait()
+            self._awake = None
+        self.is_due = False
+
+
 class Feed:
     """``run`` merges; ``shown`` is what came out so far, where readers join. The relay's ``Receiver``."""
 
     __slots__ = (
-        "_awake",
         "_changed",
-        "_is_at_work",
-        "_is_stirred",
+        "_commits",
         "_merge",
         "_on_missed",
         "_pubsub",
         "_relay",
         "_settings",
+        "_stirs",
         "_store",
         "_tasks",
         "chat_id",
@@ -95,10 +134,10 @@ class Feed:
         self._merge = Merge(self._relay, stir=self._stir, announce=self._announce)
         self._tasks: _Tasks | None = None
         """While it runs."""
-        self._is_stirred = self._is_at_work = False
-        """Whether there may be something for the merge to do, and whether a task is doing it."""
-        self._awake: trio.Event | None = None
-        """Set to wake the merge's task, while that waits for frames."""
+        self._stirs: _Stirs | None = None
+        """While a task does what the merge stirs for."""
+        self._commits: tuple[Outcome, ...] = ()
+        """The outcomes of this replica since the last read began; the oldest first."""
         self._changed: trio.Event | None = None
         """Set to wake readers, while any wait until something durable is shown, or is known not to exist."""
 
@@ -114,6 +153,11 @@ class Feed:
         """The chat as it was read last; what was shown of it may be older."""
         return self._merge.chat
 
+    @property
+    def is_following(self) -> bool:
+        """Whether it has read the chat, and goes on."""
+        return self.ready.is_set() and self.failure is None
+
     # --- readers ------------------------------------------------------------------------------
 
     def look(self, version: int) -> None:
@@ -123,6 +167,12 @@ class Feed:
     def look_again(self) -> None:
         """The chat may be another than it was, whatever its version."""
         self._merge.look_again()
+
+    def committed(self, outcome: Outcome) -> None:
+        """A transition was made on this replica."""
+        if outcome.chat.snapshot_version > self.chat.snapshot_version:
+            self._commits = (*self._commits, outcome)[-COMMITS_MAX:]
+            self.look(outcome.chat.snapshot_version)
 
     async def catch_up_with(self, cursor: Cursor) -> bool:
         """Wait until ``cursor`` is shown, or known not to exist; False if neither came about soon."""
@@ -187,26 +237,29 @@ class Feed:
             self.look(hint.snapshot_version)
         return True
 
-    async def _work(self) -> None:
+    async def _work(self, stirs: _Stirs) -> None:
         """Do what the merge stirs for, and end the wait of messages for frames that do not come, until there is nothing
         left to do."""
         merge, wait_until = self._merge, inf
-        while self._is_stirred or wait_until < inf:
-            if not self._is_stirred:
-                self._awake = trio.Event()
-                with trio.move_on_at(wait_until):
-                    await self._awake.wait()
-                self._awake = None
-            self._is_stirred = False
+        while stirs.is_due or wait_until < inf:
+            await stirs.next(wait_until)
             merge.show_waiting(at_once=trio.current_time() >= wait_until)
             if not merge.waits:
                 wait_until = inf
             while merge.lacks_read:
-                await self._refresh()
+                self._take_commits()
+                if merge.lacks_read:
+                    await self._refresh()
             merge.take_rest()
             self._announce()
             wait_until = min(wait_until, trio.current_time() + FRAMES_SECONDS_MAX) if merge.waits else inf
-        self._is_at_work = False
+        self._stirs = None
+
+    def _take_commits(self) -> None:
+        """In the place of a read, those that are what would be read next."""
+        commits, self._commits = self._commits, ()
+        for outcome in commits:
+            self._merge.takes_commit(outcome)
 
     async def _refresh(self) -> None:
         """Read what is new, or all of it, if what was shown is not what is there any more."""
@@ -247,12 +300,11 @@ class Feed:
         )
 
     def _stir(self) -> None:
-        self._is_stirred = True
-        if self._awake is not None:
-            self._awake.set()
-        elif self._tasks is not None and not self._is_at_work:
-            self._is_at_work = True
-            self._tasks.context.run(self._tasks.nursery.start_soon, self._work)
+        if self._stirs is not None:
+            self._stirs.stir()
+        elif self._tasks is not None:
+            self._stirs = _Stirs()
+            self._tasks.context.run(self._tasks.nursery.start_soon, self._work, self._stirs)
 
     def _announce(self) -> None:
         if self._changed is not None:

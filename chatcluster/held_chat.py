@@ -125,6 +125,7 @@ class HeldChat:
         if outcome.chat.history_version != before.history_version and self.owned:
             self.stream.committed(outcome.chat.history_version)
         changed = outcome.chat.status is not before.status or not self.owned
+        self._notices.hand_over(outcome)
         self._notices.committed(outcome.chat, "status" if changed else None, by_owner=True)
         return outcome
 

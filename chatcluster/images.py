@@ -1,7 +1,7 @@
 """Images that tools give and users send, made fit for what models take: small enough, whole, of a format that all know.
 
 Done where an image comes in, so that the history, or the file, has what the model gets, and once. It is done in a
-thread, one image at a time: pixels take memory.
+thread, one image at a time, as pixels take memory, and users take turns, as one takes up to a second.
 
 What happens on failure: an image that cannot be read, or is too large, is an ``UnfitImage``; in a tool's result a line
 that says so takes its place, as it does for one image too many. Nothing is decoded before its size is known: a small
@@ -16,11 +16,13 @@ import io
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from uuid import UUID
 
 import msgspec
 import trio
 
 from chatcluster.errors import ChatclusterError
+from chatcluster.fair_places import FairPlaces
 from chatcluster.parts import ImagePart, ResultContent, TextPart
 from chatcluster.ports import ToolResult
 
@@ -40,7 +42,9 @@ JPEG_QUALITY = 85
 
 T = TypeVar("T")
 
+_turns = FairPlaces(1)
 _one_at_a_time = trio.CapacityLimiter(1)
+"""Also of those that nobody waits for any more."""
 
 
 class UnfitImage(ChatclusterError):
@@ -52,12 +56,12 @@ class FitImage(NamedTuple):
     data: bytes
 
 
-async def with_images_scaled(result: ToolResult) -> ToolResult:
-    """The result with its images as a model can take them."""
-    return msgspec.structs.replace(result, content=await images_scaled(result.content))
+async def with_images_scaled(result: ToolResult, user_id: UUID) -> ToolResult:
+    """The result of this user's tool with its images as a model can take them."""
+    return msgspec.structs.replace(result, content=await images_scaled(result.content, user_id))
 
 
-async def images_scaled(result: Sequence[ResultContent]) -> tuple[ResultContent, ...]:
+async def images_scaled(result: Sequence[ResultContent], user_id: UUID) -> tuple[ResultContent, ...]:
     """What a result says, with its images as a model can take them."""
     content: list[ResultContent] = []
     images = 0
@@ -69,17 +73,18 @@ async def images_scaled(result: Sequence[ResultContent]) -> tuple[ResultContent,
         if images > IMAGES_MAX:
             content.append(TextPart(f"[an image was left out: a result has {IMAGES_MAX} at most]"))
         else:
-            content.append(await _elsewhere(partial(scaled, piece)))
+            content.append(await _elsewhere(partial(scaled, piece), user_id))
     return tuple(content)
 
 
-async def fit_elsewhere(data: bytes) -> FitImage:
+async def fit_elsewhere(data: bytes, user_id: UUID) -> FitImage:
     """``fit``, in a thread of its own."""
-    return await _elsewhere(partial(fit, data))
+    return await _elsewhere(partial(fit, data), user_id)
 
 
-async def _elsewhere(work: partial[T]) -> T:
-    return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_one_at_a_time)
+async def _elsewhere(work: partial[T], user_id: UUID) -> T:
+    async with _turns.taken(user_id):
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_one_at_a_time)
 
 
 def scaled(image: ImagePart) -> ResultContent:

@@ -38,7 +38,7 @@ from chatcluster.parts import (
     ends_group,
     in_order,
 )
-from chatcluster.ports import Chat, ChatRead, Version
+from chatcluster.ports import Chat, ChatRead, Outcome, Version
 from chatcluster.relay import Tenure
 from chatcluster.shown import Shown
 
@@ -200,6 +200,23 @@ class Merge:
             self._go_back(read)
         elif read.chat.snapshot_version > self.chat.snapshot_version or self._lacks_messages:
             self._adopt(read)
+
+    def takes_commit(self, outcome: Outcome) -> bool:
+        """Take a transition's outcome for a read of the chat, if a read would bring just that. Of what is newer than it
+        nothing is known by it."""
+        if not self._continues(outcome):
+            return False
+        turns = () if outcome.ended is None else (outcome.ended,)
+        self._newest = max(self._newest, outcome.chat.snapshot_version)
+        self._adopt(ChatRead(outcome.chat, outcome.messages, (), turns=turns))
+        return True
+
+    def _continues(self, outcome: Outcome) -> bool:
+        """Whether nothing lies between what was read and the outcome, and that tells all of its version."""
+        chat = outcome.chat
+        is_next = self._read is None and chat.snapshot_version == self._read_version + 1 and not outcome.replayed
+        rewrites, requeues = chat.reset_version > self.shown.version, chat.queue_version != self.chat.queue_version
+        return is_next and not (rewrites or requeues or chat.open_calls or chat.has_agents)
 
     def _go_back(self, read: ChatRead) -> None:
         """Show what there is in place of what was shown, and has been forgotten."""

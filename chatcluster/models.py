@@ -102,6 +102,10 @@ class ThinkTags(StrEnum):
     """Before ``</think>``: the first tag is in the prompt."""
 
 
+NOT_EXTRA = ("messages", "input", "system", "tools", "tool_choice")
+"""Of the conversation, which no option speaks for."""
+
+
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What goes into each request besides the conversation. What is left away is not sent."""
 
@@ -114,8 +118,10 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """How the server is asked to go on, where the model's continuation is ``prefix``."""
     think_tags: ThinkTags | None = None
     """None: it has not."""
+    web_search: dict[str, Any] | None = None
+    """The provider searches the web for its answers, with these settings, as it names them; None: it does not."""
     extra_body: dict[str, Any] = {}
-    """Further fields of the request, as the provider names them."""
+    """Further fields of the request, as the provider names them; none of ``NOT_EXTRA``."""
 
 
 class ProviderOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -348,7 +354,10 @@ CONTINUED_ON = {Continuation.PREFIX: Kind.OPENAI, Continuation.BACKGROUND: Kind.
 
 
 def require_able(model: ModelEntry, kind: Kind) -> None:
-    """Raises ``InvalidRequest`` if no server of this kind can do what the model is said to do."""
+    """Raises ``InvalidRequest`` if no server of this kind can do what the model is said to do. What was set before
+    that was refused can still be turned off."""
+    if found := sorted(model.options.extra_body.keys() & set(NOT_EXTRA)):
+        raise InvalidRequest(f"options: {found[0]} is the conversation's; to search the web there is web_search")
     reasons = model.options.reasoning_effort is not None or model.options.thinking_tokens is not None
     if kind is not Kind.OPENAI and reasons and model.options.temperature is not None:
         raise InvalidRequest(f"options: providers of kind {kind} take no temperature of a model that reasons")

@@ -7,6 +7,9 @@
   place for the chat does it tell the others. Chats of a dead replica are many: all replicas are told at
   once. A replica that is not told finds the chat with its next poll.
 
+The feeds of this very replica are told before the others, of the outcome itself (``hand_over``): they may take it for
+a read (``feed.py``).
+
 A lost notice costs time (the polls), never correctness. One that cannot be understood, of another version say, is
 like a gap: the receiver looks into the database.
 """
@@ -129,15 +132,17 @@ class Notices:
         self.offer: Callable[[UUID], Offer | None] = _nothing_offered
         """A place here for a chat that is about to be woken, if there is one."""
         self._learn: Callable[[Chat], None] = _nobody_learns
+        self.hand_over: Callable[[Outcome], None] = _nobody_reads
+        """Gets what was committed here, for those who read it here."""
 
     def set_claimer(self, claim_here: Callable[[], bool], offer: Callable[[UUID], Offer | None]) -> None:
         """``claim_here`` wakes the claimer of this replica and tells whether it has a place for a chat.
         ``offer`` offers one."""
         self._claim_here, self.offer = claim_here, offer
 
-    def set_learner(self, learn: Callable[[Chat], None]) -> None:
+    def set_readers(self, learn: Callable[[Chat], None], hand_over: Callable[[Outcome], None]) -> None:
         """``learn`` gets every chat that is told of here: it need not be read to know whose it is."""
-        self._learn = learn
+        self._learn, self.hand_over = learn, hand_over
 
     def committed(self, chat: Chat, lifecycle: str | None = None, *, by_owner: bool = False) -> None:
         """Tell of a transition of ``chat``; ``lifecycle`` is one of ``LIFECYCLES`` if it matters to lists."""
@@ -193,4 +198,8 @@ def _nothing_offered(_: UUID) -> None:
 
 
 def _nobody_learns(_: Chat) -> None:
+    return
+
+
+def _nobody_reads(_: Outcome) -> None:
     return

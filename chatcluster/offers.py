@@ -68,7 +68,8 @@ class Offer:
 
 
 class Offers:
-    """Those of one incarnation. ``begin`` starts a tenure in a nursery, ``wake`` has the claimer look again."""
+    """The offers of one incarnation. ``begin`` starts a tenure in a nursery, ``wake`` has the claimer look again. The
+    last ``kept`` places are not offered: whose they may be is a question of shares, which a claim knows."""
 
     def __init__(
         self,
@@ -76,12 +77,14 @@ class Offers:
         *,
         good_seconds: float,
         free_slots: Callable[[], int],
+        kept: int,
         begin: Begin,
         wake: Callable[[], None],
     ) -> None:
         self._worker_id = worker_id
         self._good_seconds = good_seconds
         self._free_slots = free_slots
+        self._kept = kept
         self._begin = begin
         self._wake = wake
         self._runners: trio.Nursery | None = None
@@ -123,7 +126,7 @@ class Offers:
     def make(self, chat_id: UUID) -> Offer | None:
         """None where there is no place, or the lease is not sound."""
         now = trio.current_time()
-        if self._runners is None or self._ended.is_set() or self.places == 0 or now >= self._trusted_until:
+        if self._runners is None or self._ended.is_set() or self.places <= self._kept or now >= self._trusted_until:
             return None
         return Offer(self, chat_id, self._worker_id, now + self._good_seconds)
 
@@ -154,7 +157,7 @@ class Offers:
 
     def came_back(self, offer: Offer) -> None:
         """A claimer that found no place meanwhile looks again."""
-        was_full = self.places == 0
+        was_full = self.places <= self._kept
         self._out.remove(offer)
         self._came_back.set()
         self._came_back = trio.Event()

@@ -77,6 +77,7 @@ from chatcluster.usage import Bill, Count, Usage
 __all__ = [
     "BEGINNING",
     "CONTENT_VERSION",
+    "CUT_SHORT",
     "FRAME_KIND",
     "PAUSED",
     "QUESTIONS_VERSION",
@@ -147,6 +148,8 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
+CUT_SHORT = ("length", "content_filter")
+"""The ``finish_reason`` of an answer that ended before its model was done: its last call may lack arguments."""
 PAUSED = "pause"
 """The ``finish_reason`` of an answer that its provider wants to go on with: it is asked again, that answer last."""
 

@@ -51,6 +51,10 @@ class Inbox:
 
     # the port
 
+    @property
+    def is_complete(self) -> bool:
+        return not self.unconfirmed
+
     async def receive(self) -> bytes | Gap:
         await trio.lowlevel.checkpoint()
         await self._arrival()

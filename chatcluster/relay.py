@@ -9,11 +9,14 @@ published. Each dial has a cancel scope of its own and carries the epoch and wor
 * A live frame at or before the last position is a duplicate and dropped; one that does not follow the last
   one is a gap, and the stream is read again from there. So is everything after a ``GAP`` in the live feed, or after
   what is no frame at all, and what was missed because the receiver was not ready.
+* A frame of a newer tenure ends the dial's say: nothing after it is passed on before the receiver, which is poked, has
+  looked into the database, which alone decides who owns the chat. A stale owner's late frames come
+  after that (see ``PartStreams.open``), or at positions that have been passed, and are dropped.
 * ``retarget`` (another owner) cancels the dial, and with it whatever it has not handed over yet: the position
   moves only when frames are handed over, so the next dial goes on exactly there.
-* A frame of a newer tenure ends the dial's say: nothing after it is passed on, and the receiver is poked
-  to look into the database, which alone decides who owns the chat. A stale owner's late frames come
-  after that (see ``PartStreams.open``), or at positions that have been passed, and are dropped.
+* But where a tenure has closed, the first frame of the next epoch follows its last one. So if the database names an
+  owner in just that epoch, the dial goes on, and nothing is read: whether it waits for the next frame, on a connection
+  that stands, or has that one in hand, as it came first. A first frame that is lost shows as a gap with the second.
 * A tenure whose ``open`` frame names another worker than the database is not the one we mean: the dial fails.
 * A failed dial is tried again with back-off (0.1 s x 1.6, at most 5 s, jittered). ``reset`` (any change of the
   chat, or the connection to Redis coming back) ends the wait at once.
@@ -93,12 +96,13 @@ class Relay:
         "_dialling",
         "_failure",
         "_is_reset",
+        "_listening",
+        "_named",
         "_pubsub",
         "_receiver",
         "_retry_now",
         "_streams",
         "dialled",
-        "dials",
         "healthy",
         "position",
         "target",
@@ -114,10 +118,9 @@ class Relay:
     ) -> None:
         self.target = Tenure(0)
         self.position = START
-        """The last frame handed over."""
+        """Of the last frame handed over; of a tenure that has closed, beyond every frame: there are no more of them."""
         self.healthy = True
         """Whether the last dial got through to the stream."""
-        self.dials = 0
         self.dialled = trio.Event()
         """Set once the stream as it was has been handed over, or could not be read."""
         self._chat_id = chat_id
@@ -129,6 +132,10 @@ class Relay:
         """The failure of the receiver, where a frame arrived."""
         self._dialling = trio.CancelScope()
         self._is_reset = False
+        self._listening: Subscription | None = None
+        """The live channel, while a dial waits for the next frame on it."""
+        self._named: trio.Event | None = None
+        """While a dial has frames of a tenure in hand that the database has not named yet."""
         self._retry_now: trio.Event | None = None
         """While a dial waits that failed."""
 
@@ -150,20 +157,24 @@ class Relay:
         if is_lost:
             self.position = START
         if is_lost or tenure.epoch > self.target.epoch:
-            self._dial_next(tenure)
+            self._turn_to(tenure)
         elif changed:
             self.reset()
         return not is_lost
 
     def retarget(self, tenure: Tenure) -> None:
-        """Follow this tenure from now on; a dial for another one is cancelled."""
+        """Follow this tenure from now on; a dial that cannot go on with it is cancelled."""
         if tenure != self.target:
-            self._dial_next(tenure)
+            self._turn_to(tenure)
 
-    def _dial_next(self, tenure: Tenure) -> None:
+    def _turn_to(self, tenure: Tenure) -> None:
         self.target = tenure
-        self._dialling.cancel()
-        self.reset()
+        is_next = tenure.worker_id is not None and _follows(Position(tenure.epoch, 0), self.position)
+        if is_next and self._named is not None:
+            self._named.set()
+        elif not (is_next and self._listening is not None and self._listening.is_complete):
+            self._dialling.cancel()
+            self.reset()
 
     def reset(self) -> None:
         """Something changed: the next dial need not wait."""
@@ -178,12 +189,12 @@ class Relay:
             while True:
                 self._is_reset = False
                 with trio.CancelScope() as self._dialling:
-                    await self._follow(self.target, live)
+                    await self._follow(live)
                 await trio.lowlevel.checkpoint()
 
-    async def _follow(self, tenure: Tenure, live: Subscription) -> None:
+    async def _follow(self, live: Subscription) -> None:
         try:
-            await self._dial(tenure, live)
+            await self._dial(live)
         except StreamsUnavailable as error:
             self.healthy = False
             self._is_dialled()
@@ -201,15 +212,14 @@ class Relay:
 
     # --- one dial -----------------------------------------------------------------------------
 
-    async def _dial(self, tenure: Tenure, live: Subscription) -> None:
-        """Pass on the tenure's frames until cancelled. Raises ``StreamsUnavailable``."""
-        self.dials += 1
-        await self._catch_up(tenure)
+    async def _dial(self, live: Subscription) -> None:
+        """Pass on the target's frames until cancelled. Raises ``StreamsUnavailable``."""
+        await self._catch_up()
         self._is_dialled()
         self.healthy = True
         self._backoff.reset()
         while True:
-            payloads = [await live.receive_unless(self._taken)]
+            payloads = [await self._left_over(live)]
             if self._failure is not None:
                 raise self._failure
             while len(payloads) < LIVE_BATCH_MAX:
@@ -219,29 +229,42 @@ class Relay:
                     break
             frames = _frames_in(payloads)
             if frames is not None and self._continues(frames):
-                await self._pass_on(tenure, frames)
+                await self._pass_on(frames)
             else:
-                await self._catch_up(tenure)
+                await self._catch_up()
+
+    async def _left_over(self, live: Subscription) -> bytes | Gap:
+        """The next payload that could not be taken as it came."""
+        self._listening = live
+        try:
+            return await live.receive_unless(self._taken)
+        finally:
+            self._listening = None
 
     def _taken(self, payload: bytes | Gap) -> bool:
-        """Hand a live frame over where it arrives, if it is just the next one of its tenure, and so none that opens
-        one. Whatever fails here fails the relay, and not the connection that delivers to all of them."""
+        """Hand a live frame over where it arrives, if it is just the next one. Whatever fails here fails the relay, and
+        not the connection that delivers to all of them."""
         if isinstance(payload, Gap) or self._receiver.busy:
             return False
         try:
             entry = unpack_frame(payload)
         except ValueError:
             return False
-        epoch, seq = self.position
-        if entry.position != (epoch, seq + 1):
+        if not _follows(entry.position, self.position):
+            return False
+        if entry.position.epoch != self.position.epoch and not self._is_of_target(entry):
             return False
         try:
             self._receiver.take((entry,))
         except Exception as error:  # noqa: BLE001 - raised in the dial
             self._failure = error
             return False
-        self.position = entry.position
+        self.position = _behind(entry)
         return True
+
+    def _is_of_target(self, opened: Frame) -> bool:
+        """Whether it opens the tenure that the database names."""
+        return opened.position.epoch == self.target.epoch and _is_opened_by(self.target.worker_id, opened)
 
     def _continues(self, frames: Iterable[Frame]) -> bool:
         """Whether the frames that are new follow the last position without a gap."""
@@ -249,30 +272,31 @@ class Relay:
         for entry in frames:
             if entry.position <= last:
                 continue
-            if entry.position != (last.epoch, last.seq + 1):
+            if not _follows(entry.position, last):
                 return False
-            last = entry.position
+            last = _behind(entry)
         return True
 
-    async def _catch_up(self, tenure: Tenure) -> None:
+    async def _catch_up(self) -> None:
         """Read the stream from the last position to its end."""
         while True:
             frames = await self._streams.read(self._chat_id, after=self.position, limit=READ_FRAMES)
-            await self._pass_on(tenure, frames)
+            await self._pass_on(frames)
             if len(frames) < READ_FRAMES:
                 return
 
-    async def _pass_on(self, tenure: Tenure, frames: Iterable[Frame]) -> None:
+    async def _pass_on(self, frames: Iterable[Frame]) -> None:
         new: list[Frame] = []
         last = self.position
         for entry in frames:
             if entry.position <= last:
                 continue
-            if entry.position.epoch > tenure.epoch:
+            while entry.position.epoch > self.target.epoch:
                 await self._hand_over(new)
-                await self._refer(tenure)
+                new = []
+                await self._refer(entry.position.epoch)
             if entry.kind is FrameKind.OPEN:
-                _check_worker(tenure, entry)
+                _check_worker(self.target, entry)
             new.append(entry)
             last = entry.position
         await self._hand_over(new)
@@ -281,13 +305,19 @@ class Relay:
         if frames:
             await self._receiver.until_free()
             self._receiver.take(frames)
-            self.position = frames[-1].position
+            self.position = _behind(frames[-1])
 
-    async def _refer(self, tenure: Tenure) -> None:
-        """A newer tenure is on: the receiver reads who owns the chat, and retargets, which cancels this."""
+    async def _refer(self, epoch: int) -> None:
+        """A newer tenure is on. The receiver reads who owns the chat, and names that: it ends the wait, or the dial."""
         self._receiver.newer_tenure()
-        await trio.sleep(RETARGET_SECONDS_MAX)
-        raise DialFailed(f"a tenure after {tenure.epoch} is on the stream, but not in the database")
+        self._named = trio.Event()
+        try:
+            with trio.fail_after(RETARGET_SECONDS_MAX):
+                await self._named.wait()
+        except trio.TooSlowError:
+            raise DialFailed(f"the tenure {epoch} is on the stream, but not in the database") from None
+        finally:
+            self._named = None
 
 
 def _frames_in(payloads: Iterable[bytes | Gap]) -> list[Frame] | None:
@@ -303,9 +333,23 @@ def _frames_in(payloads: Iterable[bytes | Gap]) -> list[Frame] | None:
     return frames
 
 
+def _behind(last: Frame) -> Position:
+    """Where the stream goes on after this frame."""
+    return Position(last.position.epoch, SEQ_MAX) if last.kind is FrameKind.CLOSE else last.position
+
+
+def _follows(position: Position, last: Position) -> bool:
+    """Whether no frame can lie between the last one and this."""
+    epoch, seq = last
+    return position == ((epoch, seq + 1) if seq < SEQ_MAX else (epoch + 1, 0))
+
+
 def _check_worker(tenure: Tenure, opened: Frame) -> None:
-    body = decode_frame(opened.data)
-    assert isinstance(body, OpenFrame)
-    expected = tenure.worker_id
-    if expected is not None and opened.position.epoch == tenure.epoch and body.worker_id != str(expected):
-        raise DialFailed(f"tenure {tenure.epoch} was opened by {body.worker_id}, not by {expected}")
+    if opened.position.epoch == tenure.epoch and not _is_opened_by(tenure.worker_id, opened):
+        raise DialFailed(f"tenure {tenure.epoch} was not opened by {tenure.worker_id}")
+
+
+def _is_opened_by(worker_id: UUID | None, frame: Frame) -> bool:
+    """Whether the frame begins a tenure, that of this worker; None: of any."""
+    body = decode_frame(frame.data) if frame.kind is FrameKind.OPEN else None
+    return isinstance(body, OpenFrame) and (worker_id is None or body.worker_id == str(worker_id))

@@ -188,7 +188,7 @@ class Replica:
         if self.draining or not self._claiming:
             return False
         self._wake.set()
-        return self.free_slots > 0
+        return not self.tenures.is_full
 
     async def _follow_runnable(self) -> None:
         async with self._outside.pubsub.subscribe(RUNNABLE_CHANNEL) as hints:
@@ -228,7 +228,7 @@ class Replica:
             telemetry.event("claim.crashed", error=repr(error), exc_info=error)
             await trio.sleep(STORE_RETRY_SECONDS)
             return False
-        if claimed and self.free_slots == 0:
+        if claimed and self.tenures.is_full:
             self._notices.claimable()  # others may have places for what is left
         return len(claimed) >= min(batch, max(free_slots, 1)) and self.free_slots > 0
 

@@ -4,15 +4,16 @@ Who is authoritative: the ledger says which calls wait, the grants say where a u
 one that its name begins with. When a user comes back from a sign-in, the replica that takes the callback lets the
 user's calls in; so that none is forgotten if it dies there, every replica looks for them now and then.
 
-What happens on failure: a call that was answered meanwhile, or whose chat moved on, is left alone. While Postgres
-cannot be reached nothing is let in; the next look finds it. A call whose server refuses the new login as well waits
+What happens on failure: a call that was answered meanwhile, or whose chat moved on, is left alone. One chat that cannot
+be read, or that somebody holds, keeps no other waiting. While Postgres cannot be reached nothing is let in; the next
+look finds it. A call whose server refuses the new login as well waits
 again, because that login is marked as refused.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import NoReturn
 from uuid import UUID
@@ -21,7 +22,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.chat import SignedIn
-from chatcluster.errors import CallerError, StoreFailed, StoreUnavailable, Unreadable
+from chatcluster.errors import CallerError, StoreUnavailable, Unreadable
 from chatcluster.ports import McpServers, SignInWait, Store
 from chatcluster.transitions import Transitions
 
@@ -57,18 +58,29 @@ class SignIns:
             return
         slugs = {server.id: server.slug for server in await self._servers.servers()}
         for owner_id, of_owner in groupby(sorted(waits, key=_chat_of), key=lambda wait: wait.owner_id):
-            grants = await self._servers.grants(owner_id)
-            good = {slugs.get(grant.server_id) for grant in grants if not grant.refused}
-            ready = [wait for wait in of_owner if server_of(wait.tool) in good]
-            for chat_id, of_chat in groupby(ready, key=lambda wait: wait.chat_id):
+            for chat_id, of_chat in groupby(
+                await self._ready(owner_id, of_owner, slugs), key=lambda wait: wait.chat_id
+            ):
                 await self._go_on(owner_id, chat_id, tuple(wait.call_id for wait in of_chat))
+
+    async def _ready(
+        self, owner_id: UUID, waits: Iterable[SignInWait], slugs: Mapping[UUID, str]
+    ) -> Sequence[SignInWait]:
+        """Those of this user that a server lets in; none where that cannot be read."""
+        try:
+            grants = await self._servers.grants(owner_id)
+        except StoreUnavailable as error:
+            telemetry.event("sign_ins.failed", error=str(error))
+            return ()
+        good = {slugs.get(grant.server_id) for grant in grants if not grant.refused}
+        return [wait for wait in waits if server_of(wait.tool) in good]
 
     async def _go_on(self, owner_id: UUID, chat_id: UUID, call_ids: tuple[str, ...]) -> None:
         try:
             await self._transitions.apply(chat_id, SignedIn(call_ids), owner_id=owner_id)
         except CallerError as error:  # somebody was quicker: the user stopped it, or its time was over
             telemetry.event("sign_ins.late", chat_id=str(chat_id), error=str(error))
-        except (StoreFailed, Unreadable) as error:
+        except (StoreUnavailable, Unreadable) as error:  # as where somebody holds its row: the others go on
             telemetry.event("chat.passed_over", chat_id=str(chat_id), error=repr(error))
 
 

@@ -33,7 +33,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.feed import Feed, IdleFeeds
 from chatcluster.parts import Cursor
-from chatcluster.ports import Chat, PartStreams, PubSub, Store, Version
+from chatcluster.ports import Chat, Outcome, PartStreams, PubSub, Store, Version
 from chatcluster.subscriber import Subscriber
 
 POLL_CHATS = 1000
@@ -144,6 +144,12 @@ class Feeds:
         if len(self._owners) > OWNERS_MAX:
             self._owners.popitem(last=False)
 
+    def hand_over(self, outcome: Outcome) -> None:
+        """What was committed here just now, for the feed of the chat: it need not be read again."""
+        feed = self._feeds.get(outcome.chat.id)
+        if feed is not None and feed.is_following:
+            feed.committed(outcome)
+
     async def _joined(self, chat_id: UUID) -> Feed:
         """The chat's feed, with us counted in, once it has read the database."""
         feed = self._feeds.get(chat_id)
@@ -242,7 +248,7 @@ class Feeds:
             return
         for chat_id in chat_ids:
             feed, version = self._feeds.get(chat_id), versions.get(chat_id)
-            if feed is None or not feed.ready.is_set() or feed.failure is not None:
+            if feed is None or not feed.is_following:
                 continue
             if version is None or version.precedes(Version.of(feed.chat)):
                 feed.look_again()

@@ -26,6 +26,7 @@ from chatcluster.histories import History
 from chatcluster.notices import Notices, hint_in
 from chatcluster.offers import Offers
 from chatcluster.ports import Claimed, Outside, OwnedChat, Renewal, worker_channel
+from chatcluster.ports.shares import kept_places
 from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS
 from chatcluster.publisher import Publisher
 from chatcluster.runner import Runner
@@ -63,6 +64,7 @@ class Tenures:
             worker_id,
             good_seconds=settings.self_fence_seconds,
             free_slots=lambda: self.free_slots,
+            kept=kept_places(settings.slots),
             begin=self.start,
             wake=wake,
         )
@@ -76,6 +78,11 @@ class Tenures:
     @property
     def free_slots(self) -> int:
         return max(0, self._settings.slots - len(self._runners))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be no place here for a chat of somebody who has many."""
+        return self.free_slots <= kept_places(self._settings.slots)
 
     @property
     def suspects_wait(self) -> bool:
@@ -108,7 +115,7 @@ class Tenures:
             self._outside,
             self._settings,
             retry_seconds=claimed.wait_seconds,
-            is_full=lambda: self.free_slots == 0,
+            is_full=lambda: self.is_full,
         )
         if stale := self._runners.get(claimed.chat.id):
             stale.fenced()  # that its chat could be claimed proves that its tenure is over
@@ -132,7 +139,7 @@ class Tenures:
         except* Exception as group:  # noqa: BLE001 - the heartbeat gives back what a broken runner leaves
             telemetry.event("runner.crashed", chat_id=str(chat_id), error=repr(group), exc_info=group)
         finally:
-            was_full = self.free_slots == 0
+            was_full = self.is_full
             if self._runners.get(chat_id) is runner:
                 del self._runners[chat_id]
                 del self._started_at[chat_id]

@@ -21,7 +21,7 @@ from chatcluster import telemetry, trace_context
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError, StoreUnavailable
 from chatcluster.notices import Notices
-from chatcluster.parts import Message, Part, Role, TextPart, text_of
+from chatcluster.parts import Message, Role, TextPart
 from chatcluster.ports import Delta, Finished, Meter, Model, ModelRequest, Stints
 from chatcluster.ports.outside import one_stint
 from chatcluster.ports.titles import Titles, TitleTask
@@ -33,8 +33,8 @@ ASK_SECONDS_MAX = 15.0
 TAKEN_SECONDS = 18.0
 TRIES_MAX = 2
 CONCURRENT_MAX = 8
-DELTAS_MAX = 500
-"""So many deltas of an answer are read: a title is among the first."""
+SAID_CHARS_MAX = 64 << 10
+"""So much of an answer is read: some local models think in their words before they say a title."""
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -122,18 +122,21 @@ class Titling:
                 told |= meter.told
 
     async def _ask(self, task: TitleTask, meter: Meter) -> str:
-        """What the model says, as far as a title could reach."""
-        said: list[Part] = []
+        """What the model says, as far as a title could reach; nothing where it refuses to."""
+        said, room = list[str](), SAID_CHARS_MAX
         async with self._model.stream(self._request(task, meter)) as events:
             async for event in events:
                 if isinstance(event, Delta):
                     meter.has_started = True
-                    if len(said) < DELTAS_MAX:
-                        said.append(event.part)
+                    if isinstance(event.part, TextPart):
+                        said.append(event.part.text[:room])
+                        room -= len(said[-1])
                 elif isinstance(event, Finished):
                     meter.count(event.usage)
+                    if event.reason == "content_filter":
+                        return ""
                     break
-        return text_of(said)
+        return "".join(said)
 
     def _request(self, task: TitleTask, meter: Meter) -> ModelRequest:
         messages = (
@@ -142,7 +145,9 @@ class Titling:
         )
         model = self._settings.title_model or task.model
         failures = (self._stints(model, 0).end or 0) if task.number > 1 else 0
-        return ModelRequest(task.chat_id, messages, model, failures=failures, meter=meter)
+        return ModelRequest(
+            task.chat_id, messages, model, may_search=False, is_aside=True, failures=failures, meter=meter
+        )
 
 
 def _message(number: int, role: Role, text: str) -> Message:

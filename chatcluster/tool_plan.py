@@ -119,13 +119,13 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
 
 def refusal(part: ToolCallPart, known: KnownTool | None, *, place: int, is_cut: bool = False) -> str | None:
     """Why the call, the one at this ``place`` of its step, cannot be run; None if it can. ``is_cut``: the answer
-    reached its limit of length, so a call without arguments may be one whose arguments never came."""
+    was (``CUT_SHORT``), so a call without arguments may be one whose arguments never came."""
     if place >= CALLS_MAX:
         return f"This call was not run: a step has {CALLS_MAX} calls at most. Call the tool again."
     if known is None:
         return f"There is no tool {part.name[:100]!r}. Use one of those that you were told of."
     if is_cut and not part.arguments.strip():
-        return "The answer reached its limit of length before the arguments of this call came. Call the tool again."
+        return "The answer was cut short before the arguments of this call came. Call the tool again."
     if known.tool.approval is Approval.DENY:
         return _denied(part.name)
     problem = known.problem(part.arguments)

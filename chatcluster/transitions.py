@@ -89,7 +89,7 @@ class Transitions:
         act = partial(self._store.create, new_chat, idempotency)
         outcome, begun = await self._carry_out(new_chat.id, act, wakes=not new_chat.at_rest)
         if not outcome.replayed:
-            self._tell(outcome.chat, "created", begun=begun)
+            self._tell(outcome, "created", begun=begun)
             _join(outcome)
             if new_chat.wants_title:
                 self._on_title_wanted()
@@ -107,7 +107,7 @@ class Transitions:
             report_end(outcome)
             if isinstance(command, Send | Edit):
                 _join(outcome)
-            self._tell(outcome.chat, _lifecycle_of(command, outcome.chat), begun=begun)
+            self._tell(outcome, _lifecycle_of(command, outcome.chat), begun=begun)
             await settle(self._store, self._notices, outcome.chat)
         return outcome
 
@@ -120,11 +120,12 @@ class Transitions:
             outcome = await act(claimer=offer.worker_id)
             return outcome, outcome.claimed is not None and offer.take(outcome.claimed)
 
-    def _tell(self, chat: Chat, lifecycle: str | None, *, begun: bool) -> None:
+    def _tell(self, outcome: Outcome, lifecycle: str | None, *, begun: bool) -> None:
+        self._notices.hand_over(outcome)
         if begun:
-            self._notices.began(chat, lifecycle)
+            self._notices.began(outcome.chat, lifecycle)
         else:
-            self._notices.committed(chat, lifecycle)
+            self._notices.committed(outcome.chat, lifecycle)
 
     async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome:
         """A chat that works for another one, because of this call of that one. Raises as ``Store.spawn``, and

@@ -23,7 +23,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import Moved, StoreFailed
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
-from chatcluster.parts import NewMessage, ToolCallPart
+from chatcluster.parts import CUT_SHORT, NewMessage, ToolCallPart
 from chatcluster.ports import ModelRequest, Outside
 from chatcluster.prompts import Prefix, beginning_with, kept_of, prefix_in, system_text
 from chatcluster.repeats import until_known
@@ -112,7 +112,7 @@ class TurnCalls:
         permitted: Collection[str] = ()
         if asks_somebody(parts, self.tools.known):
             permitted = await until_known(lambda: self._store.permissions(chat.owner_id, chat.id), chat.id)
-        refusals = await self._refusals(parts, is_cut=answer.finish_reason == "length")
+        refusals = await self._refusals(parts, is_cut=answer.finish_reason in CUT_SHORT)
         plan = plan_of(parts, self.tools.known, refusals, permitted=permitted, settings=self._settings)
         if self._prefix is not None:
             await self._held.keep_prefix(*kept_of(self._prefix))

@@ -15,7 +15,7 @@ from chatcluster.attempt import interrupted
 from chatcluster.chat import DRAINED, RELEASED, ErrorInfo, Fail, FinishInterruption, OwnerCommand, Release
 from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
-from chatcluster.ports import Outside
+from chatcluster.ports import Outside, Stints
 from chatcluster.turn_calls import TurnCalls
 
 
@@ -29,9 +29,11 @@ class TurnEnds:
         """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._held = held
         self._is_full = is_full
+        self._stints: Stints
 
     def open(self, outside: Outside, settings: Settings, nursery: trio.Nursery) -> TurnCalls:
         """The calls of this tenure, before the first end. Tools run in ``nursery``."""
+        self._stints = outside.stints
         self.calls = TurnCalls(self._held, outside, settings, nursery, lambda: self.draining)
         return self.calls
 
@@ -39,10 +41,12 @@ class TurnEnds:
         return f"<TurnEnds{' draining' if self.draining else ''}{' gives way' if self.gives_way else ''}>"
 
     async def finish_interruption(self) -> None:
-        """Keep what was streamed of the interrupted attempt: no more, no less. And what tools gave meanwhile."""
-        partial = None
+        """Keep what was streamed of the interrupted attempt: no more, no less. And what tools gave meanwhile. Of an
+        attempt whose owner is gone the row says which model it was of."""
+        chat, partial = self._held.chat, None
         if self._held.said.deltas:
-            partial = interrupted(self._held.said, await self._held.history.asked_model(self._held.chat))
+            wanted = await self._held.history.asked_model(chat)
+            partial = interrupted(self._held.said, self._stints(wanted, chat.failures).model or wanted)
         await self.calls.keep_results()
         await self.end(FinishInterruption(partial, self.calls.results), "interrupted")
 

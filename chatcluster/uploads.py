@@ -1,6 +1,7 @@
 """Takes files in, below every front door: bytes as they come, in chunks to the store, hashed and looked at on the way.
 
-An upload holds one chunk in memory. An image is read back once it is whole and made fit for models, one at a time: so
+An upload holds one chunk in memory. An image is read back once it is whole and made fit for models, one at a time, of
+each user by turns: so
 what cannot be read is refused while its sender is there, and no request to a model has to decode it.
 
 What happens on failure: what is too large, of no kind that is taken, or broken off leaves nothing behind; where even
@@ -20,6 +21,7 @@ import trio
 
 from chatcluster.config import Settings
 from chatcluster.errors import InvalidRequest, StoreUnavailable, TooLarge
+from chatcluster.fair_places import FairPlaces
 from chatcluster.file_errors import UnsupportedFile
 from chatcluster.file_types import IMAGES, Sniffer
 from chatcluster.images import UnfitImage, fit_elsewhere
@@ -38,7 +40,7 @@ class Uploads:
         self.files = files
         self._bytes_max = settings.file_bytes_max
         self._user_bytes_max = settings.user_files_bytes_max
-        self._one_image = trio.Semaphore(1)
+        self._one_image = FairPlaces(1)
 
     def clipped(self, announced_bytes: int) -> int | None:
         """What to announce of a file that has at most so many bytes; 0 is unknown."""
@@ -65,7 +67,7 @@ class Uploads:
             owner_id, clean_name(name), size_bytes=reserved, bytes_max=self._user_bytes_max
         )
         try:
-            return await self._receive(owner_id if reuse else None, file_id, clean_name(name), pieces)
+            return await self._receive(owner_id, file_id, clean_name(name), pieces, reuse=reuse)
         except BaseException:
             gives_up_at = trio.current_time() + DISCARD_SECONDS_MAX
             with suppress(StoreUnavailable), trio.CancelScope(shield=True, deadline=gives_up_at):
@@ -73,7 +75,7 @@ class Uploads:
             raise
 
     async def _receive(
-        self, reuse_of: UUID | None, file_id: UUID, name: str, pieces: AsyncIterable[bytes]
+        self, owner_id: UUID, file_id: UUID, name: str, pieces: AsyncIterable[bytes], *, reuse: bool
     ) -> StoredFile:
         intake = _Intake(self.files, file_id, self._bytes_max)
         async for piece in pieces:
@@ -82,8 +84,8 @@ class Uploads:
         if not intake.size_bytes:
             raise InvalidRequest("the file is empty: send its bytes as the request's body")
         media_type = intake.sniffer.media_type()
-        if reuse_of is not None:
-            same = await self.files.find_same(reuse_of, name, intake.digest.hexdigest())
+        if reuse:
+            same = await self.files.find_same(owner_id, name, intake.digest.hexdigest())
             if same is not None:
                 await self.files.discard(file_id)
                 return same
@@ -92,15 +94,15 @@ class Uploads:
             media_type=media_type,
             size_bytes=intake.size_bytes,
             sha256=intake.digest.hexdigest(),
-            rendition=await self._rendition(file_id, intake.chunks) if media_type in IMAGES else None,
+            rendition=await self._rendition(owner_id, file_id, intake.chunks) if media_type in IMAGES else None,
         )
 
-    async def _rendition(self, file_id: UUID, chunks: int) -> Rendition | None:
+    async def _rendition(self, owner_id: UUID, file_id: UUID, chunks: int) -> Rendition | None:
         """The image as models take it; None if it is that already."""
-        async with self._one_image:
+        async with self._one_image.taken(owner_id):
             data = b"".join([await self.files.read(file_id, number) for number in range(chunks)])
             try:
-                fit = await fit_elsewhere(data)
+                fit = await fit_elsewhere(data, owner_id)
             except UnfitImage as error:
                 raise UnsupportedFile(f"this image cannot be used: {error}") from None
         return None if fit.data is data else Rendition(fit.media_type, fit.data)

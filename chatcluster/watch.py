@@ -26,7 +26,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.audience import Audience
 from chatcluster.config import Settings
-from chatcluster.errors import ChatNotFound, StoreUnavailable
+from chatcluster.errors import ChatNotFound, StoreFailed, StoreUnavailable
 from chatcluster.events import ChatChangeEvent, body, named
 from chatcluster.notices import DIFF_STATUS, LIFECYCLES, Lifecycle, lifecycle_in
 from chatcluster.parts import encode
@@ -283,7 +283,10 @@ class Watches:
     async def _begin_anew(self, owner_ids: Sequence[UUID]) -> None:
         for owner_id in owner_ids:
             if watch := self._watches.get(owner_id):
-                await watch.begin_anew()
+                try:
+                    await watch.begin_anew()
+                except StoreFailed as error:  # a list that cannot be read is told to nobody, and keeps no other
+                    telemetry.event("watch.poll_failed", owner_id=str(owner_id), error=str(error))
 
     async def _poll_some(self, owner_ids: Sequence[UUID], seconds: float, as_of: datetime | None) -> Changes:
         after: Chat | None = None

@@ -9,7 +9,7 @@ is told ``diff_status``, with the payload.
 What is compared with stays the commit that was found first; if that is gone, it is the one that is checked out.
 
 What happens on failure: nothing is told, and the next touch looks again. At most ``LOOKS_AT_ONCE`` workspaces are
-looked at at a time.
+looked at at a time, of each user by turns, and never only those of one: each may take long, or say nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.errors import CallerError, Conflict, StoreUnavailable
+from chatcluster.fair_places import FairPlaces
 from chatcluster.notices import diff_changed
 from chatcluster.ports import PubSub
 from chatcluster.ports.workspace import SILENCE_SECONDS, Workspace
@@ -32,6 +33,7 @@ from chatcluster.workspace_wire import Code, DiffAnswer
 SETTLE_SECONDS = 0.2
 PAUSES = 5
 LOOKS_AT_ONCE = 4
+LOOKS_OF_USER_MAX = 3
 TOUCHED_MAX = 10_000
 LOOK_SECONDS_MAX = 2 * SILENCE_SECONDS
 
@@ -57,7 +59,7 @@ class WorkspaceChanges:
         """The workspaces that nobody has looked at since they were touched."""
         self._looking: set[UUID] = set()
         self._woken = trio.Event()
-        self._places = trio.CapacityLimiter(LOOKS_AT_ONCE)
+        self._places = FairPlaces(LOOKS_AT_ONCE, each=LOOKS_OF_USER_MAX)
 
     def __repr__(self) -> str:
         return f"<WorkspaceChanges touched={len(self._touched)} looking={len(self._looking)}>"
@@ -81,7 +83,7 @@ class WorkspaceChanges:
         try:
             await trio.sleep(SETTLE_SECONDS)
             while (workspace := self._touched.pop(workspace_id, None)) is not None:
-                async with self._places:
+                async with self._places.taken(workspace.owner_id):
                     began_at = trio.current_time()
                     await self._look_in_time(workspace)
                 await trio.sleep(max(SETTLE_SECONDS, PAUSES * (trio.current_time() - began_at)))

@@ -18,6 +18,7 @@ from uuid import UUID
 import trio
 
 from chatcluster.errors import ChatclusterError, Conflict
+from chatcluster.fair_places import FairPlaces
 from chatcluster.file_types import IMAGES
 from chatcluster.ports.workspace import SILENCE_SECONDS, Workspace
 from chatcluster.ports.workspaces import WorkspaceRow, WorkspaceState
@@ -26,6 +27,7 @@ from chatcluster.workspace_errors import WorkspaceGone, WorkspaceNotRunning, Wor
 FRESH_SECONDS = 0.5
 LOOK_SECONDS_MAX = 2 * SILENCE_SECONDS
 LOOKS_AT_ONCE = 32
+LOOKS_OF_USER_MAX = 8
 
 
 class NoDesktop(Conflict):
@@ -65,7 +67,7 @@ class WorkspaceScreens:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._looks: dict[UUID, _Look] = {}
-        self._places = trio.CapacityLimiter(LOOKS_AT_ONCE)
+        self._places = FairPlaces(LOOKS_AT_ONCE, each=LOOKS_OF_USER_MAX)
 
     def __repr__(self) -> str:
         return f"<WorkspaceScreens looks={len(self._looks)}>"
@@ -81,7 +83,7 @@ class WorkspaceScreens:
             with trio.fail_after(LOOK_SECONDS_MAX):
                 async with look.turn:
                     if look.found is None or not look.is_fresh:
-                        look.found = await self._found(workspace.id)
+                        look.found = await self._found(workspace)
                         look.at = trio.current_time()
         except trio.TooSlowError:
             raise WorkspaceUnreachable("the workspace does not show its screen in time") from None
@@ -95,10 +97,10 @@ class WorkspaceScreens:
                 del self._looks[other]
         return self._looks.setdefault(workspace_id, _Look())
 
-    async def _found(self, workspace_id: UUID) -> Picture | ChatclusterError:
+    async def _found(self, workspace: WorkspaceRow) -> Picture | ChatclusterError:
         try:
-            async with self._places:
-                screen = await (await self._directory.workspace(workspace_id)).screen()
+            async with self._places.taken(workspace.owner_id):
+                screen = await (await self._directory.workspace(workspace.id)).screen()
         except WorkspaceGone as error:
             return WorkspaceNotRunning(str(error))
         except WorkspaceRefused as refused:

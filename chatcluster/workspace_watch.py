@@ -60,12 +60,20 @@ class WorkspaceWatch:
         heartbeats = await self._hosts.heartbeats()
         now = trio.current_time()
         for host_id, silence in self._detector.observe(heartbeats, now).items():
-            lost = await self._hosts.bury(host_id, silence.token)
-            if lost is not None:
-                telemetry.event("workspace.host_buried", host_id=str(host_id), workspaces=len(lost))
+            await self._bury(host_id, silence.token)
         if not heartbeats:
             return SELDOM_SECONDS
         if now >= self._bumped_at + BUMP_SECONDS:
-            self._bumped_at = now
             await self._workspaces.bump_owned(self._worker_id())
+            self._bumped_at = now
         return min(LOOK_SECONDS, self._detector.seconds_to_verdict(now) or LOOK_SECONDS)
+
+    async def _bury(self, host_id: UUID, token: str) -> None:
+        """One that cannot be buried keeps neither another one from it, nor those who work their workspaces."""
+        try:
+            lost = await self._hosts.bury(host_id, token)
+        except StoreUnavailable as error:
+            telemetry.event("workspace.host_look_failed", error=str(error))
+            return
+        if lost is not None:
+            telemetry.event("workspace.host_buried", host_id=str(host_id), workspaces=len(lost))

@@ -36,8 +36,8 @@ async def fetch(session: Session, query: str, *arguments: object) -> list[Row]:
 
 
 @asynccontextmanager
-async def open_session(database: Database, purpose: str = "test") -> AsyncIterator[Session]:
-    session = database.session(purpose)
+async def open_session(database: Database, purpose: str = "test", *, lasting: bool = False) -> AsyncIterator[Session]:
+    session = database.session(purpose, lasting=lasting)
     try:
         yield session
     finally:

@@ -77,7 +77,7 @@ class Site:
         """All parts, but for what only a page knows: its own IDs of what its user said."""
         told = [(one["role"], [plain(part) for part in one["parts"]]) for one in outcome["messages"]]
         history = await self.history()
-        assert told == [(one["role"], one["parts"]) for one in history]
+        assert told == [(one["role"], [plain(part) for part in one["parts"]]) for one in history]
         answers = [one["id"] for one in outcome["messages"] if one["role"] == "assistant"]
         assert answers == [one["id"] for one in history if one["role"] == "assistant"]
 

@@ -75,6 +75,7 @@ from chatcluster.parts import (
     JsonPart,
     NewMessage,
     Role,
+    TextPart,
     ToolCallPart,
     ToolResultPart,
     text_of,
@@ -290,6 +291,22 @@ def test_the_turn_goes_on_when_the_client_has_sent_the_last_result() -> None:
     last = decide(first.state, SubmitToolResults((ToolResult("a", "1"),)))
     assert last.state.open_calls == ()
     assert last.became_claimable
+
+
+def test_what_its_user_says_with_the_last_result_comes_behind_it() -> None:
+    said = NewMessage(Role.USER, (TextPart("and mind the gap"),))
+    before = state_of(REQUIRES_ACTION, open_calls=calls("a", state=CLIENT))
+    decision = decide(before, SubmitToolResults((ToolResult("a", "1"),), said))
+    assert [one.role for one in decision.messages] == [Role.TOOL, Role.USER]
+    assert (decision.messages[-1], decision.state.claimable) == (said, True)
+
+
+def test_what_its_user_says_with_another_result_is_steered_until_the_last_one() -> None:
+    said = NewMessage(Role.USER, (TextPart("and mind the gap"),))
+    before = state_of(REQUIRES_ACTION, open_calls=calls("a", "b", state=CLIENT))
+    decision = decide(before, SubmitToolResults((ToolResult("a", "1"),), said))
+    assert [one.role for one in decision.messages] == [Role.TOOL]
+    assert (decision.enqueue, decision.steer, decision.state.status) == (said, True, REQUIRES_ACTION)
 
 
 def test_a_client_may_send_more_than_text() -> None:

@@ -81,6 +81,26 @@ def test_p1_and_may_not_if_it_was_not() -> None:
     assert wrong(checker) == {Kind.UNASKED: 1}
 
 
+@pytest.mark.parametrize(("created", "may_be"), [(9.0, False), (10.2, True), (12.5, False)])
+def test_p1_a_chat_of_the_last_moments_may_be_gone_and_no_other(created: float, may_be: bool) -> None:
+    checker = Checker()
+    checker.wrote(wrote("Here?", created, op="create"))
+    checker.wrote(wrote("And here?", 10.3))
+    failed_over(checker)
+    assert checker.may_be_gone(CHAT) is may_be
+    assert checker.subscriber(CHAT, "reader").may_be_gone is may_be
+
+
+def test_p1_what_was_said_in_a_chat_that_is_gone_is_told_as_lost() -> None:
+    checker = Checker()
+    checker.wrote(wrote("Here?", 10.2, op="create"))
+    failed_over(checker)
+    checker.wrote(replace(wrote("Still here?", 12.5), status=404))
+    checker.gone(CHAT)
+    verdict = checker.verdict()
+    assert (verdict.kept, verdict.lost_by_failover) == (True, 1)
+
+
 def test_p2_an_epoch_that_is_given_again_is_no_conflict_for_a_chat_that_was_touched() -> None:
     checker = Checker()
     before = checker.subscriber(CHAT, "reader")

@@ -23,7 +23,7 @@ ASKED = {
     "claim_few": (WORKER, BATCH),
     "may_claim": (WORKER, WORKER, WORKER),
 }
-INDEXES = {"chats_claimable", "chats_claimable_by_owner", "chats_suspected", "chats_pkey"}
+INDEXES = {"chats_claimable", "chats_claimable_by_owner", "chats_suspected", "chats_by_worker", "chats_pkey"}
 INSERT_REPLICA = "INSERT INTO replicas (worker_id, name, address, version, slots) VALUES ($1, '', '', '', 4)"
 INSERT_CHATS = """
     INSERT INTO chats (id, owner_id, title, status, snapshot_version, history_version,

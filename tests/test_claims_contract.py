@@ -83,7 +83,7 @@ async def test_a_batch_is_dealt_out_in_rounds(world: World) -> None:
 
 async def test_a_user_alone_has_a_whole_batch(world: World) -> None:
     chats = [await world.chat(owner_id=GREEDY) for _ in range(10)]
-    claimed = await world.store.claim(await world.worker(), free_slots=10, batch=10)
+    claimed = await world.store.claim(await world.worker(), free_slots=64, batch=10)
     assert [one.chat.id for one in claimed] == chats, "the oldest first"
 
 
@@ -104,6 +104,48 @@ async def test_claimers_at_the_same_time_get_all_chats_of_all_users_once(world: 
 
 
 # --- a limit per user -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("slots", "greedy_has"), [(64, 56), (16, 14), (8, 7), (7, 7), (1, 1)], ids=lambda number: str(number)
+)
+async def test_one_user_leaves_some_places_of_a_worker_to_others(worlds: Worlds, slots: int, greedy_has: int) -> None:
+    """P10: those of chats whose models say nothing are taken for minutes."""
+    async with worlds(slots=slots) as world:
+        worker, held = await world.worker(), 0
+        for _ in range(slots + 3):
+            await world.chat(owner_id=GREEDY)
+        while owners := await owners_claimed(world, worker, times=1, free_slots=slots - held):
+            held += len(owners)
+        assert held == greedy_has
+        for owner in (MODEST, THIRD)[: slots - held]:
+            await world.chat(owner_id=owner)
+            assert await owners_claimed(world, worker, times=1, free_slots=1) == [owner]
+
+
+async def test_two_users_who_have_many_leave_a_place_together(worlds: Worlds) -> None:
+    """P10"""
+    async with worlds(slots=16) as world:
+        worker, held, greedy = await world.worker(), 0, [GREEDY, UUID(int=20)]
+        for owner in greedy * 16:
+            await world.chat(owner_id=owner)
+        while owners := await owners_claimed(world, worker, times=1, free_slots=16 - held, batch=3):
+            held += len(owners)
+        assert held == 15
+        await world.chat(owner_id=MODEST)
+        assert await owners_claimed(world, worker, times=1) == [MODEST]
+
+
+async def test_whose_share_is_used_up_keeps_nobody_behind_from_a_place(worlds: Worlds) -> None:
+    """P10: it is the turn of one who gets no more, claim after claim."""
+    async with worlds(slots=8) as world:
+        worker = await world.worker()
+        for _ in range(9):
+            await world.chat(owner_id=GREEDY)
+        assert len(await owners_claimed(world, worker, times=1, free_slots=8)) == 7
+        assert await owners_claimed(world, worker, times=2) == []
+        await world.chat(owner_id=THIRD)
+        assert await owners_claimed(world, worker, times=1) == [THIRD]
 
 
 async def test_a_user_has_so_many_running_chats_and_no_more(worlds: Worlds) -> None:
@@ -241,6 +283,16 @@ async def test_a_suspect_is_alone_for_longer_with_each_death(world: World, death
     assert claimed == [] or trio.current_time() - began > left_seconds, "it was alone for less long than it may be"
     await world.age_change(killer, left_seconds)
     assert claimed + await claim_nine(world, worker) == [waiting]
+
+
+async def test_a_clock_that_was_set_back_keeps_no_suspect_from_its_turn(world: World) -> None:
+    """P10: else the other one would wait for as long as the clock takes to catch up."""
+    suspects = [await world.chat(), await world.chat()]
+    await suspect(world, *suspects)
+    worker = await world.worker()
+    (taken,) = await claim_nine(world, worker)
+    await world.age_change(taken, -3600)
+    assert [taken, *await claim_nine(world, worker)] in (suspects, suspects[::-1])
 
 
 def test_a_suspect_is_alone_for_two_seconds_at_most() -> None:

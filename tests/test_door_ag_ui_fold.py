@@ -9,13 +9,24 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_door_responses_fold import message, steps, turn
 from test_door_ui_messages import CALLS, FINISHED, waiting
 
 from chatcluster.chat import CallState
-from chatcluster.parts import EndedTurn, Message, Role, TextPart, ToolCallPart, ToolProgressPart, ToolResultPart
+from chatcluster.parts import (
+    EndedTurn,
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolProgressPart,
+    ToolResultPart,
+)
 from chatcluster.turn_log import Attempted, Ended, Told, Withdrawn
 from chatcluster.web.doors.ag_ui.event_fold import EventFold, Run
 from chatcluster.web.doors.voices import Voice, spoken_in
@@ -26,10 +37,10 @@ Event = dict[str, Any]
 
 
 class Client:
-    """Its messages, and the order of events that it insists on."""
+    """Its messages, as version 1.0 of the client keeps them, and the order of events that it insists on."""
 
-    def __init__(self) -> None:
-        self.messages: list[Event] = [dict(ASKED)]
+    def __init__(self, *messages: Event) -> None:
+        self.messages: list[Event] = list(map(dict, messages or (ASKED,)))
         self.open: list[str] = []
         self.end: Event | None = None
 
@@ -38,7 +49,10 @@ class Client:
         match event["type"]:
             case "TEXT_MESSAGE_START" | "REASONING_MESSAGE_START":
                 self.open.append(event["messageId"])
-                self.messages.append({"id": event["messageId"], "role": event["role"], "content": ""})
+                if any(one["id"] == event["messageId"] for one in self.messages):
+                    assert self.find(event["messageId"])["role"] == event["role"]
+                else:
+                    self.messages.append({"id": event["messageId"], "role": event["role"], "content": ""})
             case "TEXT_MESSAGE_CONTENT" | "REASONING_MESSAGE_CONTENT":
                 assert event["messageId"] in self.open
                 assert event["delta"]
@@ -54,10 +68,18 @@ class Client:
                 self.messages.append({"id": event["messageId"], **kept})
             case "MESSAGES_SNAPSHOT":
                 assert not self.open
-                self.messages = [dict(one) for one in event["messages"]]
+                self.begin_anew([dict(one) for one in event["messages"]])
             case "RUN_FINISHED" | "RUN_ERROR":
                 assert not self.open
                 self.end = event
+
+    def begin_anew(self, snapshot: list[Event]) -> None:
+        """Reasoning is its own, where there is none in the snapshot."""
+        told = {one["id"]: one for one in snapshot}
+        keeps = not any(one["role"] == "reasoning" for one in snapshot)
+        kept = [one for one in self.messages if one["id"] in told or (keeps and one["role"] == "reasoning")]
+        self.messages = [told.pop(one["id"], one) for one in kept]
+        self.messages.extend(told.values())
 
     def find(self, message_id: str) -> Event:
         return next(one for one in self.messages if one["id"] == message_id)
@@ -86,7 +108,7 @@ class Client:
 
 
 def folded(told: Iterable[Told], run: Run = RUN) -> tuple[list[Event], Client]:
-    fold, client = EventFold(run), Client()
+    fold, client = EventFold(run), Client(*run.messages, *run.more)
     events = [event for one in told for event in fold.tell(one)]
     for event in events:
         client.take(event)
@@ -130,6 +152,30 @@ def test_a_run_that_begins_anew_takes_the_place_of_what_its_client_has() -> None
     answer = message(2, Role.ASSISTANT, [TextPart("Whole.")], "stop")
     events, _ = folded([answer, FINISHED], RUN._replace(begins_anew=True))
     assert [event["type"] for event in events[:3]] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "TEXT_MESSAGE_START"]
+
+
+THOUGHT: list[Part] = [ReasoningPart("hm"), TextPart("Whole.")]
+
+
+def test_reasoning_that_came_to_nothing_is_taken_back_as_well() -> None:
+    answer = message(2, Role.ASSISTANT, [TextPart("Whole.")], "stop")
+    first: list[Told] = [Attempted(), ReasoningPart("hm"), TextPart("Half")]
+    _, client = folded([*first, Attempted(), TextPart("Whole."), answer, FINISHED])
+    assert client.said == [("assistant", "Whole.")]
+    answer = message(2, Role.ASSISTANT, [ReasoningPart("well"), TextPart("Whole.")], "stop")
+    _, client = folded([*first, Attempted(), ReasoningPart("well"), TextPart("Whole."), answer, FINISHED])
+    assert client.said == [("reasoning", "well"), ("assistant", "Whole.")]
+
+
+@pytest.mark.parametrize("whole", [THOUGHT, THOUGHT[1:]], ids=["the same", "without reasoning"])
+def test_who_runs_again_has_what_was_thought_once(whole: list[Part]) -> None:
+    """The client adds what is told to what it has under the same ID, and keeps reasoning that no snapshot has."""
+    said: list[Told] = [Attempted(), *THOUGHT, message(2, Role.ASSISTANT, THOUGHT, "stop")]
+    _, before = folded(said)
+    run = RUN._replace(begins_anew=True, more=before.messages[1:])
+    answer = message(2, Role.ASSISTANT, whole, "stop")
+    _, client = folded([answer, FINISHED], run)
+    assert client.said == history_of([answer])
 
 
 def test_an_approval_is_an_interrupt_and_a_call_of_the_pages_tool_just_ends_the_run() -> None:

@@ -10,11 +10,17 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.conversations import ConversationItem
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from chatcluster.chat import CallState
+from chatcluster.content import FilePart
 from chatcluster.parts import (
     EndedTurn,
     Message,
@@ -25,14 +31,20 @@ from chatcluster.parts import (
     ToolCallPart,
     ToolResultPart,
     Usage,
+    encode,
     joined,
     text_of,
 )
 from chatcluster.ports.ledger import Waits
 from chatcluster.turn_log import Attempted, Ended, Rested, Told, Waited, Withdrawn
+from chatcluster.web.doors.openai.item_pages import items_of
+from chatcluster.web.doors.openai.response_bodies import begun
 from chatcluster.web.doors.openai.response_fold import ResponseFold
 from chatcluster.web.doors.openai.resting import Resumed
 
+EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+ITEMS: TypeAdapter[Any] = TypeAdapter(ConversationItem)
+FILES = ("image/png", "application/pdf")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLIENTS = frozenset({"ask_client"})
 
@@ -169,13 +181,47 @@ def test_calls_of_the_clients_tools_end_the_response_and_those_of_others_are_wai
         "ask_client",
         '{"a": 1}',
     )
-    assert (server["type"], server["server_label"], server["name"], server["error"]) == (
-        "mcp_call",
-        "files",
-        "read",
-        "no",
-    )
+    assert (server["type"], server["server_label"], server["name"]) == ("mcp_call", "files", "read")
+    assert server["error"]["content"] == [{"type": "text", "text": "no"}]
     assert events[-1]["type"] == "response.completed"
+
+
+CALLED = message(
+    2,
+    Role.ASSISTANT,
+    [
+        ReasoningPart("hm"),
+        TextPart("Hello. "),
+        ToolCallPart("c1", "files__read", "{}"),
+        ToolCallPart("c2", "ask_client", "{}"),
+    ],
+    "tool_calls",
+)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [Attempted(), ReasoningPart("x"), Attempted(), CALLED, message(3, Role.TOOL, [ToolResultPart("c1", "done")])],
+        [CALLED, message(3, Role.TOOL, [ToolResultPart("c1", "no", is_error=True)])],
+        [Attempted(), TextPart("Half"), Ended(EndedTurn(1, "error", 5, 9, "auth"))],
+        [Ended(EndedTurn(1, "interrupted", 5, 9))],
+        [message(2, Role.ASSISTANT, [TextPart("x")], "length"), Ended(EndedTurn(1, "finished", 5, 9))],
+        [CALLED, Waited({"c1": (CallState.APPROVAL,)}, 1)],
+    ],
+    ids=["restarted", "failed call", "failed", "interrupted", "length", "approval"],
+)
+def test_all_that_is_told_is_of_the_types_that_openais_client_has(told: list[Told]) -> None:
+    """It reads without looking: what is of another type, its user stumbles over."""
+    tools = [{"type": "function", "name": "ask_client", "parameters": {}}]
+    known = {"id": "resp_1", "chat_id": "c", "created_at": 1, "model": "m", "conversation": {"id": "conv_1"}}
+    fold = ResponseFold(begun({"text": {"verbosity": "low"}}, tools=tools, **known), CLIENTS)
+    for event in [event for one in told for event in fold.tell(one)]:
+        EVENTS.validate_json(encode(event))
+    Response.model_validate_json(encode(fold.response()))
+    asked = message(1, Role.USER, [TextPart("?"), *(FilePart(uuid4(), "a", kind, 1) for kind in FILES)])
+    for item in [item for one in (*told, asked) if isinstance(one, Message) for item in items_of(one)]:
+        ITEMS.validate_json(encode(item))
 
 
 def test_how_a_turn_ended_is_how_the_response_did() -> None:

@@ -48,7 +48,7 @@ async def opened(link: CountedLink, path: str, body: dict[str, Any]) -> AsyncIte
     world = World(link)
     world.feeds = world.real_feeds  # type: ignore[assignment]
     world.notices = Notices(world.pubsub)  # type: ignore[assignment]
-    world.notices.set_learner(world.real_feeds.learn)
+    world.notices.set_readers(world.real_feeds.learn, world.real_feeds.hand_over)
     content = msgspec.json.encode(body)
     async with serving(world), await connect(world.url) as stream:
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {await world.token()}\r\n"

@@ -28,7 +28,7 @@ from chatcluster.parts import (
 )
 from chatcluster.ports import Action
 from chatcluster.turn_log import Attempted, Awaiting, Ended, Rested, Told, UpToDate, Withdrawn
-from chatcluster.web.doors.ai_sdk.chunk_fold import ChunkFold
+from chatcluster.web.doors.ai_sdk.chunk_fold import ChunkFold, decoded
 from chatcluster.web.doors.ai_sdk.ids import answer_id
 from chatcluster.web.doors.ai_sdk.ui_messages import ui_messages
 from chatcluster.web.doors.settled import Settled
@@ -45,6 +45,9 @@ class Page:
     def __init__(self) -> None:
         self.parts: list[Any] = []
         self.active: dict[str, Any] = {}
+        self.inputs: dict[str, str] = {}
+        self.run: list[str] = []
+        """Calls that it was told to run."""
         self.end: str | None = None
         self.id = ""
 
@@ -66,10 +69,18 @@ class Page:
                 self.active[chunk["id"]]["text"] += chunk["delta"]
             case ["text" | "reasoning", "end"]:
                 self.active.pop(chunk["id"])["state"] = "done"
-            case ["tool", "input", "available"]:
-                named = {key: chunk[key] for key in ("toolName", "toolCallId", "input")}
+            case ["tool", "input", "start"]:
+                named = {key: chunk[key] for key in ("toolName", "toolCallId")}
                 by_us = {"providerExecuted": True} if chunk.get("providerExecuted") else {}
-                self.parts.append({"type": "dynamic-tool", **named, **by_us, "state": "input-available"})
+                self.parts.append({"type": "dynamic-tool", **named, **by_us, "state": "input-streaming"})
+                self.inputs[chunk["toolCallId"]] = ""
+            case ["tool", "input", "delta"]:
+                self.inputs[chunk["toolCallId"]] += chunk["inputTextDelta"]
+                self.call(chunk["toolCallId"])["input"] = decoded(self.inputs[chunk["toolCallId"]])
+            case ["tool", "input", "available"]:
+                self.call(chunk["toolCallId"]).update(input=chunk["input"], state="input-available")
+                if not chunk.get("providerExecuted"):
+                    self.run.append(chunk["toolCallId"])
             case ["tool", "output", outcome]:
                 self.answer(chunk, outcome)
             case ["tool", "approval", "request"]:
@@ -170,12 +181,12 @@ def test_one_that_says_something_else_is_told_in_a_step_of_its_own() -> None:
 CALLS = [ToolCallPart("c1", "files__read", '{"a": 1}'), ToolCallPart("c2", "ask_client", "{}")]
 
 
+def action(call_id: str, kind: CallState) -> Action:
+    return Action(call_id, "x", kind, "{}", "d" * 64, QUESTION.created_at)
+
+
 def waiting(*kinds: CallState) -> Awaiting:
-    return Awaiting(
-        tuple(
-            Action(f"c{place}", "x", kind, "{}", "d" * 64, QUESTION.created_at) for place, kind in enumerate(kinds, 1)
-        )
-    )
+    return Awaiting(tuple(action(f"c{place}", kind) for place, kind in enumerate(kinds, 1)))
 
 
 def test_the_client_is_asked_for_what_the_turn_waits_for_and_the_stream_ends() -> None:
@@ -188,6 +199,40 @@ def test_the_client_is_asked_for_what_the_turn_waits_for_and_the_stream_ends() -
     ours = [chunk.get("providerExecuted", False) for chunk in chunks if chunk["type"] == "tool-input-available"]
     assert ours == [True, False], "the client runs its own alone"
     assert fold.is_over
+
+
+BOTH = [ToolCallPart("c1", "ask_client", '{"a": 1}'), ToolCallPart("c2", "ask_client", "")]
+
+
+def resumed(*told: Told) -> Page:
+    fold = ChunkFold(answer_id(1), CLIENTS, {}, anew=True)
+    return page_of(chunk for one in told for chunk in fold.tell(one))
+
+
+def test_p7_who_comes_back_runs_no_call_again_that_was_answered() -> None:
+    called = message(2, Role.ASSISTANT, BOTH, "tool_calls")
+    first = message(3, Role.TOOL, [ToolResultPart("c1", "one")])
+    page = resumed(called, first, Awaiting((action("c2", CallState.CLIENT),)))
+    assert (page.run, page.end) == (["c2"], "finish")
+    assert page.call("c1") == {
+        "type": "dynamic-tool",
+        "toolName": "ask_client",
+        "toolCallId": "c1",
+        "input": {"a": 1},
+        "state": "output-available",
+        "output": "one",
+    }
+    assert (page.call("c2")["state"], page.call("c2")["input"]) == ("input-available", {})
+    later = resumed(called, first, message(4, Role.TOOL, [ToolResultPart("c2", "two")]), UpToDate())
+    assert (later.run, later.call("c2")["state"]) == ([], "output-available")
+    assert later.parts == history_of([called, first, message(4, Role.TOOL, [ToolResultPart("c2", "two")])])
+
+
+def test_a_call_that_waits_beside_one_that_runs_is_run_by_who_comes_back() -> None:
+    called = message(2, Role.ASSISTANT, CALLS, "tool_calls")
+    assert resumed(called).run == []
+    assert resumed(called, UpToDate()).run == ["c2"]
+    assert resumed(UpToDate(), called).run == ["c2"], "what is told as it happens waits for nothing"
 
 
 def test_what_waits_for_others_leaves_the_stream_open() -> None:

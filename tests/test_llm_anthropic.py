@@ -21,8 +21,9 @@ from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
 from chatcluster.llm.anthropic import WIRE, MessageDecoder
+from chatcluster.llm.conversation import GO_ON
 from chatcluster.llm.failures import Provider
-from chatcluster.llm.wire import Route
+from chatcluster.llm.wire import Route, with_prefix
 from chatcluster.models import Kind, ModelOptions
 from chatcluster.parts import (
     ImagePart,
@@ -264,7 +265,7 @@ def test_blocks_that_a_gateway_neither_begins_nor_ends_nor_numbers_are_whole(ind
     assert events[-1] == Finished("tool_calls")
 
 
-@pytest.mark.parametrize(("reason", "arguments"), [("tool_use", "{}"), ("max_tokens", "")])
+@pytest.mark.parametrize(("reason", "arguments"), [("tool_use", "{}"), ("max_tokens", ""), ("refusal", "")])
 def test_arguments_of_the_last_call_of_an_answer_that_was_cut_are_not_known(reason: str, arguments: str) -> None:
     events = told_by(
         *(start(n, type="tool_use", id=f"toolu_{n}", name="f", input={}) for n in (0, 1)),
@@ -471,6 +472,84 @@ def test_a_paused_answer_is_sent_back_as_it_is_with_its_container() -> None:
     assert body["messages"][-1] == {"role": "assistant", "content": [json.loads(RUNNING.data)]}
     interrupted = body_of(history(user("a"), assistant(RUNNING, CONTAINER), reason="interrupted"))
     assert [message["role"] for message in interrupted["messages"]] == ["user"]
+
+
+def test_an_answer_that_another_model_paused_is_gone_on_with_on_request() -> None:
+    """Models refuse a conversation that ends with words of their own."""
+    said = history(user("a"), assistant(TextPart("Let me look."), RUNNING), reason="pause")
+    assert body_of(said)["messages"][-1]["role"] == "assistant"
+    for change in ({"server": Provider("another")}, {"model": "claude-z"}):
+        *_, answer, last = body_of(said, **change)["messages"]
+        assert [block["type"] for block in answer["content"]] == ["text"]
+        assert (last["role"], last["content"][0]["text"]) == ("user", GO_ON)
+
+
+def test_a_search_that_a_pause_left_open_long_ago_is_not_sent_with_the_one_that_pauses_now() -> None:
+    use = {"type": "server_tool_use", "id": "srvtoolu_now", "name": "web_search", "input": {}}
+    now = opaque("server_tool_use", use)
+    before = history(user("a"), assistant(TextPart("Hm."), RUNNING), reason="pause")
+    body = body_of((*before, *history(user("b"), assistant(now), reason="pause")))
+    blocks = [block["type"] for message in body["messages"] for block in message["content"]]
+    assert blocks == ["text", "text", "text", "server_tool_use"]
+    assert body["messages"][-1]["content"] == [json.loads(now.data)]
+
+
+def test_counts_that_a_gateway_does_not_repeat_at_the_end_stay() -> None:
+    decoder = MessageDecoder(ROUTE)
+    message = {"model": "claude-x", "usage": {"input_tokens": 900, "cache_read_input_tokens": 50, "output_tokens": 1}}
+    decoder.feed(json.dumps({"type": "message_start", "message": message}).encode())
+    ending = {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 7}
+    decoder.feed(json.dumps({"type": "message_delta", "delta": {}, "usage": ending}).encode())
+    assert decoder.usage == Usage(950, 7, cached_input_tokens=50)
+
+
+LOOK = ToolSpec("look", "Looks.", {"type": "object", "properties": {}})
+SEARCHING = ModelOptions(web_search={"allowed_domains": ["example.org"], "max_uses": 3})
+
+
+def test_a_model_that_searches_the_web_is_offered_its_servers_tool_behind_ours() -> None:
+    body = body_of(history(user("a")), (LOOK,), options=SEARCHING)
+    ours, theirs = body["tools"]
+    assert ours["name"] == "look"
+    assert theirs == {
+        "type": "web_search_20250305",
+        "name": "web_search",
+        "allowed_domains": ["example.org"],
+        "max_uses": 3,
+        "cache_control": {"type": "ephemeral"},
+    }
+    assert "tool_choice" not in body
+    assert [tool["name"] for tool in body_of(history(user("a")), options=SEARCHING)["tools"]] == ["web_search"]
+
+
+def test_a_summary_is_told_of_the_search_and_may_not_and_a_title_is_not_even_told() -> None:
+    """The one keeps what the server has of the prompt; the other has nothing to look for."""
+    body = body_of(history(user("a")), may_call=False, options=SEARCHING)
+    assert (len(body["tools"]), body["tool_choice"]) == (1, {"type": "none"})
+    title = ModelRequest(UUID(int=1), history(user("a")), may_search=False)
+    assert b"tools" not in b"".join(WIRE.body(title, msgspec.structs.replace(ROUTE, options=SEARCHING)))
+
+
+def test_where_a_tool_of_ours_has_the_name_there_is_no_other() -> None:
+    """Names of tools are unique there, or the whole request is refused."""
+    ours = ToolSpec("web_search", "Ours.", {"type": "object", "properties": {}})
+    (tool,) = body_of(history(user("a")), (ours,), options=SEARCHING)["tools"]
+    assert tool["description"] == "Ours."
+
+
+def test_what_was_signed_before_the_web_was_searched_is_not_sent_after() -> None:
+    """It is bound to the tools, and the search is one of them."""
+    thinking = msgspec.structs.replace(THOUGHT, prefix=with_prefix(asking_hi(), ROUTE).prefix)
+    said = history(user("a"), assistant(thinking, TextPart("b")), user("c"))
+    kinds = [
+        [block["type"] for block in body_of(said, options=options)["messages"][1]["content"]]
+        for options in (ModelOptions(), SEARCHING)
+    ]
+    assert kinds == [["thinking", "text"], ["text"]]
+
+
+def asking_hi() -> ModelRequest:
+    return ModelRequest(UUID(int=1), history(user("a")))
 
 
 def test_citations_stay_with_their_text() -> None:

@@ -94,6 +94,26 @@ def test_the_status_decides_where_the_body_says_nothing(status: int, kind: str, 
         ),
         (400, error_body(code="invalid_encrypted_content"), "opaque_refused", False),
         (400, error_body(message="Corrupted thought signature."), "opaque_refused", False),
+        (
+            400,
+            error_body(
+                message="Function call `default_api:look` in the 2. content block is missing a `thought_signature`"
+            ),
+            "opaque_refused",
+            False,
+        ),
+        (
+            400,
+            error_body(message="messages.3.content.1: Invalid `encrypted_content` in `search_result` block"),
+            "opaque_refused",
+            False,
+        ),
+        (
+            400,
+            error_body(message="`web_search` tool use with id `srvtoolu_1` was found without `web_search_tool_result`"),
+            "opaque_refused",
+            False,
+        ),
         (429, error_body(code="slow_down"), "overloaded", True),
         (503, error_body(code="slow_down"), "overloaded", True),
         (503, error_body(code=503, message="Loading model", type="unavailable_error"), "overloaded", True),

@@ -22,7 +22,7 @@ from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
-from chatcluster.llm.conversation import OUTCOME_UNKNOWN
+from chatcluster.llm.conversation import GO_ON, OUTCOME_UNKNOWN
 from chatcluster.llm.failures import Provider
 from chatcluster.llm.openai import ChunkDecoder
 from chatcluster.llm.openai_request import request_body
@@ -464,6 +464,28 @@ def test_a_request_says_what_its_route_says() -> None:
     }
     at_openai = body_of(history(user("Hi")), output_tokens_max=9, base_url="https://api.openai.com/v1")
     assert at_openai["max_completion_tokens"] == 9
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("base_url", ["https://api.openai.com/v1", "https://gateway.example/v1"])
+def test_a_limit_that_the_options_name_takes_the_place_of_ours_under_whichever_name(limit: str, base_url: str) -> None:
+    """Servers refuse both at once, and behind a gateway only its administrator knows which one is taken."""
+    options = ModelOptions(extra_body={limit: 500})
+    body = body_of(history(user("Hi")), output_tokens_max=32_000, options=options, base_url=base_url)
+    assert {name: value for name, value in body.items() if "tokens" in name} == {limit: 500}
+
+
+def test_an_answer_that_a_server_of_another_wire_paused_is_gone_on_with_on_request() -> None:
+    asked = history(user("a"), assistant(TextPart("Let me look.")))
+    paused = msgspec.structs.replace(asked[-1], finish_reason="pause")
+    assert [message["content"] for message in wire_messages((asked[0], paused))] == ["a", "Let me look.", GO_ON]
+
+
+def test_a_model_that_searches_the_web_is_asked_to_but_for_no_summary() -> None:
+    options = ModelOptions(web_search={"search_context_size": "low"})
+    assert body_of(history(user("Hi")), options=options)["web_search_options"] == {"search_context_size": "low"}
+    summary = ModelRequest(UUID(int=1), history(user("Hi")), may_call_tools=False)
+    assert b"web_search" not in b"".join(request_body(summary, msgspec.structs.replace(ROUTE, options=options)))
 
 
 def test_reasoning_is_not_sent_back() -> None:

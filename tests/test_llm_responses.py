@@ -21,7 +21,8 @@ from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
-from chatcluster.llm.failures import Provider
+from chatcluster.llm.error_bodies import ErrorObject
+from chatcluster.llm.failures import Provider, judge
 from chatcluster.llm.responses import WIRE, ResponseDecoder
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Route
@@ -54,9 +55,9 @@ def transcript(name: str) -> bytes:
 
 
 def play(
-    body: bytes, *, bytes_at_a_time: int = 1 << 20, route: Route = ROUTE, goes_on: bool = False
+    body: bytes, *, bytes_at_a_time: int = 1 << 20, route: Route = ROUTE, behind: int | None = None
 ) -> list[ModelEvent]:
-    decoder = ResponseDecoder(route, goes_on=goes_on, new_call_id=numbered_call_ids())
+    decoder = ResponseDecoder(route, behind=behind, new_call_id=numbered_call_ids())
     return played(decoder, body, bytes_at_a_time=bytes_at_a_time)
 
 
@@ -254,12 +255,12 @@ WORDS_AT_ONCE: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("goes_on", [False, True])
-def test_words_that_did_not_come_in_pieces_are_told_when_they_are_done(goes_on: bool) -> None:
+@pytest.mark.parametrize("behind", [None, 0])
+def test_words_that_did_not_come_in_pieces_are_told_when_they_are_done(behind: int | None) -> None:
     """But not by an answer that is attached to: there they were said before."""
-    decoder = ResponseDecoder(ROUTE, goes_on=goes_on)
+    decoder = ResponseDecoder(ROUTE, behind=behind)
     said = said_in(event for one in WORDS_AT_ONCE for event in decoder.feed(json.dumps(one).encode()))
-    assert said == ((ReasoningPart("Hm."),) if goes_on else (ReasoningPart("Hm."), TextPart("Hi")))
+    assert said == ((ReasoningPart("Hm."), TextPart("Hi")) if behind is None else (ReasoningPart("Hm."),))
 
 
 def test_arguments_of_a_call_that_was_cut_are_not_known() -> None:
@@ -307,7 +308,7 @@ def test_attached_behind_any_piece_the_rest_is_told_and_nothing_twice(name: str)
         before = b"".join(event + b"\n\n" for event in events[: after + 1])
         rest = b"".join(event + b"\n\n" for event in events[after + 1 :])
         known = said_until_cut(before)
-        told = known + said_in(play(rest, route=IN_BACKGROUND, goes_on=True))
+        told = known + said_in(play(rest, route=IN_BACKGROUND, behind=after))
         texts = "".join(part.text for part in told if isinstance(part, TextPart))
         assert texts == "".join(part.text for part in whole if isinstance(part, TextPart))
         assert len([part for part in told if isinstance(part, ToolCallPart) and part.arguments]) >= len(
@@ -320,10 +321,40 @@ def said_until_cut(body: bytes) -> tuple[Part, ...]:
     return said_in(event for payload in sse.feed(body) if payload is not None for event in decoder.feed(payload))
 
 
+@pytest.mark.parametrize("name", ["text", "web_search"])
+def test_a_server_that_begins_anew_where_one_attaches_is_not_told_twice(name: str) -> None:
+    events = transcript(name).split(b"\n\n")[:-1]
+    whole = "".join(part.text for part in said_in(play(transcript(name))) if isinstance(part, TextPart))
+    for after in range(len(events) - 1):
+        known = said_until_cut(b"".join(event + b"\n\n" for event in events[: after + 1]))
+        told = known + said_in(play(transcript(name), route=IN_BACKGROUND, behind=after))
+        assert "".join(part.text for part in told if isinstance(part, TextPart)) == whole
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress", "completed"])
+def test_p5_an_answer_that_is_given_whole_in_the_place_of_its_rest_is_forgotten_and_not_cut(status: str) -> None:
+    """Nobody knows which of its words are new, and where it is still under way there are none."""
+    decoder = ResponseDecoder(IN_BACKGROUND, behind=4)
+    body = {"object": "response", "id": "resp_1", "status": status, "output": []}
+    with pytest.raises(ProviderError) as caught:
+        decoder.feed(json.dumps(body).encode())
+    assert (caught.value.kind, caught.value.retryable) == ("answer_forgotten", True)
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+def test_an_answer_in_the_background_that_is_not_streamed_is_attached_to_and_not_taken_for_whole(status: str) -> None:
+    decoder = ResponseDecoder(IN_BACKGROUND)
+    body = {"object": "response", "id": "resp_1", "status": status, "output": []}
+    assert decoder.feed(json.dumps(body).encode()) == [Attachable("resp_1")]
+    with pytest.raises(ProviderError) as caught:
+        decoder.end()
+    assert caught.value.kind == "stream_incomplete"
+
+
 def test_a_call_that_had_begun_before_is_told_whole_when_it_is_done() -> None:
     events = transcript("reasoning_and_calls").split(b"\n\n")
     begun = next(at for at, event in enumerate(events) if b"function_call_arguments.delta" in event)
-    parts = said_in(play(b"\n\n".join(events[begun + 1 :]), route=IN_BACKGROUND, goes_on=True))
+    parts = said_in(play(b"\n\n".join(events[begun + 1 :]), route=IN_BACKGROUND, behind=begun))
     assert parts[0] == ToolCallPart("new_1", "weather", '{"city":"Bern"}', "call_a")
 
 
@@ -353,6 +384,20 @@ def assistant(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
     return Role.ASSISTANT, parts
 
 
+@pytest.mark.parametrize("model", ["gpt-4o", "ft:gpt-4o-mini:us::1", "openai/gpt-4.1", "chatgpt-4o-latest"])
+def test_models_that_refuse_to_be_asked_for_encrypted_reasoning_are_not(model: str) -> None:
+    assert "include" not in body_of(history(user("a")), model=model)
+    assert "include" in body_of(history(user("a")), model="gpt-5")
+
+
+def test_a_model_that_says_so_itself_is_not_asked_for_it_any_more() -> None:
+    """Its name may be that of a deployment, and say nothing."""
+    request = ModelRequest(UUID(int=1), history(user("a")), is_plain=True)
+    assert "include" not in json.loads(b"".join(WIRE.body(request, ROUTE)))
+    said = ErrorObject("Encrypted content is not supported with this model.", "invalid_request_error")
+    assert judge(400, said).kind == "opaque_refused"
+
+
 VENDORS_TYPE: TypeAdapter[Any] = TypeAdapter(ResponseCreateParamsStreaming)
 
 
@@ -362,6 +407,16 @@ def body_of(messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), **r
     body = json.loads(b"".join(WIRE.body(request, msgspec.structs.replace(ROUTE, **route))))
     consume(VENDORS_TYPE.validate_python(body))
     return body
+
+
+def test_a_model_that_searches_the_web_is_offered_its_servers_tool() -> None:
+    options = ModelOptions(web_search={"search_context_size": "low"})
+    look = ToolSpec("look", "", {"type": "object", "properties": {}})
+    tools = body_of(history(user("a")), (look,), options=options)["tools"]
+    assert [tool["type"] for tool in tools] == ["function", "web_search"]
+    assert tools[1] == {"type": "web_search", "search_context_size": "low"}
+    title = ModelRequest(UUID(int=1), history(user("a")), may_search=False)
+    assert b"tools" not in b"".join(WIRE.body(title, msgspec.structs.replace(ROUTE, options=options)))
 
 
 def consume(value: Any) -> None:

@@ -72,6 +72,12 @@ def test_a_model_of_the_catalogue_is_asked_as_it_is_configured() -> None:
     assert "secret" not in found.server.redact("the key is secret")
 
 
+def test_a_title_or_a_summary_does_not_stay_at_its_provider_in_the_background() -> None:
+    """Nobody goes on with it where it is broken off; there it would be generated, and paid, all the same."""
+    request = ModelRequest(UUID(int=1), (), "large", is_aside=True)
+    assert not catalogue_routing(lambda: catalogue(LARGE), KEYRING, SETTINGS)(request).in_background
+
+
 @pytest.mark.parametrize(
     ("context", "asked_for"), [(None, 32_000), (200_000, 32_000), (64_000, 32_000), (32_768, 16_384), (4095, 2048)]
 )
@@ -97,10 +103,10 @@ def test_a_model_that_fails_again_and_again_makes_way_for_its_fallback(failures:
 
 def test_each_model_has_its_stint_and_the_last_one_has_no_successor() -> None:
     stints = catalogue_stints(lambda: catalogue(LARGE, SMALL))
-    assert [stints("large", failures) for failures in (0, 1)] == [Stint(0, 2, "small")] * 2
-    assert [stints("large", failures) for failures in (2, 9)] == [Stint(2)] * 2
-    assert stints("small", 0) == Stint()
-    assert stints("gone", 0) == Stint(0, 2, "small"), "that of the default, which is asked in its place"
+    assert [stints("large", failures) for failures in (0, 1)] == [Stint(0, 2, "small", "large")] * 2
+    assert [stints("large", failures) for failures in (2, 9)] == [Stint(2, model="small")] * 2
+    assert stints("small", 0) == Stint(model="small")
+    assert stints("gone", 0) == Stint(0, 2, "small", "large"), "that of the default, which is asked in its place"
 
 
 @pytest.mark.parametrize("known", [None, EMPTY, catalogue()])

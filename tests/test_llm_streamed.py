@@ -22,14 +22,15 @@ from chatcluster.ports import Delta, Finished, ModelEvent
 ROUTE = Route(server=SERVER, model="asked")
 
 
-def test_arguments_of_the_last_call_of_an_answer_that_was_cut_are_not_known() -> None:
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_arguments_of_the_last_call_of_an_answer_that_was_cut_are_not_known(reason: str) -> None:
     """It is not run without any; the one before it has none, and is."""
     decoder = ChunkDecoder(ROUTE, new_call_id=numbered_call_ids())
     for index in (0, 1):
         piece = {"index": index, "id": f"call_{index}", "function": {"name": "f", "arguments": ""}}
         decoder.feed(json.dumps({"choices": [{"delta": {"tool_calls": [piece]}}]}).encode())
-    decoder.feed(b'{"choices":[{"delta":{},"finish_reason":"length"}]}')
-    assert decoder.feed(b"[DONE]") == [Delta(ToolArgumentsPart("new_1", "{}")), Finished("length")]
+    decoder.feed(b'{"choices":[{"delta":{},"finish_reason":"%s"}]}' % reason.encode())
+    assert decoder.feed(b"[DONE]") == [Delta(ToolArgumentsPart("new_1", "{}")), Finished(reason)]
 
 
 Pieces = list[tuple[dict[str, Any], str | None, str]]
@@ -96,6 +97,12 @@ def test_calls_without_ids_and_arguments_are_told_apart_by_their_names() -> None
             },
             Usage(5, 2, 10),
         ),
+        # gateways leave out what was cached of the input
+        (
+            {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 107, "cache_read_input_tokens": 100},
+            Usage(105, 2, None, 100),
+        ),
+        ({"prompt_tokens": 5, "completion_tokens": 2, "cache_read_input_tokens": 9}, Usage(14, 2, None, 9)),
         ({"total_tokens": 9}, None),
         ({"prompt_tokens": 5, "prompt_cache_hit_tokens": 3, "prompt_cache_miss_tokens": 2}, Usage(5, None, None, 3)),
         ({"prompt_tokens": 5, "cached_tokens": 3}, Usage(5, None, None, 3)),

@@ -27,10 +27,10 @@ from msgspec.structs import replace
 from chatcluster.mcp_errors import LoginNotFound, SignInFailed
 from chatcluster.ports import Grant, Login, McpServer, OAuthAuth, SignedInAt, SignInRequired
 from chatcluster.secrets import place_of
-from chatcluster.tools import mcp_oauth
+from chatcluster.tools import mcp_credentials, mcp_oauth
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.mcp_credentials import TICKET_PLACE, digest_of
-from chatcluster.tools.mcp_link import McpFailed
+from chatcluster.tools.mcp_link import McpFailed, McpLink
 from chatcluster.tools.mcp_lists import ToolLists
 from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, Tokens
 from chatcluster.tools.mcp_wire import Fetched, Listed, Trouble
@@ -198,6 +198,19 @@ async def test_a_server_that_is_none_cannot_be_signed_in_at(
     bad = await world.add("bad", f"http://127.0.0.1:1{path}", OAuthAuth())
     with pytest.raises(SignInFailed):
         await world.tools.begin_sign_in(bad, ALICE)
+
+
+async def test_who_signs_in_is_told_where_it_is_the_process_here_that_is_not_there(
+    world: McpWorld, mail: McpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def started(_: McpLink) -> None:
+        await trio.lowlevel.checkpoint()
+        raise McpFailed(Trouble.UNREACHABLE, "the MCP process is not there")
+
+    monkeypatch.setattr(McpLink, "started", started)
+    monkeypatch.setattr(mcp_credentials, "DISCOVERY_SECONDS", 0.0)
+    with pytest.raises(SignInFailed, match="the MCP process is not there"):
+        await world.tools.begin_sign_in(mail, ALICE)
 
 
 # --- refreshing -------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import pytest
 
 from chatcluster.chat import Status
 from chatcluster.frames import AttemptFrame, CloseFrame, FrameBody, PartFrame, frame
 from chatcluster.merge import Merge
 from chatcluster.parts import Frame, Message, Position, Role, TextPart
-from chatcluster.ports import Chat, ChatRead
+from chatcluster.ports import Chat, ChatRead, Outcome
 from chatcluster.relay import Tenure
 from chatcluster.shown import Notice, Snapshot
 
@@ -114,6 +115,10 @@ def answer(revision: int, seq: int | None) -> Message:
     return Message(revision, Role.ASSISTANT, (TextPart("word word "),), revision, now, position=position)
 
 
+def commit(version: int, *messages: Message, replayed: bool = False, **fields: Any) -> Outcome:
+    return Outcome(chat(version, **fields), messages, replayed=replayed)
+
+
 def test_frames_of_an_attempt_at_the_history_shown_are_shown_as_they_come() -> None:
     scene = Scene()
     scene.attempt(1)
@@ -203,3 +208,52 @@ def test_history_that_goes_back_is_followed_from_the_start_of_its_stream() -> No
     assert scene.told.story == ["message 5", "message 1"]
     assert scene.merge.chat.snapshot_version == 2
     assert scene.merge.shown.position == Position(0, 0)
+
+
+# --- commits of the same replica --------------------------------------------------------------
+
+
+def test_a_commit_of_the_very_next_version_takes_the_place_of_a_read() -> None:
+    scene = Scene()
+    scene.attempt(1)
+    scene.say(2)
+    assert scene.merge.takes_commit(commit(3, answer(3, seq=2), history_version=3, status=Status.WAITING))
+    assert scene.told.story == ["frame 3-1", "frame 3-2", "message 3"]
+    assert (scene.merge.shown.version, scene.merge.lacks_read) == (3, False)
+
+
+def test_a_commit_that_is_taken_waits_for_its_frames_like_what_was_read() -> None:
+    scene = Scene()
+    scene.attempt(1)
+    assert scene.merge.takes_commit(commit(3, answer(3, seq=2), history_version=3, status=Status.WAITING))
+    assert (scene.told.story, scene.merge.waits) == (["frame 3-1"], True)
+    assert not scene.merge.takes_commit(commit(4)), "it comes behind what waits"
+    scene.say(2)
+    assert scene.told.story == ["frame 3-1", "frame 3-2", "message 3"]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        pytest.param(commit(2), id="known"),
+        pytest.param(commit(4), id="not the next"),
+        pytest.param(commit(3, replayed=True), id="a repeat"),
+        pytest.param(commit(3, reset_version=3), id="history was rewritten"),
+        pytest.param(commit(3, queue_version=3), id="another queue"),
+        pytest.param(commit(3, open_calls=1), id="open calls"),
+        pytest.param(commit(3, has_agents=True), id="agents"),
+    ],
+)
+def test_a_commit_that_does_not_tell_all_is_read(outcome: Outcome) -> None:
+    scene = Scene()
+    scene.merge.look(outcome.chat.snapshot_version)
+    assert not scene.merge.takes_commit(outcome)
+    assert scene.merge.chat == chat(2)
+    assert scene.merge.lacks_read == (outcome.chat.snapshot_version > 2)
+
+
+def test_what_is_newer_than_a_commit_is_looked_for_all_the_same() -> None:
+    scene = Scene()
+    scene.merge.look(9)
+    assert scene.merge.takes_commit(commit(3))
+    assert scene.merge.lacks_read

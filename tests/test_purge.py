@@ -13,7 +13,7 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, fence_of, texts
 from postgres_sessions import execute, fetchval, open_session
 
-from chatcluster.chat import CommitStep, Edit, FinishTurn
+from chatcluster.chat import CommitStep, Edit, FinishTurn, Insert
 from chatcluster.config import Settings
 from chatcluster.content import FilePart
 from chatcluster.errors import StoreUnavailable
@@ -185,6 +185,29 @@ async def test_what_somebody_has_locked_is_left_alone_and_nobody_waits(database:
     assert await count(observer, "messages WHERE deleted_at IS NOT NULL") == 0
 
 
+async def test_a_kind_that_takes_longer_than_a_statement_may_keeps_no_other(
+    database: Database, observer: Session, database_url: str
+) -> None:
+    chat = await edited_chat(PostgresStore(database), *"ab")
+    await days_pass(observer, 8)
+    await execute(
+        observer,
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'begin perform pg_sleep(60); return old; end'",
+    )
+    slow = "CREATE TRIGGER slow BEFORE DELETE ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION dawdle()"
+    await execute(observer, slow)
+    await execute(
+        observer,
+        "INSERT INTO idempotency_keys (owner_id, key, request_digest, created_at)"
+        " VALUES ($1, 'old', '', now() - interval '2 days')",
+        chat.owner_id,
+    )
+    async with open_database(Settings(database_url=database_url, statement_timeout_seconds=1.0)) as hasty:
+        await round_of(hasty).go_round()
+    assert await count(observer, "idempotency_keys") == 1
+    assert await count(observer, "messages WHERE deleted_at IS NOT NULL") == 0
+
+
 async def test_one_replica_does_it_and_when_it_is_gone_the_next_one(database: Database) -> None:
     registry = PostgresRegistry(database)
     workers = [uuid4() for _ in range(3)]
@@ -270,17 +293,22 @@ async def test_a_chat_that_was_made_for_one_answer_goes_ten_minutes_after_it_cam
 ) -> None:
     store, responses = PostgresStore(database), PostgresResponses(database)
     chats = {}
-    for name in ("due", "fresh", "busy", "kept"):
+    for name in ("due", "fresh", "busy", "kept", "stored", "gone on"):
         at_rest = name != "busy"
         made = await store.create(NewChat(uuid4(), OWNER, name, None, (user("hello"),), at_rest=at_rest))
         assert made.message is not None
         await responses.add(StoredResponse(made.chat.id, made.message.id, 1, "{}", transient=name != "kept"))
         chats[name] = made.chat.id
+    for name in ("stored", "gone on"):
+        sent = await store.apply(chats[name], Insert((user("and?"),)), owner_id=OWNER)
+        assert sent.message is not None
+        if name == "stored":
+            await responses.add(StoredResponse(chats[name], sent.message.id, sent.message.revision, "{}"))
     await execute(observer, "UPDATE responses SET created_at = created_at - interval '11 minutes'")
-    old = ", ".join(f"'{chats[name]}'" for name in ("due", "busy", "kept"))
+    old = ", ".join(f"'{chats[name]}'" for name in chats if name != "fresh")
     await execute(observer, f"UPDATE chats SET updated_at = updated_at - interval '11 minutes' WHERE id IN ({old})")
     await round_of(database).go_round()
     left = [chat.title for chat in await store.list_chats(OWNER, archived=False, limit=10, after=None)]
-    assert sorted(left) == ["busy", "fresh", "kept"]
-    assert await count(observer, "responses") == 3
+    assert sorted(left) == ["busy", "fresh", "gone on", "kept", "stored"]
+    assert await count(observer, "responses") == 6
     assert await fetchval(observer, "SELECT chat_id FROM deleted_chats") == chats["due"]

@@ -109,4 +109,6 @@ async def test_users_messages_are_known_by_their_number_and_the_newest(site: Sit
     found = [await site.responses.asked(chat_id, number) for number in (0, 1, 2)]
     assert [one and one.message_id for one in found] == [first, second.id, None]
     assert await site.responses.asked(chat_id) == (second.id, second.revision)
+    since = [await site.responses.asked(chat_id, number, since=second.id) for number in (0, 1)]
+    assert [one and one.message_id for one in since] == [second.id, None]
     assert await site.responses.asked(uuid4()) is None

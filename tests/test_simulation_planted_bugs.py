@@ -24,6 +24,7 @@ FOUND_AS = {
     "unrecognised-commit": {Kind.ANSWERED_TWICE, Kind.TOOL},
     "forgotten-idempotency": {Kind.DUPLICATED},
     "no-poll": {Kind.GAP},
+    "commits-out-of-turn": {Kind.GAP},
     "impatient-messages": {Kind.TEXT},
     "outdated-frames": {Kind.REPEAT, Kind.STALE, Kind.TEXT, Kind.GAP},
     "lost-partials": {Kind.TEXT},

@@ -25,8 +25,10 @@ async def world(url: str | None) -> AsyncIterator[World]:
         yield world
 
 
-async def nameless(world: World, words: str = "why is the sky blue?", model: str | None = None) -> UUID:
-    chat = NewChat(uuid4(), OWNER, "first words", model, (user(words),), wants_title=True)
+async def nameless(
+    world: World, words: str = "why is the sky blue?", model: str | None = None, owner_id: UUID = OWNER
+) -> UUID:
+    chat = NewChat(uuid4(), owner_id, "first words", model, (user(words),), wants_title=True)
     return (await world.store.create(chat)).chat.id
 
 
@@ -53,6 +55,24 @@ async def test_no_more_are_taken_than_there_are_places_for(world: World) -> None
     first = await world.titles.take(2, seconds=60)
     second = await world.titles.take(2, seconds=60)
     assert [task.chat_id for task in (*first, *second)] == ids
+
+
+async def test_users_have_their_chats_named_by_turns(world: World) -> None:
+    """P10: one has many to be named, by a model that says nothing perhaps."""
+    for _ in range(5):
+        await nameless(world)
+    theirs = await nameless(world, owner_id=UUID(int=101))
+    taken = [task.chat_id for task in await world.titles.take(2, seconds=60)]
+    assert theirs in taken
+
+
+async def test_what_is_being_named_counts_as_a_turn(world: World) -> None:
+    """P10"""
+    for _ in range(5):
+        await nameless(world)
+    assert len(await world.titles.take(2, seconds=60)) == 2
+    theirs = [await nameless(world, owner_id=UUID(int=101)) for _ in range(2)]
+    assert [task.chat_id for task in await world.titles.take(2, seconds=60)] == theirs
 
 
 async def test_a_title_changes_neither_history_nor_owner(world: World) -> None:

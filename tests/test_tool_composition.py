@@ -164,5 +164,5 @@ def test_what_is_no_image_is_said_to_be_left_out(data: str) -> None:
 
 
 async def test_of_many_images_the_first_are_kept() -> None:
-    result = await with_images_scaled(ToolResult((TextPart("a"), *[picture(4, 4)] * (IMAGES_MAX + 2))))
+    result = await with_images_scaled(ToolResult((TextPart("a"), *[picture(4, 4)] * (IMAGES_MAX + 2))), UUID(int=1))
     assert [type(piece) for piece in result.content] == [TextPart, *[ImagePart] * IMAGES_MAX, TextPart, TextPart]

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import httpx
+import pytest
 from test_web_api import claim, fence_of
 from web_world import World, client_of, error_code
 
@@ -170,3 +171,73 @@ async def test_what_is_no_history_is_refused_and_nothing_is_written() -> None:
         ):
             assert (refused.status_code, error_code(refused)) == (404, "conversation_not_found")
         assert world.written() == before
+
+
+async def paged(client: httpx.AsyncClient, name: str, order: str, limit: int) -> list[Json]:
+    """All items, page by page."""
+    items: list[Json] = []
+    after, has_more = "", True
+    while has_more:
+        path = f"/v1/conversations/{name}/items?order={order}&limit={limit}{after}"
+        page = (await client.get(path)).json()
+        items.extend(page["data"])
+        after, has_more = f"&after={page['last_id']}", page["has_more"]
+        assert len(page["data"]) == limit or not has_more
+    return items
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+async def test_pages_of_a_conversation_have_all_of_it_in_either_order(limit: int) -> None:
+    world = World()
+    async with client_of(world) as client:
+        texts = [{"role": "user", "content": f"text {number}"} for number in range(5)]
+        name = await conversation(client, *texts, CALL, OUTPUT)
+        await answered(world, client, name, ReasoningPart("hm"), TextPart("an answer"))
+        forwards = await paged(client, name, "asc", limit)
+        assert [item["type"] for item in forwards[5:]] == [
+            *("function_call", "function_call_output", "message", "reasoning", "message")
+        ]
+        assert await paged(client, name, "desc", limit) == forwards[::-1]
+
+
+async def test_who_deletes_what_a_page_ended_with_goes_on_behind_it() -> None:
+    world = World()
+    async with client_of(world) as client:
+        name = await conversation(client, *({"role": "user", "content": f"text {number}"} for number in range(5)))
+        path, deleted = f"/v1/conversations/{name}/items", 0
+        page = (await client.get(f"{path}?limit=2")).json()
+        while page["data"]:
+            for item in page["data"]:
+                deleted += (await client.delete(f"{path}/{item['id']}")).status_code == 200
+            page = (await client.get(f"{path}?limit=2&after={page['last_id']}")).json()
+        assert (deleted, await listed(client, name)) == (5, [])
+
+
+async def test_an_item_is_found_by_its_id_in_the_output_of_its_response() -> None:
+    world = World()
+    async with client_of(world) as client, world.client(await world.token("eve")) as eve:
+        name = await conversation(client)
+        told = await answered(world, client, name, ReasoningPart("hm"), TextPart("an answer"))
+        other = await conversation(client)
+        thought, text = told["output"]
+        for item in (thought, text):
+            path = f"/v1/conversations/{name}/items/{item['id']}"
+            found = (await client.get(path)).json()
+            assert (found["id"], found["type"]) == (item["id"], item["type"])
+            elsewhere = await client.get(f"/v1/conversations/{other}/items/{item['id']}")
+            assert (elsewhere.status_code, error_code(elsewhere)) == (404, "item_not_found")
+            assert error_code(await eve.get(path)) == "conversation_not_found"
+        page = (await client.get(f"/v1/conversations/{name}/items?after={text['id']}")).json()
+        assert [item["type"] for item in page["data"]] == ["reasoning", "message"]
+        assert (await client.delete(f"/v1/conversations/{name}/items/{text['id']}")).status_code == 200
+        assert [item["role"] for item in await listed(client, name)] == ["user"]
+
+
+@pytest.mark.parametrize("name", ["msg_" + "f" * 16, "rs_1_0", "fc_" + "f" * 15 + "_0", "item", "msg_0"])
+async def test_what_cannot_be_an_item_is_not_found(name: str) -> None:
+    world = World()
+    async with client_of(world) as client:
+        path = f"/v1/conversations/{await conversation(client, HELLO)}/items"
+        for method in ("GET", "DELETE"):
+            answer = await client.request(method, f"{path}/{name}")
+            assert (answer.status_code, error_code(answer)) == (404, "item_not_found")

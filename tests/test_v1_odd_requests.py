@@ -7,11 +7,13 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import trio
 from test_web_api import claim, fence_of, finish
-from web_world import World, client_of, error_code
+from web_world import World, client_of, error_code, serving
 
-from chatcluster.chat import ErrorInfo, Fail, FinishTurn
-from chatcluster.parts import NewMessage, ReasoningPart, Role, TextPart, text_of
+from chatcluster.chat import CallState, CommitStep, ErrorInfo, Fail, FinishTurn, OpenCall
+from chatcluster.parts import NewMessage, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, text_of
+from chatcluster.web.doors import door_stream
 
 Json = dict[str, Any]
 CALLED = [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
@@ -155,3 +157,99 @@ async def test_names_are_their_own_whatever_they_are_made_of() -> None:
             told = await client.get(f"/api/ai/chat/{quote(name, safe='')}")
             assert told.status_code == 200, name
             assert told.json()["messages"][0]["parts"][0]["text"] == name
+
+
+LOOK: Json = {"type": "function", "name": "look"}
+
+
+async def test_a_message_beside_outputs_comes_behind_them() -> None:
+    world = World()
+    async with client_of(world) as client:
+        asked = {"input": "look", "tools": [LOOK], "background": True}
+        first = (await client.post("/v1/responses", json=asked)).json()
+        call, plan = ToolCallPart("c1", "look", "{}"), OpenCall("c1", "look", CallState.CLIENT)
+        said_first = NewMessage(Role.ASSISTANT, (call,), "tool_calls")
+        await world.store.commit(fence_of(await claim(world)), CommitStep((said_first,), (plan,)))
+        output = {"type": "function_call_output", "call_id": "c1", "output": "a tree"}
+        message = {"role": "user", "content": "which one?"}
+        second = await responded(world, client, [message, output], previous_response_id=first["id"])
+        assert [role for role, _ in said(world)] == ["user", "assistant", "tool", "user", "assistant"]
+        assert (second["status"], len(second["output"])) == ("completed", 2)
+        given = (await client.get(f"/v1/responses/{second['id']}/input_items?order=asc")).json()["data"]
+        assert [item["type"] for item in given] == ["function_call_output", "message"]
+        await responded(world, client, "and now?", previous_response_id=second["id"])
+        assert len(world.database.chats) == 1, "it was the last turn of its chat"
+
+
+@pytest.mark.parametrize(("code", "status"), [("auth", 500), ("rate_limit", 429)])
+async def test_a_completion_that_fails_later_has_the_status_of_an_error_all_the_same(
+    code: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_stream, "SOON_SECONDS", 0.0)
+    world = World(feed_poll_seconds=0.05)
+    async with serving(world), world.client(await world.token()) as client, trio.open_nursery() as nursery:
+        answers: list[httpx.Response] = []
+
+        async def ask() -> None:
+            body = {"messages": [{"role": "user", "content": "hello"}]}
+            answers.append(await client.post("/v1/chat/completions", json=body))
+
+        nursery.start_soon(ask)
+        with trio.fail_after(10):
+            while not any(row.state.claimable for row in world.database.chats.values()):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await world.store.commit(fence_of(await claim(world)), Fail(ErrorInfo(code, "it failed")))
+    (answer,) = answers
+    assert (answer.status_code, error_code(answer)) == (status, code)
+
+
+async def test_what_was_stored_stays_when_a_response_goes_on_from_it_that_is_not() -> None:
+    """P1: a chat that is there for answers alone that nobody stores is deleted after a while."""
+    world = World()
+    async with client_of(world) as client:
+        first = await responded(world, client, "one")
+        asked = {"input": "two", "previous_response_id": first["id"], "store": False}
+        async with client.stream("POST", "/v1/responses", json={**asked, "stream": True}) as answer:
+            assert answer.status_code == 200
+        await finish(world)
+        assert said(world) == [("user", "one"), ("assistant", "an answer"), ("user", "two"), ("assistant", "hi")]
+        assert len(world.database.chats) == 2
+        third = await responded(world, client, "three", previous_response_id=first["id"])
+        assert third["chat_id"] == first["chat_id"]
+        rows = world.logs.responses._rows.items()  # type: ignore[attr-defined]
+        assert {str(chat_id) for (chat_id, _), row in rows if not row.transient} == {first["chat_id"]}
+
+
+async def test_the_input_of_a_response_that_goes_on_in_a_copy_is_its_own() -> None:
+    world = World()
+    async with client_of(world) as client:
+        first = await responded(world, client, "one")
+        await responded(world, client, "two", previous_response_id=first["id"])
+        fork = await responded(world, client, "three", previous_response_id=first["id"])
+        assert fork["chat_id"] != first["chat_id"]
+        (given,) = (await client.get(f"/v1/responses/{fork['id']}/input_items")).json()["data"]
+        assert given["content"] == [{"type": "input_text", "text": "three"}]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        ({"output": "sent"}, "sent"),
+        ({"error": "no such box"}, "no such box"),
+        ({"error": {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "full"}]}}, "full"),
+        ({"error": {"type": "http_error", "code": 502, "message": "bad gateway"}}, "bad gateway"),
+        ({"error": {"odd": True}}, '{"odd":true}'),
+    ],
+)
+async def test_calls_of_servers_tools_come_back_with_what_became_of_them(outcome: Json, text: str) -> None:
+    world = World()
+    call = {"type": "mcp_call", "id": "m1", "server_label": "mail", "name": "send", "arguments": "{}", **outcome}
+    async with client_of(world) as client:
+        made = await client.post("/v1/conversations", json={"items": [call]})
+        assert made.status_code == 200, made.text
+        *_, row = world.database.chats.values()
+        (result,) = row.messages[-1].parts
+        assert isinstance(result, ToolResultPart)
+        assert (result.text, result.is_error) == (text, "error" in outcome)
+        nul = await client.post("/v1/conversations", json={"items": [{**call, "output": "a\0", "error": None}]})
+        assert (nul.status_code, error_code(nul)) == (400, "invalid_request")

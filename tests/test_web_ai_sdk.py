@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
+from test_web_api import claim, fence_of, finish
 from web_world import World, client_of, error_code
 
+from chatcluster.chat import CallState, CommitStep, OpenCall
+from chatcluster.parts import Message, NewMessage, Role, TextPart, ToolCallPart, text_of
+
+Json = dict[str, Any]
 ASKED = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
 CALLED = {
     "id": "a1",
@@ -75,3 +81,86 @@ async def test_a_busy_chat_refuses_another_message() -> None:
         chat_id = (await client.post("/api/v1/chats", json={"content": "hello"})).json()["id"]
         answer = await client.post("/api/ai/chat", json={"id": chat_id, "message": ASKED})
         assert (answer.status_code, error_code(answer)) == (409, "chat_busy")
+
+
+def user(message_id: str, text: str) -> Json:
+    return {"id": message_id, "role": "user", "parts": [{"type": "text", "text": text}]}
+
+
+async def submitted(client: httpx.AsyncClient, *messages: Json, **more: Any) -> None:
+    async with client.stream("POST", "/api/ai/chat", json={"id": "x", "messages": messages, **more}) as answer:
+        assert answer.status_code == 200, await answer.aread()
+
+
+def history(world: World) -> list[Message]:
+    *_, row = world.database.chats.values()
+    return row.messages
+
+
+def asked(world: World) -> list[str]:
+    return [text_of(one.parts) for one in history(world) if one.role is Role.USER]
+
+
+async def test_what_is_asked_again_is_known_by_the_answer_before_it_however_few_messages_are_sent() -> None:
+    world = World()
+    async with client_of(world) as client:
+        for text in ("one", "two", "three"):
+            await submitted(client, user(text, text))
+            await finish(world)
+        shown = (await client.get("/api/ai/chat/x")).json()["messages"]
+        await submitted(client, shown[3], user("three", "three"), trigger="regenerate-message")
+        assert asked(world) == ["one", "two", "three"]
+        assert len(history(world)) == 5, "the last answer alone is gone"
+        await finish(world)
+        await submitted(client, shown[1], user("two", "TWO"), messageId="two")
+        assert asked(world) == ["one", "TWO"]
+
+
+async def test_what_was_changed_before_it_is_asked_again_is_asked_as_it_is_now() -> None:
+    """As pages do that have their messages edited: they change them, and then regenerate."""
+    world = World()
+    async with client_of(world) as client:
+        await submitted(client, user("one", "one"))
+        await finish(world)
+        await submitted(client, user("one", "ONE"), trigger="regenerate-message")
+        await finish(world)
+        await submitted(client, user("two", "two"))
+        await finish(world)
+        shown = (await client.get("/api/ai/chat/x")).json()["messages"]
+        await submitted(client, *shown[:2], user("two", "TWO"), trigger="regenerate-message")
+        assert asked(world) == ["ONE", "TWO"]
+
+
+async def test_what_is_asked_again_has_to_be_what_the_chat_has_there_unless_it_is_clear_which_it_is() -> None:
+    """It would take away what the client does not know of."""
+    world = World()
+    async with client_of(world) as client:
+        for text in ("one", "two"):
+            await submitted(client, user(text, text))
+            await finish(world)
+        before = world.written()
+        body = {"id": "x", "messages": [user("two", "two")], "trigger": "regenerate-message"}
+        answer = await client.post("/api/ai/chat", json=body)
+        assert (answer.status_code, error_code(answer)) == (400, "invalid_request")
+        assert "send all of them" in answer.json()["error"]["message"]
+        assert world.written() == before
+
+
+async def test_a_message_brings_the_outputs_before_it_along() -> None:
+    world = World()
+    async with client_of(world) as client:
+        await submitted(client, user("m1", "the weather?"), tools=[{"name": "ask"}])
+        call, plan = ToolCallPart("c1", "ask", "{}"), OpenCall("c1", "ask", CallState.CLIENT)
+        said = NewMessage(Role.ASSISTANT, (TextPart("Looking."), call), "tool_calls")
+        await world.store.commit(fence_of(await claim(world)), CommitStep((said,), (plan,)))
+        part = {"type": "dynamic-tool", "toolName": "ask", "toolCallId": "c1", "state": "output-available"}
+        called = {"id": "a1", "role": "assistant", "parts": [{**part, "output": "12 degrees"}]}
+        refused = {"id": "x", "messages": [user("m1", "the weather?"), user("m2", "well?")]}
+        assert error_code(await client.post("/api/ai/chat", json=refused)) == "chat_busy"
+        sent = (user("m1", "the weather?"), called, user("m2", "well?"))
+        await submitted(client, *sent)
+        await submitted(client, *sent)
+        assert [str(one.role) for one in history(world)] == ["user", "assistant", "tool", "user"]
+        await finish(world)
+        shown = (await client.get("/api/ai/chat/x")).json()["messages"]
+        assert [one["role"] for one in shown] == ["user", "assistant", "user", "assistant"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from web_world import World, serving
 
+from chatcluster.models import ModelOptions
 from chatcluster.secrets import new_key
 
 SECRET = "sk-0123456789abcdef"
@@ -88,6 +90,7 @@ async def test_only_administrators_configure_models(world: World, method: str, p
         ("/admin/models", {**MODEL, "prices": {"input": -1}}),
         ("/admin/models", {**MODEL, "prices": {"input": 0.5}}),
         ("/admin/models", {**MODEL, "options": {"temperature": "hot"}}),
+        ("/admin/models", {**MODEL, "options": {"web_search": True}}),
         ("/admin/models", {**MODEL, "fallbacks": ["vendor/large"]}),
         ("/admin/models", {**MODEL, "continuation": "magic"}),
         ("/admin/models", {**MODEL, "name": "a//b"}),
@@ -123,6 +126,25 @@ async def test_a_takeover_does_what_the_providers_wire_can(world: World, kind: s
         assert changed.status_code == (200 if kind == "openai" else 400), "two that its servers refuse together"
 
 
+@pytest.mark.parametrize("field", ["tools", "tool_choice", "messages", "input", "system"])
+async def test_an_option_that_would_be_passed_over_is_refused_and_what_has_one_can_be_turned_off(
+    world: World, field: str
+) -> None:
+    """Nobody would know why the model does not search the web."""
+    extra: dict[str, Any] = {"options": {"extra_body": {field: []}}}
+    async with world.client(await world.token(admin=True)) as admin:
+        await admin.post("/api/v1/admin/providers", json=PROVIDER)
+        refused = await admin.post("/api/v1/admin/models", json=MODEL | extra)
+        assert (refused.status_code, field in refused.text, "web_search" in refused.text) == (400, True, True)
+        await admin.post("/api/v1/admin/models", json=MODEL)
+        where = "/api/v1/admin/model?name=vendor/large"
+        assert (await admin.patch(where, json=extra)).status_code == 400
+        models = world.database.model_tables.models
+        options = ModelOptions(extra_body={field: []})
+        models[MODEL["name"]] = msgspec.structs.replace(models[MODEL["name"]], options=options)
+        assert (await admin.patch(where, json={"enabled": False})).status_code == 200
+
+
 async def test_a_chat_and_a_message_name_a_model_that_there_is(world: World) -> None:
     async with world.client(await world.token(admin=True)) as admin:
         assert (await admin.post("/api/v1/chats", json={"content": "a", "model": "any"})).status_code == 201
@@ -137,8 +159,11 @@ async def test_a_chat_and_a_message_name_a_model_that_there_is(world: World) -> 
             refused = await admin.patch(f"/api/v1{path}", json={**body, "model": "none"})
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unknown_model")
         assert world.written() == before
-        taken = await admin.post("/api/v1/chats", json={"content": "a", "model": "vendor/large"})
-        assert taken.status_code == 201
+        for path in ("/chats", f"/chats/{chat_id}/messages"):
+            taken = await admin.post(f"/api/v1{path}", json={"content": "a", "model": " vendor/large "})
+            assert taken.status_code in (201, 202), "blanks around a name are no part of it"
+            refused = await admin.post(f"/api/v1{path}", json={"content": "a", "model": ""})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
 
 
 async def test_without_encryption_keys_a_key_is_not_taken() -> None:

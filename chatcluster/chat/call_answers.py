@@ -26,10 +26,12 @@ from chatcluster.parts import NewMessage, Role, ToolResultPart
 
 def submit(draft: Draft, command: SubmitToolResults) -> None:
     _give(draft, command.results, CallState.CLIENT)
+    _go_on(draft, command.message)
 
 
 def report_agents(draft: Draft, command: ReportAgents) -> None:
     _give(draft, command.results, CallState.AGENTS)
+    _go_on(draft)
 
 
 def _give(draft: Draft, results: tuple[ToolResult, ...], state: CallState) -> None:
@@ -38,7 +40,6 @@ def _give(draft: Draft, results: tuple[ToolResult, ...], state: CallState) -> No
         part = ToolResultPart(result.call_id, result.content, result.is_error)
         draft.insert(NewMessage(Role.TOOL, (part,)))
     draft.kept.extend((result.call_id, result.whole) for result in results if result.whole is not None)
-    _go_on(draft)
 
 
 def approve(draft: Draft, command: Approve) -> None:
@@ -121,10 +122,13 @@ def gone(state: ChatState, facts: Facts, call_id: str) -> Exception:
     return ToolCallNotFound("there is no such tool call in this chat", call_id=call_id)
 
 
-def _go_on(draft: Draft) -> None:
-    """The turn goes on, unless other calls still wait for an answer."""
+def _go_on(draft: Draft, message: NewMessage | None = None) -> None:
+    """The turn goes on, unless other calls still wait for an answer. ``message`` comes behind the last result."""
+    if draft.open_calls and message is not None:
+        draft.queue_last(message, steer=True)
     if any(call.waits for call in draft.open_calls.values()):
         return
     if not draft.open_calls:
         draft.take_in_steered()
+        draft.insert(*(() if message is None else (message,)))
     draft.run()

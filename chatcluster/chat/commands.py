@@ -114,17 +114,19 @@ class ToolResult(msgspec.Struct, frozen=True):
 
 
 class SubmitToolResults(msgspec.Struct, frozen=True):
-    """What the client's own tools gave."""
+    """What the client's own tools gave. ``message``: what the user says behind it, in the same turn."""
 
     results: tuple[ToolResult, ...]
+    message: NewMessage | None = None
 
     @property
     def call_ids(self) -> tuple[str, ...]:
         return tuple(result.call_id for result in self.results)
 
     @property
-    def parts(self) -> tuple[ToolResultPart, ...]:
-        return tuple(ToolResultPart(result.call_id, result.content, result.is_error) for result in self.results)
+    def parts(self) -> Parts:
+        given = (ToolResultPart(result.call_id, result.content, result.is_error) for result in self.results)
+        return (*given, *(() if self.message is None else self.message.parts))
 
 
 class Approve(msgspec.Struct, frozen=True):

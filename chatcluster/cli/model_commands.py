@@ -285,6 +285,8 @@ def _options(texts: tuple[str, ...]) -> dict[str, Any]:
     pairs = dict(_option(text) for text in texts)
     extra = {name: value for name, value in pairs.items() if name not in known}
     options = {name: value for name, value in pairs.items() if name in known}
+    if options.get("web_search") is True:
+        options["web_search"] = {}
     if isinstance(options.get("input"), str):
         options["input"] = [word.strip() for word in options["input"].split(",")]
     if extra:

@@ -43,6 +43,7 @@ from chatcluster.llm.failures import from_stray_text
 from chatcluster.llm.sse import ErrorPayload
 from chatcluster.llm.wire import Route, Target, Wire, with_prefix
 from chatcluster.parts import (
+    CUT_SHORT,
     PAUSED,
     OpaquePart,
     Part,
@@ -217,11 +218,14 @@ class MessageDecoder:
     def _take_head(self, model: Any, usage: Any) -> None:
         if isinstance(model, str) and model:
             self._model = model[:MODEL_CHARACTERS_MAX]
-        if isinstance(usage, dict):  # later counts are those of the whole answer
+        if isinstance(
+            usage, dict
+        ):  # later counts are those of the whole answer, or of gateways that do not repeat them
             details = usage.get("output_tokens_details")
             thinking = read_count(details, "thinking_tokens")
             found = {name: read_count(usage, name) for name in _COUNTS} | {"thinking_tokens": thinking}
-            self._tokens |= {name: count for name, count in found.items() if count is not None}
+            known = {name: count for name, count in found.items() if count is not None}
+            self._tokens |= {name: max(count, self._tokens.get(name, 0)) for name, count in known.items()}
 
     def _take_ending(self, delta: _Delta, parts: list[Part]) -> None:
         if isinstance(delta.stop_reason, str):
@@ -298,10 +302,10 @@ class MessageDecoder:
 
     def _end_blocks(self, parts: list[Part]) -> None:
         """End the blocks that nothing ended. Calls of which nothing was said have no arguments; but of the last call of
-        an answer that was cut at its limit they are not known."""
+        an answer that was cut they are not known."""
         while self._blocks:
             self._end_block(self._blocks.pop(min(self._blocks)), parts)
-        unknown = self._last_call if self._reason == "length" else None
+        unknown = self._last_call if self._reason in CUT_SHORT else None
         parts.extend(ToolArgumentsPart(call_id, "{}") for call_id in self._bare_calls if call_id != unknown)
         self._bare_calls.clear()
 

@@ -8,7 +8,7 @@ What is sent of a history is decided by ``conversation.py``; what is particular 
   verbatim, in their places, if they came from this model of this server; thinking also only behind the same system text
   and tools, for it is signed together with them. Others, and reasoning without a signature,
   stay here. A use of a server's tool without its result, or the reverse, stays as well: the server would refuse both,
-  unless it had stopped there itself, to be asked to go on (``PAUSED``).
+  unless it has just stopped there itself, to be asked to go on (``PAUSED``).
 * Where a step under way was made without thinking, by another model, say, the server would not take the request with
   thinking turned on: it is left out until the turn is over.
 * Four marks tell the server what to keep of the prompt: behind the tools, the system text, and the last two messages of
@@ -36,7 +36,7 @@ from chatcluster.llm.conversation import (
     result_texts,
 )
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import Route, is_for, with_extra, with_prefix
+from chatcluster.llm.wire import SEARCH, Route, is_for, search_settings, with_extra, with_prefix
 from chatcluster.parts import (
     PAUSED,
     UNDECODABLE,
@@ -61,6 +61,7 @@ CITATIONS = "citations"
 BEGINNING = "(The conversation begins with an answer.)"
 IMAGE_NOTE = ""
 NO_TOOL = ToolSpec("none", "There are no tools.", {})
+SEARCH_TOOL = {"type": "web_search_20250305", "name": SEARCH}
 MARK = b',"cache_control":{"type":"ephemeral"}'
 MARKED_MESSAGES = 2
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -96,8 +97,9 @@ class _Plan:
     uses: set[str] = field(default_factory=set)
     """IDs of the server's own calls, and of those that have their results."""
     results: set[str] = field(default_factory=set)
+    paused: set[str] = field(default_factory=set)
+    """Of the server's own calls those that it has just stopped at."""
     container: str | None = None
-    is_paused: bool = False
     lacks_thinking: bool = False
     has_calls: bool = False
 
@@ -107,7 +109,7 @@ class _Plan:
             return False
         if block.tool_use_id is not None:
             return block.tool_use_id in self.uses
-        return block.id is None or block.id in self.results or self.is_paused
+        return block.id is None or block.id in self.results | self.paused
 
 
 def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
@@ -119,7 +121,7 @@ def _pieces(request: ModelRequest, route: Route) -> Iterator[bytes]:
     plan = _Plan()
     yield from _planned(plan, request.messages, route)
     yield encode(_parameters(route, plan))[:-1]
-    yield from _wire_tools(request, plan)
+    yield from _wire_tools(request, route, plan)
     yield from _wire_system(plan.system)
     yield b',"messages":['
     yield from _wire_messages(plan, route)
@@ -142,22 +144,21 @@ def _parameters(route: Route, plan: _Plan) -> dict[str, Any]:
             del parameters["thinking"]
     if plan.container is not None:
         parameters["container"] = plan.container
-    return with_extra(parameters, options, {"messages", "system", "tools", "tool_choice"})
+    return with_extra(parameters, options)
 
 
-def _wire_tools(request: ModelRequest, plan: _Plan) -> Iterator[bytes]:
+def _wire_tools(request: ModelRequest, route: Route, plan: _Plan) -> Iterator[bytes]:
     """The tools that are offered; where none is, one that is none: calls of the past without tools are refused."""
-    tools = request.tools or ((NO_TOOL,) if plan.has_calls else ())
-    if not tools:
+    search = search_settings(request, route)
+    offered = [*map(_wire_tool, request.tools), *([] if search is None else [SEARCH_TOOL | search])]
+    *others, last = offered or [_wire_tool(NO_TOOL) if plan.has_calls else {}]
+    if not last:
         return
-    last: bytes | None = None
     yield b',"tools":['
-    for tool in tools:
-        if last is not None:
-            yield from encoded_text(last + b",")
-        last = encode(_wire_tool(tool))
-    yield from encoded_text((last or b"")[:-1] + MARK + b"}]")
-    if not (request.tools and request.may_call_tools):
+    for tool in others:
+        yield from encoded_text(encode(tool) + b",")
+    yield from encoded_text(encode(last)[:-1] + MARK + b"}]")
+    if not (offered and request.may_call_tools):
         yield b',"tool_choice":{"type":"none"}'
 
 
@@ -187,12 +188,11 @@ def _planned(plan: _Plan, history: tuple[Message, ...], route: Route) -> Iterato
     def says_more(message: Message) -> bool:
         return any(_is_block(part, route) for part in message.parts)
 
-    for said in conversation(history, _CALL_ID, says_more):
+    is_paused = bool(history) and history[-1].finish_reason == PAUSED and says_more(history[-1])
+    for said in conversation(history, _CALL_ID, says_more, goes_on=is_paused):
         yield b""
         if said is not None:
             _take(plan, said, route)
-    if history and history[-1].role is Role.ASSISTANT:
-        plan.is_paused = history[-1].finish_reason == PAUSED
     for said in plan.said:
         yield b""
         if _says_something(said, plan, route):
@@ -239,6 +239,7 @@ def _sent_blocks(parts: tuple[Part, ...], plan: _Plan, route: Route) -> set[int]
 
 def _take(plan: _Plan, said: Utterance, route: Route) -> None:
     message = said.message
+    plan.paused.clear()
     if message.role is Role.SYSTEM and not plan.said:
         plan.system.append(message)
         return
@@ -266,6 +267,8 @@ def _take_server_blocks(plan: _Plan, message: Message, route: Route) -> None:
             plan.results.add(block.tool_use_id)
         elif block is not None and block.id is not None:
             plan.uses.add(block.id)
+            if message.finish_reason == PAUSED:
+                plan.paused.add(block.id)
 
 
 def _read_named(part: OpaquePart) -> _Named | None:

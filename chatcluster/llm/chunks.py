@@ -126,7 +126,8 @@ def _append_block(block: dict[str, Any], parts: list[Part], kind: type[TextPart]
 def read_usage(value: Any) -> Usage | None:
     """The counts in ``value`` that are such; None if there is none. No odd usage ever fails an answer.
 
-    Some servers (xAI, Gemini) leave what was reasoned out of the output, and have it in the total alone.
+    Some servers (xAI, Gemini) leave what was reasoned out of the output, and have it in the total alone; gateways do so
+    with what was cached of the input.
     """
     if not isinstance(value, dict):
         return None
@@ -134,16 +135,15 @@ def read_usage(value: Any) -> Usage | None:
     asked = read_count(value, "prompt_tokens", "input_tokens")
     answered = read_count(value, "completion_tokens", "output_tokens")
     reasoned = read_count(value.get("completion_tokens_details"), "reasoning_tokens")
+    cached = _first_count(read_count(read, "cached_tokens"), read_count(value, *_CACHED))
+    written = _first_count(read_count(read, *_WRITTEN), read_count(value, "cache_creation_input_tokens"))
+    kept = (cached or 0) + (written or 0)
     hidden = (read_count(value, "total_tokens") or 0) - (asked or 0) - (answered or 0)
-    if asked is not None and answered is not None and 0 < hidden == (reasoned or hidden):
+    if asked is not None and (kept > asked or hidden == kept != reasoned):
+        asked += kept
+    elif asked is not None and answered is not None and 0 < hidden == (reasoned or hidden):
         answered, reasoned = answered + hidden, hidden
-    usage = Usage(
-        input_tokens=asked,
-        output_tokens=answered,
-        reasoning_tokens=reasoned,
-        cached_input_tokens=_first_count(read_count(read, "cached_tokens"), read_count(value, *_CACHED)),
-        cache_write_tokens=_first_count(read_count(read, *_WRITTEN), read_count(value, "cache_creation_input_tokens")),
-    )
+    usage = Usage(asked, answered, reasoned, cached, written)
     return None if usage == Usage() else usage
 
 

@@ -6,6 +6,8 @@ A history may be old, of another server's model, edited, interrupted, or damaged
   the wire's matter.
 * Each call has exactly one result, and it stands with its call. The first result between the call and the next answer
   counts; a call without one gets ``OUTCOME_UNKNOWN``; results without a call, further ones and late ones are left out.
+* An answer at the end, which another server wanted to go on with (``PAUSED``), is followed by a word that asks to:
+  models refuse a conversation that ends with their own words, or have nothing to say to it.
 * The ID of a call is the server's own, or else ours, or else made of ours: fit for the wire, and never used twice.
 * Names have the characters that all servers take. Arguments that are no JSON object are an empty one (``arguments``),
   because servers parse them and would refuse the whole request for good.
@@ -25,6 +27,7 @@ import msgspec
 
 from chatcluster.llm.chunks import is_json_object
 from chatcluster.parts import (
+    PAUSED,
     ImagePart,
     JsonPart,
     Message,
@@ -37,6 +40,7 @@ from chatcluster.parts import (
     ToolResultPart,
 )
 
+GO_ON = "(Go on.)"
 OUTCOME_UNKNOWN = "The outcome of this call is unknown."
 EMPTY_RESULT = "(empty)"
 NAME_CHARACTERS_MAX = 64
@@ -95,25 +99,32 @@ class Utterance(NamedTuple):
 
 
 def conversation(
-    history: Sequence[Message], fit_ids: re.Pattern[str], says_more: Callable[[Message], bool] = lambda _: False
+    history: Sequence[Message],
+    fit_ids: re.Pattern[str],
+    says_more: Callable[[Message], bool] = lambda _: False,
+    *,
+    goes_on: bool = False,
 ) -> Iterator[Utterance | None]:
     """What is to be sent of a history, in order, and None for each message that is not.
 
     ``fit_ids`` matches the IDs of calls that the server takes; those made here have 37 characters, letters, digits and
-    ``_``. ``says_more`` tells of an answer without text and calls whether the wire sends it nevertheless.
+    ``_``. ``says_more`` tells of an answer without text and calls whether the wire sends it nevertheless. ``goes_on``:
+    the server knows the answer at the end as its own to go on with.
     """
     taken: set[str] = set()
+    is_sent = False
     for index, message in enumerate(history):
         calls = _calls_of(message)
+        is_sent = bool(calls) or has_text(message) or Utterance(message).has_media or says_more(message)
         if calls:
             results = _results_after(history, index)
             yield Utterance(message, tuple(_answered(call, results, fit_ids, taken) for call in calls))
-        elif message.role is not Role.TOOL and (
-            has_text(message) or Utterance(message).has_media or says_more(message)
-        ):
+        elif is_sent and message.role is not Role.TOOL:
             yield Utterance(message)
         else:
             yield None  # results are taken where their calls are
+    if is_sent and history[-1].finish_reason == PAUSED and not goes_on:
+        yield Utterance(msgspec.structs.replace(history[-1], role=Role.USER, parts=(TextPart(GO_ON),)))
 
 
 def has_text(message: Message) -> bool:

@@ -35,7 +35,15 @@ from chatcluster.llm.conversation import (
     result_texts,
 )
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import LIMIT_FIELDS, Route, is_for, listed_tools, output_tokens_left, with_extra
+from chatcluster.llm.wire import (
+    LIMIT_FIELDS,
+    Route,
+    is_for,
+    listed_tools,
+    output_tokens_left,
+    search_settings,
+    with_extra,
+)
 from chatcluster.models import PrefixDialect
 from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, ReasoningPart, Role, TextPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
@@ -77,7 +85,7 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
             (encode(_parameters(request, route) | _to_go_on(request, route))[:-1],),
             listed_tools(request, _wire_tool),
             (b',"messages":[',),
-            _wire_messages(request.messages, route),
+            _wire_messages(request, route),
             _begun(request, route),
             (b"]}",),
         )
@@ -89,7 +97,7 @@ def _parameters(request: ModelRequest, route: Route) -> dict[str, Any]:
     parameters: dict[str, Any] = {"model": route.model, "stream": True}
     if route.include_usage:
         parameters["stream_options"] = {"include_usage": True}
-    if route.output_tokens_max is not None:
+    if route.output_tokens_max is not None and not options.extra_body.keys() & set(LIMIT_FIELDS):  # both are refused
         # OpenAI's newer models refuse the old name, and others do not know the new one
         is_openai = _host(route).endswith(OPENAI_HOSTS)
         parameters["max_completion_tokens" if is_openai else "max_tokens"] = route.output_tokens_max
@@ -97,7 +105,9 @@ def _parameters(request: ModelRequest, route: Route) -> dict[str, Any]:
         parameters["temperature"] = options.temperature
     if options.reasoning_effort is not None:
         parameters["reasoning_effort"] = options.reasoning_effort
-    parameters = with_extra(parameters, options, {"messages", "tools", "tool_choice"})
+    if request.may_call_tools and (settings := search_settings(request, route)) is not None:
+        parameters["web_search_options"] = settings
+    parameters = with_extra(parameters, options)
     if request.begun:
         parameters |= {name: output_tokens_left(request, route) for name in LIMIT_FIELDS if name in parameters}
     return parameters
@@ -145,11 +155,11 @@ class _Open(NamedTuple):
         return b"]}" if self.has_blocks else b'"}'
 
 
-def _wire_messages(history: tuple[Message, ...], route: Route) -> Iterator[bytes]:
+def _wire_messages(request: ModelRequest, route: Route) -> Iterator[bytes]:
     """Pieces of the JSON of a list's items."""
     comma = b""
     is_open: _Open | None = None
-    for said in conversation(history, _CALL_ID):
+    for said in conversation(request.messages, _CALL_ID, goes_on=bool(request.begun)):
         if said is None:
             yield b""
             continue

@@ -14,7 +14,9 @@
 An answer **in the background** tells its ID as soon as it is known (``Attachable``), and each piece its number. To
 attach is to ask for the same stream behind a number: the server has done the rest meanwhile, and nothing is done twice.
 Of an item that had begun before that number, what still comes counts; a call that had begun is told whole when it is
-done. An answer that nobody wants any more is cancelled at its server.
+done. A server that nevertheless begins anew is not told twice; one that gives the whole answer instead of the rest of
+it has ``forgotten`` it, as nobody knows which of its words are new. An answer that nobody wants any more is cancelled
+at its server.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ _ANSWER_ID = re.compile(r"[\x21-\x7e]+")
 _REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _FINAL = {"response.completed", "response.incomplete"}
 _BROKEN = {"response.failed", "response.cancelled"}
+_UNFINISHED = ("queued", "in_progress")
 _WORDS: dict[str, type[TextPart] | type[ReasoningPart]] = {
     "response.output_text.delta": TextPart,
     "response.refusal.delta": TextPart,
@@ -111,12 +114,16 @@ class _Call:
 
 
 class ResponseDecoder:
-    """One answer, or the rest of one (``goes_on``); see the module's docstring. Methods may raise ``ProviderError``."""
+    """One answer, or the rest of one, ``behind`` a number; see the module's docstring. Methods may raise
+    ``ProviderError``."""
 
-    def __init__(self, route: Route, *, goes_on: bool = False, new_call_id: Callable[[], str] = new_call_id) -> None:
+    def __init__(
+        self, route: Route, *, behind: int | None = None, new_call_id: Callable[[], str] = new_call_id
+    ) -> None:
         self._route = route
         self._server = route.server
-        self._goes_on = goes_on
+        self._behind = behind
+        self._goes_on = behind is not None
         self._new_call_id = new_call_id
         self._calls: dict[object, _Call] = {}
         """Calls by the index of their item, or by its ID."""
@@ -141,10 +148,12 @@ class ResponseDecoder:
         event = read_event(_event_decoder, payload, self._server)
         if event.type == "error" or event.error or isinstance(payload, ErrorPayload):
             raise from_stray_text(self._server, payload)
-        if event.object == "response":  # it was not streamed
-            return self._finish(read_event(_response_decoder, payload, self._server))
+        if event.object == "response":
+            return self._take_unstreamed(read_event(_response_decoder, payload, self._server))
         if event.response is not None:
             return self._take_response(event.type, event.response)
+        if self._is_known(event.sequence_number):
+            return [KEEP_ALIVE]
         parts: list[Part] = []
         kept_characters = self._kept_characters
         self._take(event, parts)
@@ -156,6 +165,10 @@ class ResponseDecoder:
         if not self.is_complete:
             raise cut_answer(self._server)
         return []
+
+    def _is_known(self, sequence: Any) -> bool:
+        """Whether it was told before somebody attached to the answer."""
+        return self._behind is not None and isinstance(sequence, int) and sequence <= self._behind
 
     def _told(self, parts: list[Part], sequence: Any = None) -> list[ModelEvent]:
         self._has_said_something = True
@@ -242,6 +255,15 @@ class ResponseDecoder:
             return [Attachable(response.id)]
         return [KEEP_ALIVE]
 
+    def _take_unstreamed(self, response: _Response) -> list[ModelEvent]:
+        """An answer that was not streamed. One that is not whole yet is attached to, or was cut."""
+        if self._goes_on:
+            said = f"{self._server.name} tells an answer from its beginning alone"
+            raise self._server.error(said, "answer_forgotten", retryable=True)
+        if response.status in _UNFINISHED:
+            return self._take_response(None, response)
+        return self._finish(response)
+
     def _finish(self, response: _Response) -> list[ModelEvent]:
         self.usage = _usage(response.usage) or self.usage
         if response.status in ("failed", "cancelled"):
@@ -315,7 +337,7 @@ def _target(request: ModelRequest, route: Route) -> Target:
     if request.attach is None:
         return Target("POST", end_point_url(route.base_url, "/responses"))
     query = {"stream": "true"}
-    if tells_reasoning(route):
+    if tells_reasoning(request, route):
         query["include[]"] = ENCRYPTED
     if request.attach.after is not None:
         query["starting_after"] = str(request.attach.after)
@@ -333,7 +355,7 @@ def _path(attach: Attachment) -> str:
 
 def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
     route = with_prefix(request, route)
-    return ResponseDecoder(route, goes_on=request.attach is not None and request.attach.after is not None)
+    return ResponseDecoder(route, behind=None if request.attach is None else request.attach.after)
 
 
 WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, _decoder, _cancel)

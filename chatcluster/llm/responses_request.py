@@ -30,14 +30,14 @@ from chatcluster.llm.conversation import (
     result_texts,
 )
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import Route, is_for, listed_tools, with_extra, with_prefix
+from chatcluster.llm.wire import SEARCH, Route, is_for, listed_tools, search_settings, with_extra, with_prefix
 from chatcluster.parts import ImagePart, Message, OpaquePart, Part, Role, TextPart, ToolCallPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
 
 REASONING = "reasoning"
 ENCRYPTED = "reasoning.encrypted_content"
-_WITHOUT_REASONING = re.compile(r"(gpt-3|gpt-4|chatgpt)")
-"""Models that refuse to be asked for encrypted reasoning."""
+_WITHOUT_REASONING = re.compile(r"(ft:|.*/)?(gpt-3|gpt-4|chatgpt)")
+"""Models that refuse to be asked for encrypted reasoning, as far as they are known: others say so."""
 _CALL_ID = re.compile(r"[\x21-\x7e]{1,64}")
 
 
@@ -48,8 +48,8 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     route = with_prefix(request, route)
     return slices(
         chain(
-            (encode(_parameters(route))[:-1],),
-            listed_tools(request, _wire_tool),
+            (encode(_parameters(request, route))[:-1],),
+            listed_tools(request, _wire_tool, _search(request, route)),
             (b',"input":[',),
             _listed(_items(request.messages, route)),
             (b"]}",),
@@ -57,12 +57,12 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     )
 
 
-def _parameters(route: Route) -> dict[str, Any]:
+def _parameters(request: ModelRequest, route: Route) -> dict[str, Any]:
     options = route.options
     parameters: dict[str, Any] = {"model": route.model, "stream": True, "store": route.in_background}
     if route.in_background:
         parameters["background"] = True
-    if tells_reasoning(route):
+    if tells_reasoning(request, route):
         parameters["include"] = [ENCRYPTED]
     if route.output_tokens_max is not None:
         parameters["max_output_tokens"] = route.output_tokens_max
@@ -70,11 +70,11 @@ def _parameters(route: Route) -> dict[str, Any]:
         parameters["temperature"] = options.temperature
     if options.reasoning_effort is not None:
         parameters["reasoning"] = {"effort": options.reasoning_effort, "summary": "auto"}
-    return with_extra(parameters, options, {"input", "tools", "tool_choice"})
+    return with_extra(parameters, options)
 
 
-def tells_reasoning(route: Route) -> bool:
-    return not _WITHOUT_REASONING.match(route.model)
+def tells_reasoning(request: ModelRequest, route: Route) -> bool:
+    return not (request.is_plain or _WITHOUT_REASONING.match(route.model))
 
 
 def _wire_tool(tool: ToolSpec) -> dict[str, Any]:
@@ -83,6 +83,11 @@ def _wire_tool(tool: ToolSpec) -> dict[str, Any]:
         wire["description"] = tool.description
     parameters = tool.parameters or {"type": "object", "properties": {}}
     return wire | {"parameters": parameters, "strict": False}
+
+
+def _search(request: ModelRequest, route: Route) -> Iterator[dict[str, Any]]:
+    if (settings := search_settings(request, route)) is not None:
+        yield {"type": SEARCH, **settings}
 
 
 def _listed(pieces: Iterator[bytes | None]) -> Iterator[bytes]:

@@ -42,7 +42,7 @@ def catalogue_routing(known: Callable[[], Catalogue | None], keys: Opening, sett
         candidates = catalogue.candidates(request.model)
         if not candidates:
             raise ProviderError("no model can be asked: add one, or enable one (chatcluster model add)", kind="config")
-        return _route(candidate_of(candidates, request.failures), keys)
+        return _route(candidate_of(candidates, request.failures), keys, is_kept=not request.is_aside)
 
     return route
 
@@ -61,9 +61,10 @@ def catalogue_stints(known: Callable[[], Catalogue | None]) -> Stints:
         if not candidates:
             return Stint()
         place, length = _place_of(candidates, failures), candidates[0].model.failover_after
+        model = candidates[place].model.name
         if place + 1 == len(candidates):
-            return Stint(place * length)
-        return Stint(place * length, (place + 1) * length, candidates[place + 1].model.name)
+            return Stint(place * length, model=model)
+        return Stint(place * length, (place + 1) * length, candidates[place + 1].model.name, model)
 
     return stint
 
@@ -72,7 +73,8 @@ def _place_of(candidates: list[Candidate], failures: int) -> int:
     return min(failures // candidates[0].model.failover_after, len(candidates) - 1)
 
 
-def _route(candidate: Candidate, keys: Opening) -> Route:
+def _route(candidate: Candidate, keys: Opening, *, is_kept: bool) -> Route:
+    """``is_kept``: its provider may go on with the answer whoever listens, for somebody will."""
     provider, model = candidate.provider, candidate.model
     key = NO_KEY
     if provider.sealed is not None:
@@ -92,6 +94,6 @@ def _route(candidate: Candidate, keys: Opening) -> Route:
         options=model.options,
         output_tokens_max=model.answer_tokens_max,
         include_usage=provider.options.include_usage,
-        in_background=model.continuation is Continuation.BACKGROUND,
+        in_background=is_kept and model.continuation is Continuation.BACKGROUND,
         goes_on_from_words=model.continuation is Continuation.PREFIX,
     )

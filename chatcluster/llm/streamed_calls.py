@@ -15,7 +15,7 @@ from chatcluster.llm.answers import endless_answer, kept_id, nameless_call
 from chatcluster.llm.chunks import parse_json
 from chatcluster.llm.openai_request import EXTRA_CONTENT
 from chatcluster.llm.wire import Route
-from chatcluster.parts import OpaquePart, Part, ToolArgumentsPart, ToolCallPart, encode
+from chatcluster.parts import CUT_SHORT, OpaquePart, Part, ToolArgumentsPart, ToolCallPart, encode
 
 CALLS_CHARACTERS_MAX = 1 << 20
 CALL_CHARACTERS = 1000
@@ -73,10 +73,10 @@ class StreamedCalls:
 
     def end(self, reason: str) -> list[Part]:
         """What is left to say when the answer is complete: nothing stands for no arguments. But of the last call of an
-        answer that was cut at its limit they are not known."""
+        answer that was cut they are not known."""
         if not all(call.name for call in self._calls):
             raise nameless_call(self._provider)
-        whole = self._calls[:-1] if reason == "length" else self._calls
+        whole = self._calls[:-1] if reason in CUT_SHORT else self._calls
         return [ToolArgumentsPart(call.id, "{}") for call in whole if not "".join(call.pieces).strip()]
 
     def _call_at(self, index: int, call_id: str, *, is_named: bool) -> _Call | None:

@@ -8,21 +8,24 @@ and the client for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from chatcluster.llm.failures import Provider
 from chatcluster.llm.slices import encoded_text
-from chatcluster.models import Continuation, Kind, ModelOptions
+from chatcluster.models import NOT_EXTRA, Continuation, Kind, ModelOptions
 from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
 from chatcluster.ports import ModelEvent, ModelRequest, ToolSpec
 from chatcluster.usage import Prices, Usage
 
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """Where a request says how many tokens the answer may have, on the wires whose answers are continued from words."""
+SEARCH = "web_search"
+"""What both vendors that have one call their tool."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +87,8 @@ def with_prefix(request: ModelRequest, route: Route) -> Route:
     """The route of a wire whose server signs what it thought together with the prompt. System text and tools change
     between turns; what was signed behind others would be refused, in this turn and in each to come."""
     digest = blake2b(encode([(tool.name, tool.description, tool.parameters) for tool in request.tools]), digest_size=8)
+    if (settings := search_settings(request, route)) is not None:
+        digest.update(encode(settings))
     if not request.tools and any(isinstance(part, ToolCallPart) for said in request.messages for part in said.parts):
         digest.update(b"calls")  # some wires have to offer a tool nevertheless
     for message in request.messages:
@@ -94,21 +99,31 @@ def with_prefix(request: ModelRequest, route: Route) -> Route:
     return msgspec.structs.replace(route, prefix=digest.hexdigest())
 
 
-def with_extra(parameters: dict[str, Any], options: ModelOptions, conversation: Set[str]) -> dict[str, Any]:
+def search_settings(request: ModelRequest, route: Route) -> dict[str, Any] | None:
+    """Those of the provider's own search of the web; None where it is not to search, or where a tool of ours has that
+    name, of which there may be one."""
+    is_taken = any(tool.name == SEARCH for tool in request.tools)
+    return None if is_taken or not request.may_search else route.options.web_search
+
+
+def with_extra(parameters: dict[str, Any], options: ModelOptions) -> dict[str, Any]:
     """The parameters of a request with the further fields that the model's options name, which go before ours; but not
-    before those of the ``conversation``."""
-    return parameters | {name: value for name, value in options.extra_body.items() if name not in conversation}
+    before those of the conversation."""
+    return parameters | {name: value for name, value in options.extra_body.items() if name not in NOT_EXTRA}
 
 
-def listed_tools(request: ModelRequest, wire_tool: Callable[[ToolSpec], dict[str, Any]]) -> Iterator[bytes]:
-    """The members of a body that offer tools, each as the wire has it: nothing where none is offered."""
-    if not request.tools:
-        return
-    yield b',"tools":['
-    for number, tool in enumerate(request.tools):
-        yield b"," if number else b""
-        yield from encoded_text(encode(wire_tool(tool)))
-    yield b"]" if request.may_call_tools else b'],"tool_choice":"none"'
+def listed_tools(
+    request: ModelRequest, wire_tool: Callable[[ToolSpec], dict[str, Any]], of_server: Iterable[dict[str, Any]] = ()
+) -> Iterator[bytes]:
+    """The members of a body that offer tools, each as the wire has it, and those that are the server's own: nothing
+    where none is offered."""
+    comma = b""
+    for tool in chain(map(wire_tool, request.tools), of_server):
+        yield comma or b',"tools":['
+        yield from encoded_text(encode(tool))
+        comma = b","
+    if comma:
+        yield b"]" if request.may_call_tools else b'],"tool_choice":"none"'
 
 
 class Decoder(Protocol):

@@ -13,7 +13,8 @@ from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import CONTENT_VERSION
 from chatcluster.ports import Claimed, Outcome
-from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS, alone_seconds
+from chatcluster.ports.shares import places_left
+from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, alone_seconds
 
 
 class Claims:
@@ -31,7 +32,8 @@ class Claims:
         interrupting = [row for row in self._claimable(Status.INTERRUPTING) if not _is_suspect(row)][:batch]
         places = max(0, min(free_slots, batch - len(interrupting)))
         suspected = self._suspected(worker_id, with_running=places > 0)
-        running = self._by_turns()[: places - sum(row.state.status is Status.RUNNING for row in suspected)]
+        dealt = self._by_turns(worker_id, free_slots)
+        running = dealt[: places - sum(row.state.status is Status.RUNNING for row in suspected)]
         if running:
             self._last_owner = running[-1].owner_id
         return tuple(self._take(row, worker_id) for row in (*interrupting, *suspected, *running))
@@ -46,16 +48,19 @@ class Claims:
     def _is_alone(self, row: ChatRow) -> bool:
         """Whether the chat has its owner for itself still, as far as suspects go."""
         seconds = (self._database.now() - row.updated_at).total_seconds()
-        return row.state.takeovers > SUSPECTED_TAKEOVERS and seconds < alone_seconds(row.state.takeovers)
+        is_now = -SUSPECTED_SECONDS <= seconds < alone_seconds(row.state.takeovers)
+        return row.state.takeovers > SUSPECTED_TAKEOVERS and is_now
 
-    def _by_turns(self) -> list[ChatRow]:
+    def _by_turns(self, worker_id: UUID, free_slots: int) -> list[ChatRow]:
         """Round by round the chats of each owner, the oldest first, beginning with the owner after the last one."""
+        held = Counter(row.owner_id for row in self._database.owned_by(worker_id) if row.state.status is Status.RUNNING)
         waiting = [row for row in self._claimable(Status.RUNNING) if not _is_suspect(row)]
         rounds: Counter[UUID] = Counter()
         turns: list[tuple[int, bool, UUID, int, ChatRow]] = []
         for row in waiting:
             rounds[row.owner_id] += 1
-            if self._may_run(row.owner_id, rounds[row.owner_id]):
+            is_shared = rounds[row.owner_id] <= places_left(free_slots, held[row.owner_id])
+            if is_shared and self._may_run(row.owner_id, rounds[row.owner_id]):
                 turns.append((rounds[row.owner_id], row.owner_id <= self._last_owner, row.owner_id, len(turns), row))
         return [row for *_, row in sorted(turns, key=lambda turn: turn[:4])]
 

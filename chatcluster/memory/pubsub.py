@@ -16,12 +16,30 @@ from chatcluster.ports import Subscription
 from chatcluster.pubsub import Inbox
 
 
+class _MemoryInbox(Inbox):
+    """Nothing is confirmed here: whether it is complete is seen by the connection."""
+
+    __slots__ = ("_pubsub",)
+
+    def __init__(self, channels: frozenset[bytes], pubsub: MemoryPubSub) -> None:
+        super().__init__(channels)
+        self._pubsub = pubsub
+
+    @property
+    def is_complete(self) -> bool:
+        return self._pubsub.is_connected
+
+
 class MemoryPubSub:
     def __init__(self, broker: MemoryBroker) -> None:
         self.inboxes: list[Inbox] = []
         self._broker = broker
         self._connected = True
         broker.listeners.append(self)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connected and self._broker.connected
 
     # the port
 
@@ -35,7 +53,7 @@ class MemoryPubSub:
 
     @asynccontextmanager
     async def _subscribe(self, channels: frozenset[bytes]) -> AsyncIterator[Subscription]:
-        inbox = Inbox(channels)
+        inbox = _MemoryInbox(channels, self)
         self.inboxes.append(inbox)
         try:
             await trio.lowlevel.checkpoint()

@@ -44,10 +44,10 @@ class MemoryResponses:
             messages = [] if row is None else row.messages
             return next((one.id for one in messages if one.id > message_id and one.role is Role.USER), None)
 
-    async def asked(self, chat_id: UUID, number: int | None = None) -> AskedMessage | None:
+    async def asked(self, chat_id: UUID, number: int | None = None, *, since: int = 0) -> AskedMessage | None:
         async with self._link.crossing("asked"):
             row = self._database.chats.get(chat_id)
-            messages = [] if row is None else row.messages
+            messages = [] if row is None else [one for one in row.messages if one.id >= since]
             asked = [AskedMessage(one.id, one.revision) for one in messages if one.role is Role.USER]
             return next(iter(asked[-1:] if number is None else asked[number : number + 1]), None)
 

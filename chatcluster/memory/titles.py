@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from uuid import UUID
+
 import msgspec
 
 from chatcluster.memory.database import MemoryDatabase
@@ -22,8 +25,21 @@ class MemoryTitles:
     async def take(self, limit: int, *, seconds: float) -> tuple[TitleTask, ...]:
         async with self._link.crossing("take_titles"):
             now = self._database.clock()
-            due = sorted((wish.due, chat_id) for chat_id, wish in self._wishes.items() if wish.due <= now)
-            return tuple(self._take(self._database.row(chat_id), now + seconds) for _, chat_id in due[:limit])
+            return tuple(self._take(row, now + seconds) for row in self._by_turns(now)[:limit])
+
+    def _by_turns(self, now: float) -> list[ChatRow]:
+        """Those that are due: the first of each user, then the second of each. What is under way counts as well."""
+        wishes = sorted((wish.due, chat_id) for chat_id, wish in self._wishes.items())
+        counts: Counter[UUID] = Counter()
+        for _, row in ((due, self._database.row(chat_id)) for due, chat_id in wishes if due > now):
+            counts[row.owner_id] += self._wishes[row.id].under_way
+        turns: list[tuple[int, float, UUID, ChatRow]] = []
+        for due, chat_id in wishes:
+            row = self._database.row(chat_id)
+            if due <= now:
+                counts[row.owner_id] += 1
+                turns.append((counts[row.owner_id], due, chat_id, row))
+        return [row for *_, row in sorted(turns, key=lambda turn: turn[:3])]
 
     def _take(self, row: ChatRow, until: float) -> TitleTask:
         _, tries, was_under_way = self._wishes[row.id]

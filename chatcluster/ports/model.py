@@ -45,12 +45,14 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Stint(msgspec.Struct, frozen=True):
-    """One model's part of the failures of a step: it is asked from ``first`` of them on, and from ``end`` on
-    ``successor`` is, by the name that people call it. Without one it is the last to be asked."""
+    """One model's part of the failures of a step: ``model`` is asked from ``first`` of them on, and from ``end`` on
+    ``successor`` is, by the names that people call them. Without one it is the last to be asked."""
 
     first: int = 0
     end: int | None = None
     successor: str | None = None
+    model: str | None = None
+    """None: that which is wanted."""
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -95,6 +97,8 @@ class ModelRequest(msgspec.Struct, frozen=True):
     tools: tuple[ToolSpec, ...] = ()
     may_call_tools: bool = True
     """False: the tools are told, so that what the provider keeps of the prompt stays good, and none may be called."""
+    may_search: bool = True
+    """False: nor is the model told that its provider could search the web for it."""
     is_plain: bool = False
     """What only a provider understands is left out. ``ProviderError`` of kind ``opaque_refused`` says that this would
     help."""
@@ -107,6 +111,8 @@ class ModelRequest(msgspec.Struct, frozen=True):
     begun_tokens: int = 0
     """How many tokens those words are, as far as that is known: what the answer may have besides is less by them. One
     that has reached its limit has ended there, and nothing is asked."""
+    is_aside: bool = False
+    """It is for no answer of the chat, but for a title, or a summary: nobody goes on with it if it is broken off."""
     failures: int = 0
     """How many failures count at this step by now: after some another model takes its place (``Stint``)."""
     meter: Meter | None = None

@@ -47,6 +47,11 @@ def hint_of(chat: Chat) -> Hint:
 
 
 class Subscription(Protocol):
+    @property
+    def is_complete(self) -> bool:
+        """Whether what is published from now on comes, for all that is known: the connection stands."""
+        ...
+
     async def receive(self) -> bytes | Gap:
         """The next payload, or ``GAP`` in the place of what may have been missed."""
         ...

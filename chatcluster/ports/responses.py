@@ -49,6 +49,7 @@ class Responses(Protocol):
         """The first user's message in the chat's history after this one, if any."""
         ...
 
-    async def asked(self, chat_id: UUID, number: int | None = None) -> AskedMessage | None:
-        """The user's message of this number in the chat's history, from 0; the newest without one. None: none."""
+    async def asked(self, chat_id: UUID, number: int | None = None, *, since: int = 0) -> AskedMessage | None:
+        """The user's message of this number in the chat's history, from 0 at the message ``since`` on; the newest
+        without one. None: none."""
         ...

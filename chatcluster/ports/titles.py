@@ -26,8 +26,8 @@ class Titles(Protocol):
     """A chat that was created so wants a title until it has one, a person gives it one, or it is given up."""
 
     async def take(self, limit: int, *, seconds: float) -> tuple[TitleTask, ...]:
-        """Some that nobody has taken in the last ``seconds``, those that wait longest first. A try before whose end
-        nobody has told is booked as lost."""
+        """Some that nobody has taken in the last ``seconds``, by turns between users, those that wait longest first. A
+        try before whose end nobody has told is booked as lost."""
         ...
 
     async def entitle(self, task: TitleTask, title: str | None, spent: tuple[Spent, ...]) -> Chat | None:

@@ -299,11 +299,12 @@ class WorkspaceHosts(Protocol):
         ...
 
     async def heartbeats(self) -> dict[UUID, Heartbeat]:
-        """The heartbeats of the hosts that are alive."""
+        """The heartbeats of the hosts that are alive, and of those that left a workspace behind which is to be lost."""
         ...
 
     async def bury(self, host_id: UUID, token: str) -> tuple[WorkspaceRow, ...] | None:
-        """It is not alive, if its token is this one still; else None. Returns what was lost."""
+        """Declare a host dead if its token is this one still. Returns what was lost; None if it was renewed. A
+        workspace whose row somebody holds is left to a later burial."""
         ...
 
     async def work(self, lease: HostLease, *, places: int) -> tuple[WorkspaceRow, ...]:

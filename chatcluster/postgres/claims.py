@@ -1,11 +1,11 @@
 """The claim on Postgres: one statement, which takes rows and reads no history.
 
-Where all that wait have a place it is a simple one. Where it is crowded that one claims nothing, and another follows,
-which deals out turns.
+Where all that wait have a place it is a simple one. Where it is crowded, or nearly so, that one claims nothing, and
+another follows, which deals out turns and knows whose share of the places is used up (``ports/shares.py``).
 
 A row that cannot be read (a damaged column, say) fails the statement, and with it the claim of all others. So then the
 chats are claimed one by one; the one that fails ends in an error, written without reading it, and if not even that is
-possible it is passed over. Either way the others are claimed.
+possible it is passed over, as is one of which somebody holds a row. Either way the others are claimed.
 
 A chat may also be claimed by the transaction that lets it run, for a worker that has a place for it, if nobody waits:
 where that is one statement, by a statement that does both, and else by what it writes. A claim that fails keeps nobody
@@ -24,10 +24,11 @@ import msgspec
 
 from chatcluster import telemetry
 from chatcluster.chat import ChatState, Decision, ErrorInfo, claimed_with, may_be_claimed_with
-from chatcluster.errors import StoreFailed, UnavailableError
+from chatcluster.errors import StoreFailed, StoreLocked, UnavailableError
 from chatcluster.parts import Message
 from chatcluster.ports import Chat, Claimed, Outcome
 from chatcluster.ports.prompts import ToldPrompts
+from chatcluster.ports.shares import kept_places
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.decision_writer import Applied, Seen, seen_values
 from chatcluster.postgres.prompts import told_of
@@ -55,11 +56,9 @@ async def claim(
     database: Database, worker_id: UUID, free_slots: int, batch: int, *, after_owner: UUID
 ) -> tuple[tuple[Claimed, ...], UUID]:
     """What was claimed, and the owner whose turn it was last. ``after_owner`` is the one of the claim before."""
-    user_chats_max = database.settings.user_chats_max
+    limits = database.settings.user_chats_max, kept_places(database.settings.slots)
     try:
-        rows = await database.autocommit(
-            _claim, worker_id, free_slots, batch, after_owner, user_chats_max, lane=Lane.CHATS
-        )
+        rows = await database.autocommit(_claim, worker_id, free_slots, batch, after_owner, *limits, lane=Lane.CHATS)
     except Exception as error:
         if _is_of_the_server(error):
             raise
@@ -71,7 +70,7 @@ async def claim(
 
 def _is_of_the_server(error: Exception) -> bool:
     """Whether it says nothing of any row: the server cannot be reached, or does not take part."""
-    return isinstance(error, UnavailableError) and not isinstance(error, StoreFailed)
+    return isinstance(error, UnavailableError) and not isinstance(error, StoreFailed | StoreLocked)
 
 
 def _claimed(row: Row) -> Claimed:
@@ -83,6 +82,8 @@ async def _claim_one_by_one(database: Database, worker_id: UUID, free_slots: int
     for chat_id in await database.autocommit(_claimable, free_slots, batch, lane=Lane.CHATS):
         try:
             claimed.extend(map(_claimed, await database.autocommit(_claim_one, worker_id, chat_id, lane=Lane.CHATS)))
+        except StoreLocked as error:
+            telemetry.event("chat.passed_over", chat_id=str(chat_id), error=repr(error))
         except Exception as error:
             if _is_of_the_server(error):
                 raise
@@ -101,10 +102,16 @@ async def _end(database: Database, chat_id: UUID, why: Exception) -> None:
 
 
 async def _claim(
-    connection: Connection, worker_id: UUID, free_slots: int, batch: int, after_owner: UUID, user_chats_max: int
+    connection: Connection,
+    worker_id: UUID,
+    free_slots: int,
+    batch: int,
+    after_owner: UUID,
+    user_chats_max: int,
+    kept: int,
 ) -> Sequence[Row]:
     if not user_chats_max:
-        few = await connection.fetch(SQL["claim_few"], worker_id, min(free_slots, batch))
+        few = await connection.fetch(SQL["claim_few"], worker_id, max(0, min(free_slots - kept, batch)))
         if not few[0]["crowded"]:
             return [row for row in few if row["id"] is not None]
     return await connection.fetch(SQL["claim"], worker_id, free_slots, batch, after_owner, user_chats_max)

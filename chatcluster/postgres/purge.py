@@ -19,7 +19,7 @@ One replica does it, the one that started first of those alive; when it is gone,
 chats by their IDs, a page at a time, then a pause. Each statement is a transaction of its own. It deletes
 ``BATCH_ROWS`` at most, leaves alone what somebody has locked, and is followed by a pause, so that vacuum keeps up and
 nobody waits. Nothing depends on it: what fails is told (``purge.failed``) and tried in the next round; a row that can
-be neither read nor deleted keeps its own kind, and no other.
+be neither read nor deleted, and a kind that takes longer than a statement may, keep their own kind, and no other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
-from chatcluster.errors import StoreFailed, StoreLocked, StoreUnavailable
+from chatcluster.errors import StoreUnavailable
 from chatcluster.ports.files import UNFINISHED_SECONDS, UNREFERENCED_SECONDS
 from chatcluster.postgres import Connection, Database
 from chatcluster.postgres.queries import load_queries
@@ -73,7 +73,7 @@ class Purge:
                 telemetry.event("purge.crashed", error=repr(error), exc_info=error)
 
     async def go_round(self) -> None:
-        """Delete all that is due. Raises ``StoreUnavailable``."""
+        """Delete all that is due, as far as that can be done. Raises ``StoreUnavailable``."""
         await self._delete("keys", "delete_keys")
         await self._delete("sessions", "delete_sessions", self._idle_hours)
         await self._delete("codes", "delete_codes")
@@ -104,7 +104,7 @@ class Purge:
         while rows == rows_max:
             try:
                 rows = await self._database.autocommit(_delete_batch, query, (*args, rows_max))
-            except (StoreFailed, StoreLocked) as error:
+            except StoreUnavailable as error:
                 telemetry.event("purge.failed", kind=kind, error=str(error))
                 return
             if rows:

@@ -31,8 +31,8 @@ class PostgresResponses:
     async def asked_after(self, chat_id: UUID, message_id: int) -> int | None:
         return await self._database.autocommit(_asked_after, chat_id, message_id)
 
-    async def asked(self, chat_id: UUID, number: int | None = None) -> AskedMessage | None:
-        return await self._database.autocommit(_asked, chat_id, number)
+    async def asked(self, chat_id: UUID, number: int | None = None, *, since: int = 0) -> AskedMessage | None:
+        return await self._database.autocommit(_asked, chat_id, number, since)
 
 
 async def _add(connection: Connection, response: StoredResponse) -> None:
@@ -62,6 +62,6 @@ async def _asked_after(connection: Connection, chat_id: UUID, message_id: int) -
     return found
 
 
-async def _asked(connection: Connection, chat_id: UUID, number: int | None) -> AskedMessage | None:
-    row = await connection.fetchrow(SQL["newest_asked" if number is None else "asked"], chat_id, number or 0)
+async def _asked(connection: Connection, chat_id: UUID, number: int | None, since: int) -> AskedMessage | None:
+    row = await connection.fetchrow(SQL["newest_asked" if number is None else "asked"], chat_id, number or 0, since)
     return None if row is None else AskedMessage(row["id"], row["revision"])

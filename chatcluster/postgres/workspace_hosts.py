@@ -2,7 +2,7 @@
 
 Who is authoritative: the host's row. What a host writes goes by its incarnation, in the condition of the statement: an
 earlier process of the same machine, and one that was buried, write nothing. A burial and the taking of work meet at the
-row: the latter holds it.
+row: the latter holds it. A burial waits for no workspace: one whose row somebody has locked is left to a later one.
 """
 
 from __future__ import annotations
@@ -105,10 +105,12 @@ async def _heartbeats(connection: Connection) -> dict[UUID, Heartbeat]:
 
 
 async def _bury(connection: Connection, host_id: UUID, token: str) -> tuple[WorkspaceRow, ...] | None:
-    if await connection.fetchval(SQL["bury"], host_id, token) is None:
+    was_alive: bool | None = await connection.fetchval(SQL["bury"], host_id, token)
+    if was_alive is None:
         return None
     await connection.execute(SQL["free_builds"], host_id)
-    return rows_of(await connection.fetch(SQL["lose_of_host"], host_id, HOST_LOST))
+    lost = rows_of(await connection.fetch(SQL["lose_of_host"], host_id, HOST_LOST))
+    return lost if was_alive or lost else None
 
 
 async def _work(connection: Connection, lease: HostLease, places: int) -> tuple[WorkspaceRow, ...]:

@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from uuid import UUID
 
 import msgspec
 
@@ -39,13 +40,14 @@ class Composition:
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
         async with AsyncExitStack() as stack:
             opened = [await stack.enter_async_context(box.open(chat)) for box in self._boxes]
-            yield _Composed(opened, self._reserved)
+            yield _Composed(opened, self._reserved, chat.owner_id)
 
 
 class _Composed:
-    def __init__(self, boxes: Sequence[TurnTools], reserved: Collection[str]) -> None:
+    def __init__(self, boxes: Sequence[TurnTools], reserved: Collection[str], user_id: UUID) -> None:
         self._boxes = boxes
         self._reserved = reserved
+        self._user_id = user_id
         self._places: dict[str, tuple[TurnTools, str]] = {}
         """By the name that the model knows: where the tool is, and its name there."""
 
@@ -76,7 +78,8 @@ class _Composed:
         if place is None:
             return ToolResult((TextPart(f"There is no tool {call.name!r}."),), is_error=True)
         box, name = place
-        return await with_images_scaled(await box.run(msgspec.structs.replace(call, name=name), progressed))
+        result = await box.run(msgspec.structs.replace(call, name=name), progressed)
+        return await with_images_scaled(result, self._user_id)
 
 
 def unique_name(name: str, taken: Collection[str]) -> str:

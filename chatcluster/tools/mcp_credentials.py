@@ -226,6 +226,7 @@ class Credentials:
 
     async def _fresh_grant(self, server: McpServer, user_id: UUID, refused_revision: int | None) -> Grant:
         """A grant that is good for a while, of another revision than the one that was refused (0: any)."""
+        await self._link.started()  # else that would be waited for with a claim, which another replica takes over
         with trio.move_on_after(REFRESH_SECONDS):
             while True:
                 grant = await self._servers.grant(server.id, user_id)
@@ -251,15 +252,9 @@ class Credentials:
                 telemetry.event("mcp.login_refused", error=refusal.message)
                 await self._servers.refuse_grant(grant)
                 raise SignInNeeded from None
-            fresh = self._sealed_grant(
-                grant,
-                replace(
-                    tokens,
-                    access_token=answer.access_token,
-                    refresh_token=answer.refresh_token or tokens.refresh_token,
-                ),
-                answer,
-            )
+            refresh_token = answer.refresh_token or tokens.refresh_token
+            renewed = replace(tokens, access_token=answer.access_token, refresh_token=refresh_token)
+            fresh = self._sealed_grant(grant, renewed, answer)
             if not await self._servers.keep_grant(fresh):
                 raise SignInNeeded  # the user signed out meanwhile, or the server is gone
         return replace(fresh, revision=grant.revision + 1)
@@ -311,6 +306,7 @@ class Credentials:
     async def _way_to_sign_in(
         self, server: McpServer, user_id: UUID, auth: OAuthAuth
     ) -> tuple[mcp_oauth.Endpoints, OAuthClient]:
+        await self._link.started()
         with trio.move_on_after(DISCOVERY_SECONDS):
             endpoints = await mcp_oauth.discover(self._link_fetch, server.settings.url, auth)
             scope = mcp_oauth.both_scopes(endpoints.scope, await self._wanted_scope(server, user_id))

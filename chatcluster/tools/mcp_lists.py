@@ -21,6 +21,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
+from chatcluster.fair_places import FairPlaces
 from chatcluster.ports import McpServer
 from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
 from chatcluster.tools.mcp_link import LinkSession, McpFailed, McpLink
@@ -34,7 +35,9 @@ LOOK_SECONDS = 10.0
 """The time for connecting and listing."""
 LISTS_MAX = 200
 LOOKS_MAX = 32
-"""At a time."""
+"""So many lists are looked at at a time."""
+LOOKS_OF_SERVER_MAX = 8
+"""Each user of a server that says nothing may wait for a list of it: those of others are not behind all of them."""
 
 
 class Key(NamedTuple):
@@ -65,7 +68,7 @@ class ToolLists:
         self._credentials = credentials
         self._remembered: OrderedDict[Key, Remembered] = OrderedDict()
         self._looks: dict[Key, trio.Event] = {}
-        self._places = trio.Semaphore(LOOKS_MAX)
+        self._places = FairPlaces(LOOKS_MAX, each=LOOKS_OF_SERVER_MAX)
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -164,7 +167,7 @@ class ToolLists:
 
     async def _found(self, server: McpServer, look: Look) -> ToolList | McpFailed:
         try:
-            async with self._places:
+            async with self._places.taken(server.id):
                 return await look()
         except McpFailed as failure:
             telemetry.event("mcp.list_failed", server=server.slug, trouble=failure.trouble, error=failure.message)

@@ -287,7 +287,7 @@ class SimulatedReplica:
         self.tabs = TabStreams(
             feeds=self.feeds, families=self.families, watches=self.watches, store=self.store, audience=readers
         )
-        self.notices.set_learner(self.feeds.learn)
+        self.notices.set_readers(self.feeds.learn, self.feeds.hand_over)
         self.incarnations: list[UUID] = []
         self.loop = Replica(
             name=name,

@@ -6,12 +6,14 @@ import msgspec
 import pytest
 
 from chatcluster.chat import Busy
+from chatcluster.compaction import CUT
 from chatcluster.content import SummaryPart
-from chatcluster.context import HEADING, INSTRUCTION, SUMMARY_CALL
+from chatcluster.context import HEADING, INSTRUCTION, SUMMARY_CALL, TIGHT_MAX, tokens_of_text
 from chatcluster.parts import Message, ToolResultPart, Usage, text_of
 from chatcluster.ports import Window
 from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.scripted_model import Call
+from loops.scripted_tools import tool
 from loops.tool_scenes import running
 
 WINDOW = Window(context_tokens=1000, output_tokens=10, percent=70)
@@ -201,6 +203,50 @@ async def test_an_empty_summary_is_a_failed_one(world: World) -> None:
     assert summary_of(chat) is None
 
 
+async def test_the_beginning_of_a_refusal_is_no_summary(world: World) -> None:
+    """It would take the place of all that was said."""
+    a = await world.replica()
+    chat = await long_chat(world, a)
+    await a.send(chat, "more")
+    request = await summary_request(world)
+    request.say("I am not able")
+    request.finish("content_filter")
+    call = await world.model.next_call()
+    assert call.prompt == ["user: hello", "assistant: Hi there!", "user: more"]
+    assert summary_of(chat) is None
+
+
+@pytest.mark.parametrize(("words", "reason"), [("They said", "length"), ("x" * 5000, "stop"), ("字" * 5000, "stop")])
+async def test_a_summary_that_is_cut_says_so_and_leaves_room_for_what_follows(
+    world: World, words: str, reason: str
+) -> None:
+    """One that fills the window by itself would be the end of its chat."""
+    a = await world.replica()
+    chat = await long_chat(world, a)
+    await a.send(chat, "more")
+    request = await summary_request(world)
+    request.say(words)
+    request.finish(reason)
+    (await world.model.next_call()).answer("Here is more.")
+    await chat.until_status("waiting")
+    summary = summary_of(chat)
+    assert summary is not None
+    assert summary.text.endswith(CUT)
+    assert tokens_of_text(summary.text) < WINDOW.threshold_tokens * 2 // 3
+    assert summary.tight == 0
+
+
+async def test_nobody_goes_on_with_a_summary_that_is_broken_off(world: World) -> None:
+    """So it does not stay at its provider in the background either, where it would cost all the same."""
+    a = await world.replica()
+    chat = await long_chat(world, a)
+    await a.send(chat, "more")
+    request = await summary_request(world)
+    assert request.request.is_aside
+    request.answer("They said hello.")
+    assert not (await world.model.next_call()).request.is_aside
+
+
 async def test_above_the_limit_a_summary_that_fails_is_a_failed_attempt(world: World) -> None:
     """It is tried again, up to the last attempt; then the turn ends."""
     a = await world.replica(attempts_max=3)
@@ -266,13 +312,12 @@ async def test_two_summaries_in_a_row_without_headroom_end_the_turn(world: World
     """What is kept alone is above the threshold, so each step would be followed by a summary."""
     world.window = Window(context_tokens=4000, output_tokens=100, percent=50)
     a = await world.replica()
-    chat, run = await running(world, a)
-    run.give("word " * 1500)
-    (await summary_request(world)).answer("word " * 1300)
-    call = await world.model.next_call()
-    call.call_tools("c2")
-    (await world.tools.next_run()).give("42")
-    (await summary_request(world)).answer("word " * 1300)
+    world.tools.offered = [tool("tool")]
+    chat = await a.create("word " * 1300)
+    for number in range(TIGHT_MAX):
+        (await world.model.next_call()).call_tools(f"c{number}")
+        (await world.tools.next_run()).give("42")
+        (await summary_request(world)).answer("They count.")
     await chat.until_status("error")
     assert chat.state.last_error is not None
     assert chat.state.last_error.code == "context_overflow"

@@ -1,7 +1,7 @@
 """What readers see of a relay: dials that hang, fail, come too late or are not needed (P3, P8).
 
 A dial is one attachment of a reader's replica to the stream of a tenure. How many there are is part of the promise: one
-per tenure, and one more for each that failed.
+for each tenure that does not follow on one that has closed, and one more for each that failed.
 """
 
 from __future__ import annotations

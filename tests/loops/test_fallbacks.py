@@ -56,6 +56,28 @@ async def test_what_another_attempt_would_not_mend_has_the_fallback_asked_at_onc
     assert (told["kind"], told["provider"], told["successor"]) == (kind, "scripted", "backup")
 
 
+@pytest.mark.parametrize("killed", [False, True])
+async def test_what_a_fallback_had_said_is_kept_under_its_name(world: World, killed: bool) -> None:
+    """Whether its owner was told to stop, or died before it could."""
+    world.catalogue = catalogue("main", "backup")
+    owner, other = await world.cluster(2)
+    chat, call, _ = await world.answering(owner)
+    call.fail("auth", retryable=False)
+    call = await world.model.next_call()
+    call.say("Half an")
+    reader = await other.read(chat)
+    await reader.until_preview("Half an")
+    if killed:
+        owner.database_wire.hold("commit")
+    await other.interrupt(chat)
+    if killed:
+        await world.settle()
+        owner.kill()
+    await reader.until_status("waiting")
+    assert [message.model for message in chat.row.messages] == [None, "backup"]
+    assert chat.history[-1] == "assistant: Half an"
+
+
 async def test_what_is_refused_for_its_content_is_no_other_models_to_answer(world: World) -> None:
     world.catalogue = catalogue("main", "backup")
     owner = await world.replica()

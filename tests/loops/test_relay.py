@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from uuid import UUID
 
@@ -13,14 +13,24 @@ import trio.testing
 from chatcluster import telemetry
 from chatcluster.errors import StreamsUnavailable
 from chatcluster.memory import MemoryBroker, MemoryPubSub, MemoryStreams
-from chatcluster.parts import Frame, OpenFrame, PartFrame, Position, TextPart, frame, pack_frame
-from chatcluster.ports import live_channel
+from chatcluster.parts import CloseFrame, Frame, OpenFrame, PartFrame, Position, TextPart, frame, pack_frame
+from chatcluster.ports import Subscription, live_channel
 from chatcluster.relay import Relay, Tenure
 from loops.cluster_world import Wire
 
 CHAT = UUID(int=1)
 ANN, BOB = UUID(int=2), UUID(int=3)
 READ_SECONDS_MAX = 20.0
+
+
+class CountedRelay(Relay):
+    """How often it has dialled."""
+
+    dials = 0
+
+    async def _dial(self, live: Subscription) -> None:
+        self.dials += 1
+        await super()._dial(live)
 
 
 class Line:
@@ -31,7 +41,9 @@ class Line:
         self.wire = Wire(StreamsUnavailable)
         self.pubsub = MemoryPubSub(self.broker)
         self.owner = MemoryStreams(self.broker)
-        self.relay = Relay(CHAT, streams=MemoryStreams(self.broker, self.wire), pubsub=self.pubsub, receiver=self)
+        self.relay = CountedRelay(
+            CHAT, streams=MemoryStreams(self.broker, self.wire), pubsub=self.pubsub, receiver=self
+        )
         self.shown: list[str] = []
         self.busy = False
         self._changed = trio.Event()
@@ -64,6 +76,9 @@ class Line:
         """Frames of a tenure, numbered, each published as it is added."""
         for seq in seqs:
             await self.owner.append([(CHAT, part(epoch, seq))])
+
+    async def close(self, epoch: int, seq: int) -> None:
+        await self.owner.append([(CHAT, frame(Position(epoch, seq), CloseFrame("finished")))])
 
     def publish(self, epoch: int, seq: int) -> None:
         """A live frame that is not (or no longer) on the stream."""
@@ -229,6 +244,102 @@ async def test_a_dial_for_another_owner_is_cancelled_and_what_it_yields_is_disca
     hold.release()
     await line.comes("2-0")
     assert line.relay.dials == 2
+
+
+async def test_a_tenure_that_follows_one_that_has_closed_is_taken_live(line: Line) -> None:
+    await line.close(1, 1)
+    await line.comes("1-0", "1-1")
+    reads = line.wire.crossings["read"]
+    line.relay.retarget(Tenure(2, BOB))
+    await line.open(2, BOB, trim=True)
+    await line.say(2, 1)
+    await line.close(2, 2)
+    line.relay.retarget(Tenure(3, ANN))
+    await line.open(3)
+    await line.comes("2-0", "2-1", "2-2", "3-0")
+    assert (line.relay.dials, line.wire.crossings["read"]) == (1, reads)
+
+
+async def test_what_was_streamed_before_the_first_dial_is_followed_by_the_next_tenure(nursery: trio.Nursery) -> None:
+    """Of a chat at rest: nothing of it is read."""
+    line = Line()
+    line.relay.begin(Tenure(1), at_end=True)
+    await line.open(1)
+    nursery.start_soon(line.relay.run)
+    await line.comes()
+    line.relay.retarget(Tenure(2, BOB))
+    await line.open(2, BOB)
+    await line.comes("2-0")
+    assert line.relay.dials == 1
+
+
+async def test_the_first_frame_of_a_tenure_that_is_lost_on_the_way_is_read_with_the_next(line: Line) -> None:
+    await line.close(1, 1)
+    await line.comes("1-0", "1-1")
+    line.relay.retarget(Tenure(2, BOB))
+    line.broker.listeners.remove(line.pubsub)
+    await line.open(2, BOB)
+    line.broker.listeners.append(line.pubsub)
+    await line.comes()
+    await line.say(2, 1)
+    await line.comes("2-0", "2-1")
+
+
+async def a_tenure_that_has_not_closed(line: Line) -> Tenure:
+    await line.say(1, 1)
+    return Tenure(2, BOB)
+
+
+async def one_tenure_in_between(line: Line) -> Tenure:
+    await line.close(1, 1)
+    return Tenure(3, BOB)
+
+
+async def nobody_owns_it_any_more(line: Line) -> Tenure:
+    await line.close(1, 1)
+    return Tenure(2)
+
+
+async def no_connection(line: Line) -> Tenure:
+    await line.close(1, 1)
+    line.pubsub.disconnect()
+    return Tenure(2, BOB)
+
+
+@pytest.mark.parametrize(
+    "until", [a_tenure_that_has_not_closed, one_tenure_in_between, nobody_owns_it_any_more, no_connection]
+)
+async def test_a_tenure_is_dialled_where_something_may_lie_before_it(
+    line: Line, until: Callable[[Line], Awaitable[Tenure]]
+) -> None:
+    await line.comes("1-0")
+    target = await until(line)
+    await line.comes("1-1")
+    line.relay.retarget(target)
+    await line.comes()
+    assert line.relay.dials == 2
+
+
+async def test_a_tenure_that_comes_before_the_database_names_it_waits_for_that_alone(line: Line) -> None:
+    await line.comes("1-0")
+    reads = line.wire.crossings["read"]
+    await line.close(1, 1)
+    await line.open(2, BOB)
+    await line.say(2, 1)
+    await line.comes("1-1", "poke")
+    await line.say(2, 2)
+    line.relay.retarget(Tenure(2, BOB))
+    await line.comes("2-0", "2-1", "2-2")
+    assert (line.relay.dials, line.wire.crossings["read"]) == (1, reads)
+
+
+async def test_a_tenure_of_another_worker_is_not_taken_live(line: Line) -> None:
+    await line.close(1, 1)
+    await line.comes("1-0", "1-1")
+    line.relay.retarget(Tenure(2, ANN))
+    await line.open(2, BOB)
+    await line.comes()
+    assert not line.relay.healthy
 
 
 async def test_the_same_target_again_disturbs_nothing(line: Line) -> None:

@@ -252,6 +252,39 @@ async def test_a_connection_that_breaks_again_and_again_is_a_failure_of_the_atte
     assert chat.history[-1] == "assistant: Anew."
 
 
+@pytest.mark.parametrize(("kind", "retryable"), [("answer_forgotten", True), ("config", False), ("auth", False)])
+async def test_a_provider_that_one_cannot_attach_to_again_costs_an_attempt(
+    world: World, kind: str, retryable: bool
+) -> None:
+    """It waits before the next, and has as many as any other: it would be asked, and paid, for ever. And it is no end
+    of the turn that its server knows no such request."""
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    for failures in (1, 2):
+        call.begin(f"resp_{failures}")
+        call.say_numbered(2, "Half")
+        call.hang_up()
+        refused = await world.model.next_call()
+        assert refused.request.attach == Attachment(f"resp_{failures}", 2)
+        refused.fail(kind, retryable=retryable)
+        await reader.until_line(f"retry {failures} stream_incomplete")
+        call = await world.model.next_call()
+        assert (call.request.attach, chat.state.failures) == (None, failures)
+    call.answer("Anew.")
+    await reader.until_status("waiting")
+    assert chat.history[-1] == "assistant: Anew."
+
+
+async def test_what_the_provider_says_of_its_answer_on_a_later_connection_is_what_counts(world: World) -> None:
+    _, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    call.say_numbered(2, "Half")
+    call.hang_up()
+    again = await world.model.next_call()
+    again.say_numbered(3, " an")
+    again.fail("content_filter", retryable=False)
+    await reader.until_line("error content_filter")
+
+
 async def test_a_takeover_goes_on_behind_what_came_on_the_last_connection(world: World) -> None:
     chat, call, reader = await asked(world, Continuation.BACKGROUND)
     call.begin("resp_1")

@@ -10,9 +10,9 @@ import trio
 
 from chatcluster.chat import Interrupt
 from chatcluster.chat.calls import NOT_SIGNED_IN_TEXT
-from chatcluster.errors import StoreFailed, Unreadable
+from chatcluster.errors import StoreFailed, StoreLocked, Unreadable
 from chatcluster.memory.mcp_servers import MemoryMcpServers
-from chatcluster.ports import Effect, Grant, McpServer, McpSettings, OAuthAuth, Outcome, SignInRequired
+from chatcluster.ports import Effect, Grant, McpServer, McpSettings, OAuthAuth, Outcome, SignInRequired, SignInWait
 from chatcluster.sign_ins import SignIns
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
 from loops.reader import Reader
@@ -33,18 +33,18 @@ class Mail:
     """The server of the tools, and whether the user may use it."""
 
     def __init__(self, world: World) -> None:
-        self._servers = MemoryMcpServers(world.database)
+        self.servers = MemoryMcpServers(world.database)
         settings = McpSettings(url="https://mail.example/mcp", auth=OAuthAuth())
         self._server = McpServer(id=uuid4(), slug="mail", settings=settings)
 
     async def begin(self) -> None:
-        await self._servers.add(self._server)
+        await self.servers.add(self._server)
 
     async def sign_in(self) -> None:
-        await self._servers.keep_grant(Grant(server_id=self._server.id, user_id=OWNER, sealed=b"tokens"))
+        await self.servers.keep_grant(Grant(server_id=self._server.id, user_id=OWNER, sealed=b"tokens"))
 
     def sign_ins(self, replica: SimulatedReplica) -> SignIns:
-        return SignIns(replica.store, self._servers, replica.transitions)
+        return SignIns(replica.store, self.servers, replica.transitions)
 
 
 @pytest.fixture
@@ -131,13 +131,17 @@ async def test_a_call_that_is_refused_while_another_is_written_down_waits_as_wel
     assert chat.results == {"c1": "sent", "c2": "sent"}
 
 
-@pytest.mark.parametrize("error", [Unreadable("of a newer version"), StoreFailed("damaged")], ids=["newer", "damaged"])
+@pytest.mark.parametrize(
+    "error",
+    [Unreadable("of a newer version"), StoreFailed("damaged"), StoreLocked("held")],
+    ids=["newer", "damaged", "held"],
+)
 async def test_p10_a_chat_that_cannot_be_written_keeps_no_other_waiting(
     world: World, mail: Mail, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = await world.replica()
-    bad, _ = await refused(world, a)
-    good, _ = await refused(world, a)
+    waiting = [(await refused(world, a))[0] for _ in range(2)]
+    bad, good = sorted(waiting, key=lambda chat: chat.id)
     await mail.sign_in()
     apply = a.transitions.apply
 
@@ -151,6 +155,31 @@ async def test_p10_a_chat_that_cannot_be_written_keeps_no_other_waiting(
     (await world.tools.next_run()).give("sent")
     await finish(world, good)
     assert str(bad.state.status) == "requires_action"
+
+
+async def test_p10_a_user_whose_logins_cannot_be_read_keeps_no_other_waiting(
+    world: World, mail: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.replica()
+    chat, _ = await refused(world, a)
+    await mail.sign_in()
+    first = UUID(int=0)
+    waits = (SignInWait(uuid4(), first, "c", "mail__send"), *await a.store.sign_in_waits(9))
+
+    async def sign_in_waits(*_: object, **__: object) -> tuple[SignInWait, ...]:
+        return waits
+
+    async def grants(user_id: UUID) -> tuple[Grant, ...]:
+        if user_id == first:
+            raise StoreFailed("a damaged row")
+        return await read(user_id)
+
+    read = mail.servers.grants
+    monkeypatch.setattr(mail.servers, "grants", grants)
+    monkeypatch.setattr(a.store, "sign_in_waits", sign_in_waits)
+    await mail.sign_ins(a).let_in(OWNER)
+    (await world.tools.next_run()).give("sent")
+    await finish(world, chat)
 
 
 async def test_a_sign_in_stands_where_the_database_goes_away_right_behind_it(world: World, mail: Mail) -> None:

@@ -100,6 +100,38 @@ async def test_where_a_try_fails_the_next_one_asks_the_models_fallback(site: Sit
     await site.until_title(chat_id, "Blue skies")
 
 
+@pytest.mark.parametrize("how", ["apart", "in tags"])
+async def test_a_model_may_think_for_long_before_it_names_a_chat(site: Site, how: str) -> None:
+    await site.replica()
+    chat_id = await site.chat()
+    call = await site.model.next_call()
+    if how == "apart":
+        call.think(*["hm "] * 2000)
+    else:
+        call.say("<think>", *["hm "] * 2000, "</think>")
+    call.answer("Blue skies")
+    await site.until_title(chat_id, "Blue skies")
+
+
+async def test_the_beginning_of_a_refusal_is_no_title(site: Site) -> None:
+    await site.replica()
+    chat_id = await site.chat()
+    for _ in range(2):
+        call = await site.model.next_call()
+        call.say("I am not able")
+        call.finish("content_filter")
+    await trio.sleep(SOON_SECONDS)
+    assert site.title(chat_id) == "why is the sky blue?"
+    assert site.booked() == ["title", "title"]
+
+
+async def test_a_title_is_asked_for_aside_and_nothing_is_searched_for_it(site: Site) -> None:
+    await site.replica()
+    await site.chat()
+    request = (await site.model.next_call()).request
+    assert (request.is_aside, request.may_search) == (True, False)
+
+
 async def test_without_a_model_of_its_own_the_chats_model_is_asked(site: Site) -> None:
     await site.replica()
     await site.chat(model="large")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from uuid import UUID, uuid4
+
 import pytest
 import trio
 
+from chatcluster.parts import NewMessage, Role, TextPart
+from chatcluster.ports import NewChat
 from loops.cluster_world import World
 
 HOUR = 3600.0
@@ -75,6 +79,27 @@ async def test_no_replica_works_on_more_chats_than_it_has_slots(world: World) ->
     for chat in chats:
         await chat.until_status("waiting")
     assert len(world.model.calls) == 10
+
+
+async def test_one_users_silent_models_take_all_but_some_places_and_another_user_is_answered_at_once(
+    world: World,
+) -> None:
+    """P10"""
+    a = await world.replica(claim_poll_seconds=HOUR, slots=16)
+    greedy = [await a.create(f"hello {number}") for number in range(20)]
+    silent = [await world.model.next_call() for _ in range(14)]
+    await world.settle()
+    assert a.loop.chats == 14
+    began = trio.current_time()
+    modest = NewChat(uuid4(), UUID(int=77), "theirs", None, (NewMessage(Role.USER, (TextPart("me too"),)),))
+    await a.transitions.create(modest)
+    call = await world.model.next_call()
+    assert call.prompt == ["user: me too"]
+    call.answer("Yes.")
+    silent[0].answer("At last.")
+    await world.model.next_call()
+    assert trio.current_time() - began < AT_ONCE, "what becomes free is taken at once as well"
+    assert [chat.status for chat in greedy].count("pending") == 5
 
 
 async def test_what_is_too_much_for_one_replica_starts_at_once_on_another(world: World) -> None:

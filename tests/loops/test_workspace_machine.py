@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,10 +17,11 @@ from workspace_rows import RowsWorld, memory_rows
 
 from chatcluster.chat import Archive, CommitStep, Edit, FinishTurn, Interrupt, OpenCall
 from chatcluster.config import Settings
-from chatcluster.errors import StoreUnavailable
+from chatcluster.errors import StoreLocked, StoreUnavailable
 from chatcluster.memory import Link, MemoryDatabase
 from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
-from chatcluster.ports.workspaces import Startup, WorkspaceRow, WorkspaceState
+from chatcluster.ports.registry import Heartbeat
+from chatcluster.ports.workspaces import Startup, WorkspaceHosts, WorkspaceRow, WorkspaceState
 from chatcluster.workspace_errors import StaleEpoch
 from chatcluster.workspace_watch import WorkspaceWatch
 from chatcluster.workspace_wire import CallRequest, CallUnderWay, Kind
@@ -512,6 +514,39 @@ async def test_a_host_that_dies_is_buried_within_a_lease_and_its_next_process_te
         world.link.is_cut = False
         world.start()
         await world.comes_to(row, WorkspaceState.STOPPED)
+
+
+async def test_p10_a_host_that_cannot_be_buried_keeps_neither_another_one_from_it_nor_use_from_being_noted() -> None:
+    async with open_host() as world:
+        world.start()
+        row = await world.running_one()
+        worker_id, _ = await world.rows.work_on_chats()
+        dead = [(await world.rows.host(f"dead {number}")).host_id for number in range(3)]
+        hosts = _StubbornHosts(world.rows.hosts, dead[0])
+        watch = WorkspaceWatch(world.rows.workspaces, cast(WorkspaceHosts, hosts), Settings(), lambda: worker_id)
+        world.nursery.start_soon(watch.run)
+        await trio.sleep(3 * 3600)
+        assert hosts.buried == set(dead[1:])
+        assert await world.rows.state(row) is WorkspaceState.RUNNING
+
+
+class _StubbornHosts:
+    """One of them cannot be buried, and is the first whose turn it is."""
+
+    def __init__(self, hosts: WorkspaceHosts, stubborn: UUID) -> None:
+        self._hosts = hosts
+        self._stubborn = stubborn
+        self.buried: set[UUID] = set()
+
+    async def heartbeats(self) -> dict[UUID, Heartbeat]:
+        beats = await self._hosts.heartbeats()
+        return dict(sorted(beats.items(), key=lambda beat: beat[0] != self._stubborn))
+
+    async def bury(self, host_id: UUID, token: str) -> tuple[WorkspaceRow, ...] | None:
+        if host_id == self._stubborn:
+            raise StoreLocked("somebody holds its row")
+        self.buried.add(host_id)
+        return await self._hosts.bury(host_id, token)
 
 
 async def test_while_postgres_is_away_what_runs_goes_on_for_as_long_as_the_lease() -> None:

@@ -18,10 +18,15 @@ from chaos.stream import ANSWER_SECONDS_MAX, EventStream, SocketOption, open_str
 
 WRITE_SECONDS_MAX = 60.0
 RETRY_SECONDS = (0.02, 0.2)
+NOT_FOUND = 404
 TOO_MANY = 429
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
 Json = dict[str, Any]
+
+
+class NotFound(RuntimeError):
+    """There is no such thing, or none of this user."""
 
 
 class Answer(NamedTuple):
@@ -88,12 +93,13 @@ class Api:
         return answer
 
     async def read(self, path: str, **query: str | int) -> Json:
-        """Raises ``RuntimeError`` when there is no answer, or a refusal."""
+        """Raises ``NotFound``, and ``RuntimeError`` when there is no answer or another refusal."""
         answer = await self._ask("GET", path, params=query)
         if answer.status is None:
             raise RuntimeError(f"GET {self.base_url}/api/v1{path}: no answer in {WRITE_SECONDS_MAX:.0f} s")
         if answer.status != 200:
-            raise RuntimeError(f"GET {path}: {answer.status} {answer.body}")
+            refused = NotFound if answer.status == NOT_FOUND else RuntimeError
+            raise refused(f"GET {path}: {answer.status} {answer.body}")
         return answer.body
 
     async def history(self, chat: str) -> tuple[list[Json], list[Json]]:

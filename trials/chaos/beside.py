@@ -1,9 +1,9 @@
 """Replicas of another commit in a cluster of our own, as in an upgrade that goes on one replica after the other.
 
-That commit is checked out beside, and its replicas run on this virtual environment's packages. They begin when our
-version has brought the database to its newest migration, serve behind the same proxy, die of the same faults, and are
-started again by a keeper as ours are, with what it says in the same log. Of our settings they are given what any
-version needs; the rest is theirs.
+That commit is checked out beside, and its replicas run on this virtual environment's packages, and those that only it
+needs. They begin when our version has brought the database to its newest migration, serve behind the same proxy, die of
+the same faults, and are started again by a keeper as ours are, with what it says in the same log. Of our settings they
+are given what any version needs; the rest is theirs.
 
 What happens on failure: a commit that git does not know, or whose replicas do not start, ends the run before it begins.
 """
@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from checkout import GitFailed, checked_out
+from checkout import CheckoutFailed, checked_out
 
 from chaos.api import Api
 from chaos.cluster import Cluster
@@ -45,19 +45,20 @@ async def open_beside(options: Options, cluster: Cluster) -> AsyncIterator[None]
         return
     assert cluster.logs is not None, "the options were checked: it is a cluster of our own"
     try:
-        async with checked_out(options.beside, purpose="chaos-beside") as tree:
-            environment = await _environment(options, cluster, tree)
+        async with checked_out(options.beside, purpose="chaos-beside") as (tree, packages):
+            environment = await _environment(options, cluster, tree, packages)
             async with trio.open_nursery() as nursery:
                 for number in range(options.others):
                     await nursery.start(_keeper(f"beside-{number + 1}", options, cluster.logs, environment).run)
                 yield
                 nursery.cancel_scope.cancel()
-    except (GitFailed, ConfigError) as error:
+    except (CheckoutFailed, ConfigError) as error:
         raise RuntimeError(str(error)) from None
 
 
-async def _environment(options: Options, cluster: Cluster, tree: Path) -> dict[str, str]:
-    """Ours, with those settings of a replica that both versions are given, and the code of ``tree``."""
+async def _environment(options: Options, cluster: Cluster, tree: Path, packages: Path) -> dict[str, str]:
+    """Ours, with those settings of a replica that both versions are given, and the code of ``tree``, with its
+    ``packages``."""
     api = Api(cluster.url, cluster.token, options.draw("beside"))
     try:
         fleet = Fleet(api, size=1)
@@ -69,7 +70,7 @@ async def _environment(options: Options, cluster: Cluster, tree: Path) -> dict[s
     words = (word.partition("=") for word in environ.split("\0"))
     given = {name: value for name, _, value in words if name in SHARED}
     own = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
-    return own | given | {env_name("log_format"): "json", "PYTHONPATH": str(tree)}
+    return own | given | {env_name("log_format"): "json", "PYTHONPATH": f"{tree}{os.pathsep}{packages}"}
 
 
 def _keeper(name: str, options: Options, logs: Path, environment: dict[str, str]) -> Keeper:

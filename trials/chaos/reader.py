@@ -19,7 +19,7 @@ import trio
 from checker import Event, Kind, Subscriber, Violation
 from checker.history import PUBLIC
 
-from chaos.api import Api
+from chaos.api import NOT_FOUND, Api
 from chaos.fleet import Fleet, Replica
 from chaos.record import Record
 from chaos.recovery import Watch
@@ -75,6 +75,8 @@ class Reader:
         """What waits for this reader to be told of a recovery."""
         self.progress = trio.Event()
         """Set, and replaced, with whatever the reader gets."""
+        self.gone = trio.Event()
+        """Set when there is no such chat, and that may be."""
         self.reading: trio.Event | None = None
         """While there is one that is not set, the reader takes nothing from its connection."""
         self._connection = trio.CancelScope()
@@ -202,7 +204,9 @@ class Reader:
 
     def _refused(self, stream: EventStream) -> None:
         self._error(str(stream.status))
-        if stream.status not in RETRY_STATUSES:
+        if stream.status == NOT_FOUND and self.subscriber.may_be_gone:
+            self.gone.set()
+        elif stream.status not in RETRY_STATUSES:
             self._violate(Kind.GAP, f"cursor {self.cursor}: refused with {stream.status} {stream.refusal[:200]}")
 
     def _violate(self, kind: Kind, detail: str) -> None:

@@ -139,7 +139,8 @@ class Run:
             talk = Talk(writer, read, self._api, self._checker, self._mix, self._tools, self._home)
             self._talks[index] = talk
             final = await talk.run(self._ending)
-            self._record.note(chat=final.chat, final=final.status, messages=[item.id for item in final.messages])
+            if final is not None:
+                self._record.note(chat=final.chat, final=final.status, messages=[item.id for item in final.messages])
             self._count(talk)
 
     def _read(self, name: str, chat: str) -> list[Reader]:

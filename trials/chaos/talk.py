@@ -9,7 +9,7 @@ import trio
 from checker import Checker, FinalChat, Subscriber
 from checker.history import message_of
 
-from chaos.api import Api
+from chaos.api import Api, NotFound
 from chaos.reader import Reader
 from chaos.tools import Tools
 from chaos.writer import Writer
@@ -23,7 +23,10 @@ ANSWER_SECONDS_MAX = 1.0
 
 
 class Talk:
-    """``run`` returns when the chat has been concluded. The first reader tells the writer what happens."""
+    """``run`` returns when the chat has been concluded. The first reader tells the writer what happens.
+
+    A failover may take back that the chat was created. Then its readers are told that there is none, and the talk ends.
+    """
 
     def __init__(
         self,
@@ -47,13 +50,14 @@ class Talk:
         self._losses = 0
         """How many failovers there were when the chat was looked at last."""
 
-    async def run(self, ending: trio.Event) -> FinalChat:
-        """Talk until the writer is done or ``ending``, let it come to rest, and check it."""
+    async def run(self, ending: trio.Event) -> FinalChat | None:
+        """Talk until the writer is done or ``ending``, let it come to rest, and check it. None: the chat is gone."""
         await self.writer.create(self._home)
         self.readers = self._read(self.writer.chat)
         async with trio.open_nursery() as nursery:
             for reader in self.readers:
                 nursery.start_soon(reader.run)
+            nursery.start_soon(self._end_if_gone, nursery.cancel_scope)
             if self._tools is not None:
                 nursery.start_soon(self._answer_calls, self._tools)
             await self.writer.run(self.readers[0], self._mix, ending)
@@ -61,12 +65,19 @@ class Talk:
             while self._checker.losing or len(self._checker.losses) != self._losses:
                 final = await self._settle()
             nursery.cancel_scope.cancel()
+        if self.readers[0].gone.is_set():
+            self._checker.gone(self.writer.chat)
+            return None
         self._checker.conclude(final)
         if self._tools is not None:
             messages, _ = await self._api.history(self.writer.chat)
             self._tools.judge(self.writer.chat, messages)
             await self._tools.families.judge(self._home, self.writer.chat, messages)
         return final
+
+    async def _end_if_gone(self, talk: trio.CancelScope) -> None:
+        await self.readers[0].gone.wait()
+        talk.cancel()
 
     async def _answer_calls(self, tools: Tools) -> None:
         """Whoever the chat asks answers, after a while. One that runs may ask as well: it is looked at now and then."""
@@ -99,8 +110,13 @@ class Talk:
         return final
 
     async def _final(self) -> FinalChat:
-        chat = await self._api.read(f"/chats/{self.writer.chat}")
-        messages, queue = await self._api.history(self.writer.chat)
+        try:
+            chat = await self._api.read(f"/chats/{self.writer.chat}")
+            messages, queue = await self._api.history(self.writer.chat)
+        except NotFound:
+            if not self._checker.may_be_gone(self.writer.chat):
+                raise
+            await trio.sleep_forever()  # the readers are told the same, which ends the talk
         return FinalChat(
             chat=chat["id"],
             status=chat["status"],

@@ -6,7 +6,7 @@ before it was, by measurement, and must be there.
 A chat is **touched** by a loss if something durable of it was written or shown in that span. Its readers may have been
 told what is no longer true, and no wire can make that unsaid: so they begin anew, as a client does that is loaded
 again, and what they found wrong meanwhile does not count. From then on the chat is judged as every other one; and a
-chat that was not touched is judged without a break.
+chat that was not touched is judged without a break. One that was created in the span may be gone, and no other.
 """
 
 from __future__ import annotations

@@ -95,6 +95,8 @@ class Subscriber:
         self.durable_times: list[float] = []
         """When it was told of something that Postgres knows."""
         self.doubts: list[Doubt] = []
+        self.may_be_gone = False
+        """A failover may have taken back that the chat was created."""
         self._agreement = agreement
         self.report = report
         self._stop_seconds_max = stop_seconds_max

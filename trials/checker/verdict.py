@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from checker.agreement import Agreement
 from checker.conversation import Conversation
 from checker.history import PUBLIC, Fault, FinalChat, Kind, Recovery, Violation, Write
-from checker.loss import Loss
+from checker.loss import Loss, may_be_lost
 from checker.subscriber import Doubt, Subscriber
 
 DETAILS_MAX = 1000
@@ -81,6 +81,7 @@ class Checker:
         reader = Subscriber(chat, name, place.agreement, self._found, stop_seconds_max=self._stop_seconds_max)
         if place.forgotten_up_to:
             reader.unsettle(place.agreement, place.forgotten_up_to)
+        reader.may_be_gone = self.may_be_gone(chat)
         place.readers.append(reader)
         return reader
 
@@ -128,6 +129,15 @@ class Checker:
         place.agreement, place.forgotten_up_to = Agreement(), up_to_version
         for reader in place.readers:
             reader.unsettle(place.agreement, up_to_version)
+
+    def may_be_gone(self, chat: str) -> bool:
+        """Whether a failover may have taken back that the chat was created."""
+        return any(write.op == "create" and may_be_lost(write, self.losses) for write in self._chats[chat].writes)
+
+    def gone(self, chat: str) -> None:
+        """The chat is not there any more, which may be. Nothing of it follows."""
+        assert self.may_be_gone(chat)
+        self._lost_by_failover += sum(write.acknowledged and bool(write.text) for write in self._chats.pop(chat).writes)
 
     def _found(self, violation: Violation) -> None:
         """By a reader, which may have been told what a failover takes back."""

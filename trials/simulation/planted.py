@@ -41,7 +41,7 @@ from chatcluster.ports import (
     Silence,
 )
 from chatcluster.preview import Preview
-from chatcluster.relay import Relay, Tenure
+from chatcluster.relay import Relay
 from chatcluster.subscribe import Feeds
 from chatcluster.subscriber import Subscriber
 from chatcluster.tenures import Tenures
@@ -111,8 +111,8 @@ def cursor_by_message_id() -> list[Patch]:
 def dial_without_worker_id() -> list[Patch]:
     """What a dial yields does not say whose it is: it is taken for the work of the worker that was dialled."""
 
-    async def pass_on(self: Relay, tenure: Tenure, frames: Iterable[Frame]) -> None:
-        ours = [Frame(Position(tenure.epoch, entry.position.seq), entry.kind, entry.data) for entry in frames]
+    async def pass_on(self: Relay, frames: Iterable[Frame]) -> None:
+        ours = [Frame(Position(self.target.epoch, entry.position.seq), entry.kind, entry.data) for entry in frames]
         await self._hand_over([entry for entry in ours if entry.position > self.position])
 
     return [(Relay, "_pass_on", pass_on)]
@@ -176,6 +176,15 @@ def no_poll() -> list[Patch]:
         await trio.sleep_forever()
 
     return [(Feeds, "_poll", poll)]
+
+
+def commits_out_of_turn() -> list[Patch]:
+    """What was committed on a reader's own replica is shown as it comes, whatever lies before it."""
+
+    def continues(self: Merge, outcome: Outcome) -> bool:
+        return outcome.chat.snapshot_version > self.chat.snapshot_version
+
+    return [(Merge, "_continues", continues)]
 
 
 def impatient_messages() -> list[Patch]:
@@ -330,6 +339,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         unrecognised_commit,
         forgotten_idempotency,
         no_poll,
+        commits_out_of_turn,
         impatient_messages,
         outdated_frames,
         lost_partials,

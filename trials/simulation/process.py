@@ -177,6 +177,7 @@ class ReplicaProcess:
         self.feeds = Feeds(
             store=self.store, streams=streams, pubsub=pubsub, settings=settings, audience=Audience(settings)
         )
+        self.notices.set_readers(self.feeds.learn, self.feeds.hand_over)
         self.replica = Replica(
             name=self.name,
             address=self.name,

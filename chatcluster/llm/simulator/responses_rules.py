@@ -104,6 +104,8 @@ def _check_tools(request: Request) -> None:
         raise RefusedQuestion("Tool choice is only allowed when 'tools' are specified.")
     names: set[str] = set()
     for at, tool in enumerate(request.tools or ()):
+        if tool.get("type") == "web_search":
+            continue
         name = tool.get("name")
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in names:
             raise RefusedQuestion(f"Invalid 'tools[{at}].name': it has to match '^[a-zA-Z0-9_-]+$', once.")

@@ -4,12 +4,14 @@
 chats.claimable_since is not null and chats.status = 'running' and {readable}
 
 -- fragment: unaccompanied
--- Asked of each suspect, so that it is not asked at all where there is none.
+-- Asked of each suspect, so that it is not asked at all where there is none. One that began in the future, as after a
+-- clock was set back, is no company for as long as that may take.
 0 = (
     select count(*) from chats as owned
     where owned.worker_id = $1 and owned.takeovers > 3 and owned.id <> chats.id
-        and owned.updated_at
-            > statement_timestamp() - interval '2 seconds' * power(2::float8, least(0, owned.takeovers - 7))
+        and owned.updated_at between
+            statement_timestamp() - interval '2 seconds' * power(2::float8, least(0, owned.takeovers - 7))
+            and statement_timestamp() + interval '2 seconds'
 )
 
 -- fragment: claimed
@@ -47,10 +49,14 @@ claimed as (
 ),
 logged as (
     -- Of those that had lost an owner: who takes them up. For each chat a look into a partial index that is nearly empty.
+    -- An entry that somebody holds keeps no chat waiting: it stays without that.
     update takeovers set
         to_worker = claimed.worker_id, to_name = claimed.claimer_name, claimed_at = statement_timestamp()
-    from claimed
-    where takeovers.chat_id = claimed.id and takeovers.claimed_at is null
+    from claimed cross join lateral (
+        select id from takeovers as open where open.chat_id = claimed.id and open.claimed_at is null
+        for update skip locked
+    ) as unclaimed
+    where takeovers.id = unclaimed.id
 )
 
 -- name: claim_few
@@ -85,7 +91,8 @@ taken as (
 select few.crowded, claimed.* from few left join claimed on true order by waited_since
 
 -- name: claim
--- By turns: round by round, of each owner the chat that waits longest, beginning with the owner after $4. Locks nothing
+-- By turns: round by round, of each owner the chat that waits longest, beginning with the owner after $4, and of none
+-- more than its share of the places. Locks nothing
 -- but what it takes, and nothing at all when there is nothing to take. Each step is a look into a small partial index.
 --
 -- A chat is suspected when three tenures in a row did not end in order. A worker takes one of those at a time, the one that
@@ -129,8 +136,18 @@ running_by_owner as (
     where (select user_chats_max from asked) > 0 and worker_id is not null and status = 'running'
     group by owner_id
 ),
+held as (
+    select owner_id, count(*) as places from chats where worker_id = $1 and status = 'running' group by owner_id
+),
+shares as (
+    -- How many more of this worker's places the owners of its chats get: the rule of ports/shares.py.
+    select owner_id, greatest(0, ({times_max} * slots - places + {times_max}) / ({times_max} + 1)) as places_left
+    from held, asked
+),
 busy as (
     select owner_id from running_by_owner where running >= (select user_chats_max from asked)
+    union all
+    select owner_id from shares where places_left = 0
 ),
 owners as (
     select after_owner as owner_id, 0 as place, false as again from asked
@@ -171,6 +188,10 @@ candidates as (
     where owners.place > 0
         and oldest.round <= (select case user_chats_max when 0 then 1000000 else user_chats_max end from asked)
             - coalesce((select running from running_by_owner where running_by_owner.owner_id = owners.owner_id), 0)
+        and oldest.round <= coalesce(
+            (select places_left from shares where shares.owner_id = owners.owner_id),
+            (select ({times_max} * slots + {times_max}) / ({times_max} + 1) from asked)
+        )
 ),
 running as (
     select chats.id, chats.claimable_since, candidates.round, candidates.place

@@ -100,6 +100,7 @@ delete from push_subscriptions where id in (
     select push_subscriptions.id from push_subscriptions left join tokens on tokens.id = token_id
     where tokens.id is null or revoked_at is not null or expires_at < statement_timestamp()
     limit $1
+    for update of push_subscriptions skip locked
 )
 
 -- name: delete_keys
@@ -112,11 +113,18 @@ delete from idempotency_keys where (owner_id, key) in (
 )
 
 -- name: delete_transient
--- Chats that were made for one answer that nobody wants to keep. As with any chat, what it leaves is that it is gone.
+-- Chats that are there for answers alone that nobody wants to keep: none of them is stored, and nobody else wrote in them.
+-- As with any chat, what it leaves is that it is gone.
 with due as (
     select id from chats
     where id in (select chat_id from responses where transient and created_at < statement_timestamp() - interval '10 minutes')
         and status in ('waiting', 'error') and updated_at < statement_timestamp() - interval '10 minutes'
+        and not exists (select from responses where responses.chat_id = chats.id and not transient)
+        and not exists (
+            select from messages
+            where messages.chat_id = chats.id and messages.role = 'user' and messages.deleted_at is null
+                and messages.revision > (select max(revision) from responses where responses.chat_id = chats.id)
+        )
     limit $1
     for update skip locked
 ),

@@ -19,9 +19,9 @@ returning responses.message_id
 select min(id) from messages where chat_id = $1 and id > $2 and role = 'user' and deleted_at is null
 
 -- name: asked
-select id, revision from messages where chat_id = $1 and role = 'user' and deleted_at is null
+select id, revision from messages where chat_id = $1 and id >= $3 and role = 'user' and deleted_at is null
 order by id limit 1 offset $2
 
 -- name: newest_asked
-select id, revision from messages where chat_id = $1 and role = 'user' and deleted_at is null
+select id, revision from messages where chat_id = $1 and id >= $3 and role = 'user' and deleted_at is null
 order by id desc limit 1 offset $2

@@ -1,18 +1,32 @@
 -- The queries of titles.py. See queries.py for the form of this file.
 
 -- name: take
-with waiting as (
-    select chat_id, under_way from titles_wanted where due <= statement_timestamp()
-    order by due
+-- By turns between users: however many chats one has to be named, and however slow their model is, another's is among
+-- the next. What is under way counts as well.
+with busy as (
+    select chats.owner_id, count(*) as tries from titles_wanted join chats on chats.id = chat_id
+    where under_way and due > statement_timestamp()
+    group by chats.owner_id
+),
+turns as (
+    select chat_id,
+        row_number() over (partition by chats.owner_id order by due, chat_id) + coalesce(busy.tries, 0) as turn
+    from titles_wanted join chats on chats.id = chat_id left join busy on busy.owner_id = chats.owner_id
+    where due <= statement_timestamp()
+),
+waiting as (
+    select titles_wanted.chat_id, under_way, turns.turn, due from titles_wanted join turns on turns.chat_id = titles_wanted.chat_id
+    where due <= statement_timestamp()
+    order by turns.turn, due
     limit $1
-    for update skip locked
+    for update of titles_wanted skip locked
 ),
 taken as (
     update titles_wanted set
         due = statement_timestamp() + $2::float8 * interval '1 second', tries = least(tries, 1000) + 1, under_way = true
     from waiting
     where titles_wanted.chat_id = waiting.chat_id
-    returning titles_wanted.chat_id, tries, waiting.under_way as was_under_way
+    returning titles_wanted.chat_id, tries, waiting.under_way as was_under_way, waiting.turn, waiting.due as was_due
 ),
 lost as (
     insert into usage_events (chat_id, owner_id, root_id, history_version, attempt, epoch, outcome)
@@ -29,6 +43,7 @@ left join lateral (
     order by id
     limit 1
 ) as first on true
+order by turn, was_due
 
 -- fragment: booked
 booked as (

@@ -34,22 +34,35 @@ returning id
 -- name: retire
 update workspace_hosts set alive = false where id = $1 and incarnation = $2 and alive returning id
 
+-- fragment: left_behind
+-- On a host that is not alive: somebody held its row when that was buried, or retired. A later burial makes up for it.
+workspaces.host_id = workspace_hosts.id and workspaces.state in ('building', 'starting', 'running', 'stopping')
+
 -- name: select_heartbeats
 select id, token::text as token,
     greatest(0, extract(epoch from statement_timestamp() - {moment heartbeat_at}))::float8 as age_seconds
-from workspace_hosts where alive
+from workspace_hosts where alive or exists (select from workspaces where {left_behind})
 
 -- name: bury
-update workspace_hosts set alive = false where id = $1 and token::text = $2 and alive returning id
+-- Whether it was alive. A burial waits for nobody who holds the row of a workspace.
+update workspace_hosts set alive = false
+from workspace_hosts as before
+where before.id = workspace_hosts.id and workspace_hosts.id = $1 and workspace_hosts.token::text = $2
+    and (workspace_hosts.alive or exists (select from workspaces where {left_behind}))
+returning before.alive
 
 -- name: free_builds
-update workspaces set host_id = null, updated_at = statement_timestamp() where host_id = $1 and state = 'building'
+update workspaces set host_id = null, updated_at = statement_timestamp()
+where id in (select id from workspaces where host_id = $1 and state = 'building' for update skip locked)
 
 -- name: lose_of_host
 update workspaces set
     state = case when state = 'stopping' then 'stopped' else 'lost' end, expires_at = null,
     detail = case when state = 'stopping' then detail else $2 end, updated_at = statement_timestamp()
-where host_id = $1 and state in ('starting', 'running', 'stopping')
+where id in (
+    select id from workspaces where host_id = $1 and state in ('starting', 'running', 'stopping')
+    for update skip locked
+)
 returning {workspace}
 
 -- name: hold_lease

@@ -124,9 +124,13 @@ update workspaces set {bumped} where id = $1 and {wants_bump} returning id
 
 -- name: bump_owned
 -- An agent works in the workspace of the chat that it belongs to.
+-- One that somebody holds gets its time by a later statement, and all others by this.
 update workspaces set {bumped}
-from chats
-where chats.worker_id = $1 and workspaces.chat_id = coalesce(chats.root_id, chats.id) and {wants_bump}
+where id in (
+    select workspaces.id from workspaces join chats on workspaces.chat_id = coalesce(chats.root_id, chats.id)
+    where chats.worker_id = $1 and {wants_bump}
+    for update of workspaces skip locked
+)
 returning workspaces.id
 
 -- name: select_log

@@ -45,7 +45,7 @@ async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Respon
 
 async def new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
     """Checked, with all that it names. Raises ``CallerError``s."""
-    await request.require_model(data.model)
+    await request.require_model(model := checked_model(data.model))
     bytes_max = request.services.settings.content_bytes_max
     parts = () if data.content is UNSET else await request.message_parts(data.content)
     messages = (NewMessage(Role.USER, parts),) if parts else ()
@@ -53,7 +53,7 @@ async def new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
         id=uuid4(),
         owner_id=request.user.user_id,
         title=default_title(parts) if data.title is None else checked_title(data.title),
-        model=checked_model(data.model),
+        model=model,
         messages=messages,
         client_tools=checked_tools(data.tools),
         mcp_servers=checked_servers(data.mcp_servers),

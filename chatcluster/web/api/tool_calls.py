@@ -67,13 +67,13 @@ async def submit_results(request: ApiRequest, chat_id: FromPath[str], data: JSON
 async def submitting(request: ApiRequest, data: SubmitResults) -> SubmitToolResults:
     """The command, checked. Raises ``InvalidRequest``, or ``TooLarge``."""
     command = results(data, bytes_max=request.services.settings.content_bytes_max)
-    return SubmitToolResults(tuple([await _scaled(one) for one in command.results]))
+    return SubmitToolResults(tuple([await _scaled(one, request.user.user_id) for one in command.results]))
 
 
-async def _scaled(result: ToolResult) -> ToolResult:
+async def _scaled(result: ToolResult, user_id: UUID) -> ToolResult:
     if isinstance(result.content, str):
         return result
-    return msgspec.structs.replace(result, content=await images_scaled(result.content))
+    return msgspec.structs.replace(result, content=await images_scaled(result.content, user_id))
 
 
 @get("/me/tool-permissions", responses=REFUSALS)

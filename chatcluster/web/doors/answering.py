@@ -6,16 +6,16 @@ has nothing for those that wait, it is told what they are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
-from chatcluster.chat import CallState, Status, UserCommand
+from chatcluster.chat import CallState, Status, SubmitToolResults, UserCommand
 from chatcluster.errors import CallAnswered, InvalidRequest
-from chatcluster.parts import Message, Role, ToolCallPart
+from chatcluster.parts import Message, NewMessage, Role, ToolCallPart
 from chatcluster.ports import Action, Chat
 from chatcluster.turn_log import TurnStart
 from chatcluster.web.api.tool_bodies import (
@@ -83,6 +83,23 @@ async def go_on(
         with suppress(CallAnswered):  # somebody else did: the client is told with what
             chat = (await request.services.transitions.apply(chat.id, command, owner_id=chat.owner_id)).chat
     return chat, TurnStart(calling.id, calling.revision, chat.snapshot_version)
+
+
+async def answer_behind(
+    request: ApiRequest, chat: Chat, replies: Callable[[], Mapping[str, Reply | None]], message: NewMessage
+) -> SubmitToolResults | None:
+    """The outputs that the chat waits for, and what its user says behind them. None where there are not all of them, or
+    it waits for somebody else: then what the user says is a message like any other."""
+    found = replies() if chat.status is Status.REQUIRES_ACTION else {}
+    if not found:
+        return None
+    waiting = [action for action in await request.services.store.actions(chat.id) if action.chat_id is UNSET]
+    given = {action.call_id: found.get(action.call_id) for action in waiting if action.kind is CallState.CLIENT}
+    outputs = [_result(call_id, one) for call_id, one in given.items() if isinstance(one, Output)]
+    if not outputs or len(outputs) < len(waiting):
+        return None
+    command = results(SubmitResults(results=outputs), bytes_max=request.services.settings.content_bytes_max)
+    return msgspec.structs.replace(command, message=message)
 
 
 async def calling_message(

@@ -22,6 +22,8 @@ from chatcluster.web.request import ApiRequest
 
 HISTORY_MAX = 2000
 """Messages that a new chat may begin with."""
+CONTEXT = "What the application says of the user's situation at this moment:\n\n"
+"""Where the part of a prompt begins that is of one message."""
 
 
 class Said(NamedTuple):
@@ -33,12 +35,14 @@ class Said(NamedTuple):
 
 
 class Wishes(NamedTuple):
-    """What a client wants of its chat besides an answer. None: as it is."""
+    """What a client wants of its chat besides an answer. None: as it is. ``context``: what its model is to know now, as
+    a part of the chat's prompt that the next message's takes the place of."""
 
     model: str | None = None
     instructions: str | None = None
     tools: list[InputTool] | None = None
     servers: list[str] | None = None
+    context: str | None = None
 
 
 async def check_wishes(request: ApiRequest, wishes: Wishes) -> None:
@@ -62,7 +66,6 @@ async def begin(request: ApiRequest, chat_id: UUID, messages: Sequence[Said], wi
         raise InvalidRequest("there is no such chat yet: it begins with a user's message", param="messages")
     if len(messages) > HISTORY_MAX:
         raise InvalidRequest(f"a chat begins with at most {HISTORY_MAX} messages", param="messages")
-    settings = request.services.settings
     history = [await _message(request, said) for said in messages if said.role is Role.USER or _says_something(said)]
     chat = NewChat(
         id=chat_id,
@@ -72,8 +75,8 @@ async def begin(request: ApiRequest, chat_id: UUID, messages: Sequence[Said], wi
         messages=tuple(history),
         client_tools=checked_tools(wishes.tools or ()),
         mcp_servers=checked_servers(wishes.servers or ()),
-        system_prompt=checked_prompt("instructions", wishes.instructions, bytes_max=settings.content_bytes_max),
-        wants_title=settings.titles,
+        system_prompt=_prompt(request, wishes, ""),
+        wants_title=request.services.settings.titles,
     )
     try:
         return await request.services.transitions.create(chat, await idempotency_of(request, chat_id, messages[-1]))
@@ -109,12 +112,21 @@ async def configure(request: ApiRequest, chat: Chat, wishes: Wishes) -> None:
     """What is wished is so from this turn on. Nothing happens to a chat that is busy."""
     if chat.status not in (Status.WAITING, Status.ERROR):
         return
-    if wishes.instructions is not None:
-        bytes_max = request.services.settings.content_bytes_max
-        prompt = checked_prompt("instructions", wishes.instructions, bytes_max=bytes_max)
-        if prompt != (await request.services.models.prompts.own(chat.id) or ""):
+    if wishes.instructions is not None or wishes.context is not None:
+        own = await request.services.models.prompts.own(chat.id) or ""
+        prompt = _prompt(request, wishes, own)
+        if prompt != own:
             await request.services.models.prompts.set_own(chat.id, prompt)
     tools = chat.client_tools if wishes.tools is None else checked_tools(wishes.tools)
     servers = chat.mcp_servers if wishes.servers is None else checked_servers(wishes.servers)
     if (tools, servers) != (chat.client_tools, chat.mcp_servers):
         await request.services.transitions.configure(chat, ChatSetup(client_tools=tools, mcp_servers=servers))
+
+
+def _prompt(request: ApiRequest, wishes: Wishes, own: str) -> str:
+    """The chat's prompt, which was its ``own``, as it is wished."""
+    said = own if wishes.instructions is None else wishes.instructions
+    if wishes.context is not None:
+        before = said.partition(CONTEXT)[0].removesuffix("\n\n")
+        said = "\n\n".join(filter(None, (before, wishes.context and CONTEXT + wishes.context)))
+    return checked_prompt("instructions", said, bytes_max=request.services.settings.content_bytes_max)

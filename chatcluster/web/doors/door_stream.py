@@ -24,6 +24,7 @@ from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.parts import encode
 from chatcluster.subscriber import Cut
 from chatcluster.turn_log import LogKind, Told, TurnLog, TurnLogs, TurnStart
+from chatcluster.web.http.outlet import Outlet
 from chatcluster.web.http.sse import EventStream, Finished
 
 EVENTS_MAX = 200
@@ -37,6 +38,9 @@ HEAD = (
 """Of a response whose connection ends with it. It does not say ``connection: close``: Node would take such a response
 for whole when it is cut off. So short a time keeps Node from using the connection again."""
 SOON_SECONDS = 1.0
+HEAD_SECONDS = 20.0
+"""Proxies give up a server from which they hear nothing for half a minute, and few before."""
+NOT_AGAIN = {"x-should-retry": "false"}
 
 
 def answered(value: Any) -> ASGIApp:
@@ -131,8 +135,9 @@ class OneAnswer(Narrator, Protocol):
 
 
 class Awaited(EventStream):
-    """One object, when the turn is over. What comes soon has the status that it should have; later the head of the
-    response is sent, and signs of life behind it, as proxies give up a server that says nothing."""
+    """One object, when the turn is over. Its status is that of the answer, for as long as proxies wait for one; then
+    the head of the response is sent, and signs of life behind it. What does not come at once is waited for in the
+    response's own time, and not in its user's share."""
 
     def __init__(
         self, subscription: AbstractAsyncContextManager[DoorStream], narrator: OneAnswer, **options: Any
@@ -150,10 +155,26 @@ class Awaited(EventStream):
         if not body:
             await self.go_on(send)
             return
-        status = self._narrator.status
-        headers = {"x-should-retry": "false"} if status == 409 else {}
-        answer = ASGIResponse(body=body, media_type="application/json", status_code=status, headers=headers)
+        answer = ASGIResponse(
+            body=body,
+            media_type="application/json",
+            status_code=self._narrator.status,
+            headers=self._more_headers,
+        )
         await answer(scope, receive, send)
+
+    async def _opened(self, outlet: Outlet) -> None:
+        body = b""
+        with trio.move_on_after(HEAD_SECONDS):
+            body = await self._subscriber.receive()
+        if body:
+            more = ((name.encode(), value.encode()) for name, value in self._more_headers.items())
+            outlet.answer(self._narrator.status, more)
+        await outlet.write(body or self._wire.opening)
+
+    @property
+    def _more_headers(self) -> dict[str, str]:
+        return NOT_AGAIN if self._narrator.status == 409 else {}
 
 
 Leave = Callable[[], Awaitable[object]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from chatcluster.parts import OpaquePart, Part, ReasoningPart, TextPart, coalesced
@@ -28,3 +28,17 @@ def spoken_in(parts: Iterable[Part]) -> list[tuple[Voice, str]]:
         for part in shown
         if isinstance(part, TextPart | ReasoningPart) and part.text
     ]
+
+
+def spoken_at(parts: Iterable[Part]) -> Iterator[int]:
+    """Where in the message each item of ``spoken_in`` begins."""
+    begins, before, is_told = 0, None, False
+    for place, part in enumerate(parts):
+        if isinstance(part, OpaquePart):
+            continue
+        voice = voice_of(part)
+        if voice is not before:
+            begins, before, is_told = place, voice, False
+        if isinstance(part, TextPart | ReasoningPart) and part.text and not is_told:
+            is_told = True
+            yield begins

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, TypeVar
 
@@ -93,6 +93,12 @@ class Outlet:
             sent = 0
         self._unsent = unsent[sent:]
         return not self._unsent
+
+    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Another status than that of the head, and more fields, while nothing is written."""
+        _, _, fields = self._unsent.partition(b"\r\n")
+        lines = [b"HTTP/1.1 %d " % status, *(b"%b: %b" % field for field in headers)]
+        self._unsent = b"\r\n".join([*lines, fields])
 
     async def write(self, data: bytes) -> None:
         """Write what is unsent, and then all of ``data``. A reader that takes nothing for too long, or is gone, ends it

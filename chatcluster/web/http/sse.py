@@ -134,9 +134,9 @@ class EventStream:
 
     async def _run(self, outlet: Outlet) -> None:
         """Pass events on until the stream ends."""
-        self._subscriber.sink = self._offered
-        await outlet.write(self._wire.opening)
         try:
+            await self._opened(outlet)
+            self._subscriber.sink = self._offered
             while await self._still_valid():
                 await outlet.write(await self._next())
             self._reason = "revoked"
@@ -147,6 +147,10 @@ class EventStream:
             self._reason = "cut"
         except UnavailableError:
             self._reason = "unavailable"
+
+    async def _opened(self, outlet: Outlet) -> None:
+        """The head of the response goes out with the first bytes."""
+        await outlet.write(self._wire.opening)
 
     async def _next(self) -> bytes:
         """What the task has to write itself, after what the outlet has left unsent."""

@@ -1805,7 +1805,7 @@ export interface paths {
         };
         /**
          * RetrieveItem
-         * @description One item.
+         * @description One item, by its ID here or in the output of a response.
          */
         get: operations["V1ConversationsItemsItemIdRetrieveItem"];
         put?: never;
@@ -2256,6 +2256,12 @@ export interface components {
             /** Format: date-time */
             expires_at: string;
             path: string;
+        };
+        /** ContextEntry */
+        ContextEntry: {
+            /** @default  */
+            description: string;
+            value?: unknown;
         };
         /**
          * Continuation
@@ -2819,6 +2825,9 @@ export interface components {
             temperature?: number | null;
             think_tags?: components["schemas"]["ThinkTags"] | null;
             thinking_tokens?: number | null;
+            web_search?: {
+                [key: string]: unknown;
+            } | null;
         };
         /** ModelsAnswer */
         ModelsAnswer: {
@@ -3157,6 +3166,7 @@ export interface components {
         Role: "system" | "user" | "assistant" | "tool";
         /** RunAgent */
         RunAgent: {
+            context?: components["schemas"]["ContextEntry"][] | null;
             forwardedProps?: unknown;
             messages: {
                 [key: string]: unknown;

@@ -31,6 +31,18 @@ class AgentTool(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] | None = None
 
 
+class ContextEntry(msgspec.Struct, frozen=True):
+    """What the page wants the model to know besides."""
+
+    description: str = ""
+    value: Any = None
+
+    @property
+    def text(self) -> str:
+        value = self.value if isinstance(self.value, str) else msgspec.json.encode(self.value).decode()
+        return f"{self.description}: {value}" if self.description else value
+
+
 class ResumeEntry(msgspec.Struct, frozen=True, rename="camel"):
     """The answer to one interrupt."""
 
@@ -40,13 +52,14 @@ class ResumeEntry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RunAgent(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
-    """``RunAgentInput``. Of ``forwardedProps`` we know ``model``, ``mcpServers`` and ``onDisconnect``; ``state`` and
-    ``context`` are passed over."""
+    """``RunAgentInput``. Of ``forwardedProps`` we know ``model``, ``mcpServers`` and ``onDisconnect``; ``state`` is
+    passed over."""
 
     thread_id: str
     run_id: str
     messages: list[Message]
     tools: list[AgentTool] | None = None
+    context: list[ContextEntry] | None = None
     forwarded_props: Any = None
     resume: list[ResumeEntry] | None = None
 
@@ -56,7 +69,8 @@ class RunAgent(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
         tools = [InputTool(one.name, one.description, one.parameters or {}) for one in self.tools or ()]
         system = [text_of(one) for one in self.messages if one.get("role") in SYSTEM_ROLES]
         instructions = "\n\n".join(system) if system else None
-        return Wishes(props.get("model"), instructions, tools, props.get("mcpServers"))
+        context = "\n\n".join(one.text for one in self.context or ())
+        return Wishes(props.get("model"), instructions, tools, props.get("mcpServers"), context)
 
     @property
     def leaving(self) -> str | None:
@@ -161,13 +175,19 @@ def _shown(part: Any) -> Any:
     return part
 
 
-def replies(data: RunAgent) -> dict[str, Reply]:
-    """What the client says of calls: results behind the last message of the user, and answers to interrupts."""
+def results_in(messages: Sequence[Message]) -> dict[str, Reply]:
+    """What the page's tools gave, by call."""
     given: dict[str, Reply] = {}
-    for one in data.messages[len(before_the_answer(data.messages)) :]:
+    for one in messages:
         if one.get("role") == "tool" and isinstance(one.get("toolCallId"), str):
             error = one.get("error")
             given[one["toolCallId"]] = Output(str(error), is_error=True) if error else Output(text_of(one))
+    return given
+
+
+def replies(data: RunAgent) -> dict[str, Reply]:
+    """What the client says of calls: results behind the last message of the user, and answers to interrupts."""
+    given = results_in(data.messages[len(before_the_answer(data.messages)) :])
     for entry in data.resume or ():
         if (asked := Questioned.parse(entry.interrupt_id)) is not None:
             before = given.get(asked.call_id)

@@ -1,7 +1,9 @@
 """A turn as the events of a run. Pure: a mapping of its steps (``steps.py``).
 
 The client keeps messages, made from events. What an attempt that came to nothing had said is taken back by a
-``MESSAGES_SNAPSHOT``: what the client had before the run, and what was told since, without that.
+``MESSAGES_SNAPSHOT``: what the client had before the run, and what was told since, without that. Reasoning that is not
+in one, its client takes away only if there is other reasoning in it; so where there is none, it is in there without
+words.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from chatcluster.web.doors.steps import (
 from chatcluster.web.doors.voices import Voice
 
 Event = dict[str, Any]
+VERSION = "1.0"
+REASONING = "reasoning"
 VERDICT: Event = {
     "type": "object",
     "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string"}},
@@ -45,7 +49,7 @@ VERDICT: Event = {
 
 
 class Run(NamedTuple):
-    """What the client said of it. ``messages`` are those that it had before; ``begins_anew``: it may have more, which
+    """What the client said of it. ``messages`` are those that it had before; ``begins_anew``: it has ``more``, which
     this run tells again. ``prefix`` is that of the IDs of its messages."""
 
     thread_id: str
@@ -53,6 +57,7 @@ class Run(NamedTuple):
     prefix: str
     messages: Sequence[Event] = ()
     begins_anew: bool = False
+    more: Sequence[Event] = ()
 
     @property
     def answered(self) -> set[str]:
@@ -69,6 +74,8 @@ class EventFold:
         self._steps = Steps((*ANSWERED_BY_THE_CLIENT, "question"))
         self._told: list[Event] = []
         """The messages of the run, as the client has them."""
+        self._taken_back = [one["id"] for one in run.more if one.get("role") == REASONING and "id" in one]
+        """Reasoning that counts no more."""
         self._texts: dict[str, list[str]] = {}
         """What its words are, by message."""
         self._step_at = 0
@@ -87,21 +94,24 @@ class EventFold:
     def _events(self, happened: Happened) -> Iterator[Event]:
         match happened:
             case Begun():
-                yield {"type": "RUN_STARTED", "threadId": self._run.thread_id, "runId": self._run.run_id}
+                run = {"threadId": self._run.thread_id, "runId": self._run.run_id}
+                yield {"type": "RUN_STARTED", **run, "protocolVersion": VERSION}
                 if self._run.begins_anew:
                     yield self._snapshot()
             case StepBegun():
                 self._step_at = len(self._told)
             case Opened(number, voice):
-                yield from self._opened(self._id(number), voice)
+                yield from self._opened(self._id(number, voice), voice)
             case Spoke(number, voice, text):
-                self._texts[self._id(number)].append(text)
+                message_id = self._id(number, voice)
+                self._texts[message_id].append(text)
                 kind = "TEXT_MESSAGE_CONTENT" if voice is Voice.TEXT else "REASONING_MESSAGE_CONTENT"
-                yield {"type": kind, "messageId": self._id(number), "delta": text}
+                yield {"type": kind, "messageId": message_id, "delta": text}
             case Closed(number, voice):
                 ends = ["TEXT_MESSAGE_END"] if voice is Voice.TEXT else ["REASONING_MESSAGE_END", "REASONING_END"]
-                yield from ({"type": kind, "messageId": self._id(number)} for kind in ends)
+                yield from ({"type": kind, "messageId": self._id(number, voice)} for kind in ends)
             case Restarted():
+                self._taken_back.extend(one["id"] for one in self._told[self._step_at :] if one["role"] == REASONING)
                 del self._told[self._step_at :]
                 yield self._snapshot()
             case Called(call):
@@ -116,18 +126,22 @@ class EventFold:
             case Over():
                 yield self._over(happened)
 
-    def _id(self, number: int) -> str:
-        return f"{self._run.prefix}_{number}"
+    def _id(self, number: int, voice: Voice) -> str:
+        """Of two voices never the same, as a client adds to what it has of that name."""
+        return f"{self._run.prefix}_{'' if voice is Voice.TEXT else 'r'}{number}"
 
     def _snapshot(self) -> Event:
         told = [
             {**one, "content": "".join(self._texts[one["id"]])} if one["id"] in self._texts else one
             for one in self._told
         ]
-        return {"type": "MESSAGES_SNAPSHOT", "messages": [*self._run.messages, *told]}
+        messages = [*self._run.messages, *told]
+        if not any(one.get("role") == REASONING for one in messages):
+            messages.extend({"id": one, "role": REASONING, "content": ""} for one in dict.fromkeys(self._taken_back))
+        return {"type": "MESSAGES_SNAPSHOT", "messages": messages}
 
     def _opened(self, message_id: str, voice: Voice) -> Iterator[Event]:
-        role = "assistant" if voice is Voice.TEXT else "reasoning"
+        role = "assistant" if voice is Voice.TEXT else REASONING
         self._told.append({"id": message_id, "role": role})
         self._texts[message_id] = []
         if voice is Voice.REASONING:

@@ -1,8 +1,8 @@
 """From a run to the turn that it is told of.
 
 * a thread that there is not yet becomes a chat, with the messages that are given, whose last one is answered;
-* a user's message at the end is the next one of its chat. Busy, the chat refuses it. One that was sent before, known by
-  its ID, is told the answer that it began;
+* a user's message at the end is the next one of its chat, with all the results before it that the chat waits for. Busy,
+  the chat refuses it. One that was sent before, known by its ID, is told the answer that it began;
 * results of the page's tools at the end, and ``resume``, also behind a message that was sent before, answer calls that
   the chat waits for;
 * a run that says nothing new is told the last turn, from its beginning on.
@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from chatcluster.chat import Busy, Send, Status
 from chatcluster.errors import InvalidRequest
-from chatcluster.parts import Role
+from chatcluster.parts import NewMessage, Role
 from chatcluster.ports import Chat, Outcome
 from chatcluster.turn_log import TurnStart
-from chatcluster.web.doors.ag_ui.bodies import RunAgent, before_the_answer, replies, said, shown
+from chatcluster.web.doors.ag_ui.bodies import RunAgent, before_the_answer, replies, results_in, said, shown
 from chatcluster.web.doors.ag_ui.event_fold import Run
-from chatcluster.web.doors.answering import go_on
+from chatcluster.web.doors.answering import answer_behind, go_on
 from chatcluster.web.doors.beginning import Said, begin, check_wishes, configure, idempotency_of, parts_of
 from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
 from chatcluster.web.request import ApiRequest
@@ -58,11 +58,13 @@ async def _was_sent(request: ApiRequest, chat: Chat, last: Said) -> bool:
 
 
 async def _send(request: ApiRequest, data: RunAgent, chat: Chat, last: Said) -> Outcome:
-    parts = await parts_of(request, last)
+    parts, model = await parts_of(request, last), data.wishes.model
     await configure(request, chat, data.wishes)
+    message = NewMessage(Role.USER, parts, model=model)
+    command = await answer_behind(request, chat, lambda: results_in(data.messages), message)
     return await request.services.transitions.apply(
         chat.id,
-        Send(parts, Busy.REJECT, data.wishes.model),
+        command or Send(parts, Busy.REJECT, model),
         owner_id=chat.owner_id,
         idempotency=await idempotency_of(request, chat.id, last),
     )
@@ -81,7 +83,9 @@ async def _again(request: ApiRequest, data: RunAgent, chat: Chat) -> Begun:
         raise InvalidRequest("this chat has no message of a user yet", param="messages")
     start = TurnStart(asked.message_id, asked.revision, chat.snapshot_version)
     kept = shown(before_the_answer(data.messages))
-    return Begun(chat, start, Run(data.thread_id, data.run_id, _prefix(asked.message_id), kept, begins_anew=True))
+    more = data.messages[len(kept) :]
+    run = Run(data.thread_id, data.run_id, _prefix(asked.message_id), kept, begins_anew=True, more=more)
+    return Begun(chat, start, run)
 
 
 def _prefix(message_id: int) -> str:

@@ -1,9 +1,11 @@
 """From what a client submits to the turn that it is told of.
 
 * a chat that there is not yet begins with the messages that are given, and answers the last one;
-* a user's message is the next one of its chat. Busy, the chat refuses it;
+* a user's message is the next one of its chat, with the outputs before it that the chat waits for. Busy, the chat
+  refuses it;
 * with ``messageId`` it takes the place of an earlier one, and of all that came after that;
-* ``regenerate-message`` asks anew what was asked; a chat that never got that message is asked it now;
+* ``regenerate-message`` asks anew what was asked, or what the client has made of that; a chat that never got that
+  message is asked it now;
 * an assistant's message, at the end, brings outputs of the client's tools, and answers to approvals. What was answered
   before counts; the client is told how the turn goes on.
 
@@ -17,24 +19,26 @@ from typing import NamedTuple
 
 from chatcluster.chat import Busy, Edit, Send
 from chatcluster.errors import InvalidRequest
-from chatcluster.parts import Parts, Role
+from chatcluster.parts import Message, NewMessage, Parts, Role, text_of
 from chatcluster.ports import VERSION_MAX, Chat, Outcome
 from chatcluster.turn_log import TurnStart
 from chatcluster.web.doors.ai_sdk.bodies import SubmitChat
 from chatcluster.web.doors.ai_sdk.ids import answer_id, message_of
-from chatcluster.web.doors.ai_sdk.ui_messages import replies, said
-from chatcluster.web.doors.answering import go_on
+from chatcluster.web.doors.ai_sdk.ui_messages import place_of_last, replies, said, text_in
+from chatcluster.web.doors.answering import answer_behind, go_on
 from chatcluster.web.doors.beginning import begin, check_wishes, configure, idempotency_of, parts_of
 from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
 from chatcluster.web.request import ApiRequest
 
 
 class Asked(NamedTuple):
-    """What a client is told of: a turn, from ``start`` on, as the message ``answer_id``."""
+    """What a client is told of: a turn, from ``start`` on, as the message ``answer_id``. ``anew``: it may have been
+    told some of it before."""
 
     chat: Chat
     start: TurnStart
     answer_id: str
+    anew: bool = False
 
 
 async def ask(request: ApiRequest, data: SubmitChat) -> Asked:
@@ -62,7 +66,7 @@ async def _go_on(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
 def _asked(outcome: Outcome) -> Asked:
     message = outcome.message
     assert message is not None, "a message is what it is about"
-    return Asked(outcome.chat, TurnStart(message.id, message.revision), answer_id(message.id))
+    return Asked(outcome.chat, TurnStart(message.id, message.revision), answer_id(message.id), outcome.replayed)
 
 
 # --- the chat that there is -------------------------------------------------------------------
@@ -76,10 +80,11 @@ async def _ask_next(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
     replaced = None if data.message_id is None else await _replaced(request, data, chat)
     if replaced is not None:
         return await _edit(request, chat, replaced, parts, data.model)
-    command = Send(parts, Busy.REJECT, data.model)
+    message = NewMessage(Role.USER, parts, model=data.model)
+    command = await answer_behind(request, chat, lambda: replies(data.before_last), message)
     outcome = await request.services.transitions.apply(
         chat.id,
-        command,
+        command or Send(parts, Busy.REJECT, data.model),
         owner_id=chat.owner_id,
         idempotency=await idempotency_of(request, chat.id, last),
     )
@@ -95,11 +100,33 @@ async def _ask_again(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked
     )
     if not page.messages or page.messages[0].id != replaced:
         raise InvalidRequest("there is no such message in this chat (any more)", param="messageId")
-    return await _edit(request, chat, replaced, page.messages[0].parts, data.model)
+    parts = await _parts_meant(request, data, chat, page.messages[0])
+    return await _edit(request, chat, replaced, parts, data.model)
+
+
+async def _parts_meant(request: ApiRequest, data: SubmitChat, chat: Chat, found: Message) -> Parts:
+    """What is asked again: mostly what was asked, but clients may have changed it before.
+
+    It takes away all that follows it. So where it is something else than was found, it has to be clear that the client
+    means this message."""
+    asked = [one for one in data.messages or () if one.get("role") == "user"]
+    meant = said(asked[-1]) if asked else None
+    if meant is None or text_in(asked[-1]) == text_of(found.parts):
+        return found.parts
+    since, _ = place_of_last(data.messages or ())
+    newest = await request.services.readers.logs.responses.asked(chat.id)
+    if message_of(data.message_id) is None and not since and (newest is None or newest.message_id != found.id):
+        raise InvalidRequest(
+            "the messages are not those of this chat, so it is not clear which is asked again: send all of them, or "
+            "messageId as GET /api/ai/chat/{id} has it",
+            param="messages",
+        )
+    return await parts_of(request, meant)
 
 
 async def _replaced(request: ApiRequest, data: SubmitChat, chat: Chat) -> int | None:
-    """The user's message that is meant: by our ID of it or of its answer, else by its place among the messages."""
+    """The user's message that is meant: by our ID of it or of its answer, else by its place behind the newest message
+    that is known by one, as a client may have sent the last of its messages alone."""
     known = message_of(data.message_id)
     if known is not None:
         return known
@@ -107,8 +134,8 @@ async def _replaced(request: ApiRequest, data: SubmitChat, chat: Chat) -> int | 
     if data.messages is None:
         found = await responses.asked(chat.id)
     else:
-        place = sum(one.get("role") == "user" for one in data.messages) - 1
-        found = await responses.asked(chat.id, max(0, place))
+        since, number = place_of_last(data.messages)
+        found = await responses.asked(chat.id, number, since=since)
     return None if found is None else found.message_id
 
 

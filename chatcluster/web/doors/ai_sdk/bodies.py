@@ -39,6 +39,11 @@ class SubmitChat(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
     def last(self) -> dict[str, Any]:
         return self.given[-1]
 
+    @property
+    def before_last(self) -> dict[str, Any]:
+        """The message before it; one without parts where there is none."""
+        return self.given[-2] if len(self.given) > 1 else {"parts": []}
+
     def with_last(self, message: dict[str, Any]) -> SubmitChat:
         """The same with another one in the place of the last message."""
         if self.messages:

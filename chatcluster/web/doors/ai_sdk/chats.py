@@ -52,7 +52,7 @@ async def tell(request: ApiRequest, chat: FromPath[str]) -> ASGIApp:
     if found is None or asked is None or found.status in AT_REST:
         return ASGIResponse(status_code=204)
     start = TurnStart(asked.message_id, asked.revision, found.snapshot_version)
-    return streamed(request, Asked(found, start, answer_id(asked.message_id)), anew=True)
+    return streamed(request, Asked(found, start, answer_id(asked.message_id), anew=True))
 
 
 @post("/chat/{chat:path}", status_code=200, responses=REFUSALS)

@@ -1,5 +1,8 @@
 """A turn as chunks of a UI message stream. Pure: a mapping of its steps (``steps.py``).
 
+A call of the client's tools is run by the client as soon as its input is told. So to one that comes back it is told
+when it is sure that the call waits: of one that was answered before, only what its input was and what came of it.
+
 Only what versions 6 and 7 of the client both know is used. What the client has from an attempt that came to nothing
 stays in its message, since no chunk takes a part back. Behind it comes a ``data-restarted`` part: what stands between
 that and the ``step-start`` before it is no part of the answer.
@@ -24,7 +27,7 @@ from chatcluster.parts import (
     ToolResultPart,
 )
 from chatcluster.ports import Action
-from chatcluster.turn_log import Told
+from chatcluster.turn_log import Told, UpToDate
 from chatcluster.usage import Usage
 from chatcluster.web.doors.approvals import Approval, SignIn
 from chatcluster.web.doors.chunks import pieces
@@ -47,18 +50,25 @@ from chatcluster.web.doors.steps import (
 )
 
 Chunk = dict[str, Any]
+EMPTY = "{}"
+"""What a model means that gives no arguments."""
 REASONS = {"stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"}
 
 
 class ChunkFold:
     """``tell`` it what happens."""
 
-    def __init__(self, message_id: str, client_tools: frozenset[str], metadata: dict[str, Any]) -> None:
-        """``client_tools`` are the names of those that the client runs."""
+    def __init__(
+        self, message_id: str, client_tools: frozenset[str], metadata: dict[str, Any], *, anew: bool = False
+    ) -> None:
+        """``client_tools`` are the names of those that the client runs. ``anew``: it was told of some of it before."""
         self._message_id = message_id
         self._client_tools = client_tools
         self._metadata = metadata
         self._steps = Steps()
+        self._is_live = not anew
+        self._held: dict[str, Chunk] = {}
+        """By call: what has the client run it."""
 
     @property
     def is_over(self) -> bool:
@@ -68,6 +78,10 @@ class ChunkFold:
         """The chunks that follow from it."""
         for happened in self._steps.tell(told):
             yield from self._chunks(happened)
+        if isinstance(told, UpToDate):
+            self._is_live = True
+            yield from self._held.values()
+            self._held.clear()
 
     def _chunks(self, happened: Happened) -> Iterator[Chunk]:
         match happened:
@@ -88,7 +102,10 @@ class ChunkFold:
             case Called(call):
                 yield from self._called(call)
             case Answered(result):
+                self._held.pop(result.call_id, None)
                 yield answered(result)
+            case Asked(action) if action.call_id in self._held:
+                yield self._held.pop(action.call_id)
             case Asked(action) if action.kind == "approval":
                 approval = Approval(action.call_id, action.digest)
                 yield {"type": "tool-approval-request", "approvalId": approval.id, "toolCallId": action.call_id}
@@ -107,9 +124,13 @@ class ChunkFold:
         if call.name not in self._client_tools:
             named["providerExecuted"] = True
         yield {"type": "tool-input-start", **named}
-        for piece in pieces(call.arguments):
+        for piece in pieces(call.arguments or EMPTY):
             yield {"type": "tool-input-delta", "toolCallId": call.id, "inputTextDelta": piece}
-        yield {"type": "tool-input-available", **named, "input": input_of(call)}
+        available: Chunk = {"type": "tool-input-available", **named, "input": input_of(call)}
+        if self._is_live or call.name not in self._client_tools:
+            yield available
+        else:
+            self._held[call.id] = available
 
 
 def question(action: Action) -> Chunk:
@@ -121,7 +142,7 @@ def question(action: Action) -> Chunk:
 
 def input_of(call: ToolCallPart) -> Any:
     """The arguments; as the model wrote them, where that is no JSON."""
-    return decoded(call.arguments or "{}")
+    return decoded(call.arguments or EMPTY)
 
 
 def decoded(text: str) -> Any:

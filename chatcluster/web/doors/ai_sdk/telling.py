@@ -29,10 +29,10 @@ UI_MESSAGES = StreamWire(
 )
 
 
-def streamed(request: ApiRequest, asked: Asked, *, leaving: str | None = None, anew: bool = False) -> EventStream:
-    services, chat = request.services, asked.chat
+def streamed(request: ApiRequest, asked: Asked, *, leaving: str | None = None) -> EventStream:
+    services, chat, anew = request.services, asked.chat, asked.anew
     metadata = {"chatId": str(chat.id)}
-    fold = ChunkFold(asked.answer_id, frozenset(tool.name for tool in chat.client_tools), metadata)
+    fold = ChunkFold(asked.answer_id, frozenset(tool.name for tool in chat.client_tools), metadata, anew=anew)
     cancel = partial(services.transitions.apply, chat.id, Interrupt(), owner_id=chat.owner_id)
     return EventStream(
         narrated(

@@ -13,7 +13,7 @@ from chatcluster.errors import InvalidRequest
 from chatcluster.parts import Message, Part, Role, TextPart, ToolCallPart, ToolResultPart
 from chatcluster.web.api.bodies import InputFile, InputText
 from chatcluster.web.doors.ai_sdk.chunk_fold import input_of, is_denied, output_of
-from chatcluster.web.doors.ai_sdk.ids import answer_id, asked_id
+from chatcluster.web.doors.ai_sdk.ids import answer_id, asked_id, message_of
 from chatcluster.web.doors.answering import Output, Reply, Verdict
 from chatcluster.web.doors.approvals import Approval
 from chatcluster.web.doors.beginning import Said
@@ -65,7 +65,7 @@ def _outcome(result: ToolResultPart | None) -> UiPart:
     if result is None:
         return {"state": "input-available"}
     if is_denied(result):
-        return {"state": "output-denied"}
+        return {"state": "output-denied", "approval": {"id": result.call_id, "approved": False, "reason": result.text}}
     if result.is_error:
         return {"state": "output-error", "errorText": result.text}
     return {"state": "output-available", "output": output_of(result)}
@@ -84,17 +84,38 @@ def parts_of(message: UiMessage) -> list[UiPart]:
     return parts
 
 
+def place_of_last(messages: Sequence[UiMessage]) -> tuple[int, int]:
+    """Where the last message of the user stands among those of its chat: how many of them it is behind the newest one
+    that the client knows by an ID of ours, and which that is; without any, behind the first one of all."""
+    behind = -1
+    for one in reversed(messages):
+        is_asked = one.get("role") == "user"
+        behind += is_asked
+        known = message_of(named(one))
+        if known is not None:
+            return known, behind + (not is_asked)
+    return 0, max(0, behind)
+
+
+def named(message: UiMessage) -> str:
+    """The ID that its client gave to it."""
+    message_id = message.get("id")
+    return message_id if isinstance(message_id, str) else ""
+
+
+def text_in(message: UiMessage) -> str:
+    texts = [part.get("text") for part in parts_of(message) if part.get("type") == "text"]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 def said(message: UiMessage) -> Said | None:
     """None for what has nothing to keep. Raises ``InvalidRequest`` for what a user's message cannot have here."""
-    message_id = message.get("id")
-    named = message_id if isinstance(message_id, str) else ""
     if message.get("role") == "user":
         parts = [part for part in parts_of(message) if not str(part.get("type")).startswith("data-")]
-        return Said(named, Role.USER, [_input(part) for part in parts])
-    texts = [part.get("text") for part in parts_of(message) if part.get("type") == "text"]
-    text = "".join(text for text in texts if isinstance(text, str))
+        return Said(named(message), Role.USER, [_input(part) for part in parts])
+    text = text_in(message)
     is_kept = message.get("role") == "assistant" and text
-    return Said(named, Role.ASSISTANT, [InputText(text)]) if is_kept else None
+    return Said(named(message), Role.ASSISTANT, [InputText(text)]) if is_kept else None
 
 
 def _input(part: UiPart) -> InputText | InputFile:

@@ -4,8 +4,10 @@
 * answers to requests to approve calls, or an empty input where others had to do something: the turn goes on where it
   had come to rest (``approving.py``);
 * a ``conversation``, or a ``previous_response_id`` that is its chat's last turn: the next turn of that chat. Busy, it
-  refuses. If it waits for calls that the client runs, the input has all their outputs, and the turn goes on;
-* any other ``previous_response_id``: a new chat that begins with a copy of the history up to there.
+  refuses. If it waits for calls that the client runs, the input has all their outputs, and the turn goes on, with what
+  the user says besides behind them;
+* any other ``previous_response_id``: a new chat that begins with a copy of the history up to there. So it is with the
+  last one where the response is not to be stored, and what it goes on from is: what was stored stays as it was.
 
 Instructions are the chat's system prompt from then on. Without any, those of before stand.
 
@@ -24,7 +26,7 @@ import msgspec
 from chatcluster.chat import Busy, CallState, ChatSetup, Send, Status, SubmitToolResults, ToolResult
 from chatcluster.errors import ChatBusy, ChatNotFound, InvalidRequest, NotAllowedInStatus
 from chatcluster.parts import NewMessage, Part, Role
-from chatcluster.ports import Chat, NewChat, Outcome, checked_choice
+from chatcluster.ports import VERSION_MAX, Chat, NewChat, Outcome, checked_choice
 from chatcluster.ports.forks import HistoryCopy
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_model, checked_prompt, default_title
@@ -64,6 +66,10 @@ class Past(NamedTuple):
     chat: Chat
     stored: StoredResponse | None = None
 
+    @property
+    def is_transient(self) -> bool:
+        return self.stored is not None and self.stored.transient
+
 
 async def past_of(request: ApiRequest, data: CreateResponse) -> Past | None:
     """Raises ``ResponseNotFound`` and ``ConversationNotFound``, also for what is somebody else's."""
@@ -101,11 +107,26 @@ async def ask(request: ApiRequest, data: CreateResponse, given: Given, tools: To
         return await _resume(request, data, given, tools, None if end is not None else past)
     if past is None:
         return await _ask_anew(request, data, given.messages, tools, system)
+    if end is None and _stays_apart(data, given, past):
+        end = VERSION_MAX
     if end is None:
         return await _go_on(request, data, given, tools, past.chat, system)
     kept = system or await request.services.models.prompts.own(past.chat.id) or ""
     copied = HistoryCopy(past.chat.id, end - 1, past.chat.reset_version)
     return await _ask_anew(request, data, given.messages, tools, kept, copied)
+
+
+def _stays_apart(data: CreateResponse, given: Given, past: Past) -> bool:
+    is_at_rest = past.chat.status in (Status.WAITING, Status.ERROR)
+    return (
+        data.store is False and past.stored is not None and not past.is_transient and is_at_rest and not given.results
+    )
+
+
+def is_transient(data: CreateResponse, past: Past | None, asked: Asked) -> bool:
+    """Whether the chat is there for responses alone that nobody stores."""
+    is_new = past is None or past.is_transient or asked.outcome.chat.id != past.chat.id
+    return data.store is False and is_new
 
 
 def _system(request: ApiRequest, data: CreateResponse, given: Given) -> str:
@@ -169,7 +190,7 @@ async def _go_on(
     request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, chat: Chat, system: str
 ) -> Asked:
     if given.results:
-        command: Send | SubmitToolResults = await _submitted(request, given, chat)
+        command: Send | SubmitToolResults = await _submitted(request, data, given, chat)
     else:
         await _configure(request, tools, chat, system)
         command = Send(_said(given), Busy.REJECT, checked_model(data.model))
@@ -185,12 +206,14 @@ async def _go_on(
     return Asked(outcome, message.id, message.revision)
 
 
-async def _submitted(request: ApiRequest, given: Given, chat: Chat) -> SubmitToolResults:
-    if any(one.role is not Role.TOOL for one in given.messages):
-        raise InvalidRequest("send the outputs of calls first, alone, and then what else there is", param="input")
+async def _submitted(request: ApiRequest, data: CreateResponse, given: Given, chat: Chat) -> SubmitToolResults:
+    """The outputs of calls, and what the user says besides."""
+    said = given._replace(messages=tuple(one for one in given.messages if one.role is not Role.TOOL))
     if chat.status is Status.REQUIRES_ACTION:
         await _require_outputs(request, given, chat)
-    return SubmitToolResults(tuple(ToolResult(part.call_id, part.content, part.is_error) for part in given.results))
+    message = NewMessage(Role.USER, _said(said), model=checked_model(data.model)) if said.messages else None
+    outputs = tuple(ToolResult(part.call_id, part.content, part.is_error) for part in given.results)
+    return SubmitToolResults(outputs, message)
 
 
 async def _require_outputs(request: ApiRequest, given: Given, chat: Chat) -> None:
@@ -238,7 +261,8 @@ async def keep(
     """Keep the parameters of the response. Where it ``is_told``, its answer is read while they are written."""
     if is_told:
         request.services.readers.logs.expect(asked.outcome.chat)
-    kept = {"response": parameters, "client_tools": tools.names, "resumed": asked.resumed}
+    first = asked.outcome.messages[0].id
+    kept = {"response": parameters, "client_tools": tools.names, "resumed": asked.resumed, "first": first}
     row = StoredResponse(
         asked.outcome.chat.id, asked.message_id, asked.revision, msgspec.json.encode(kept).decode(), transient
     )

@@ -78,11 +78,15 @@ class Called:
             call = {"type": "function_call", "call_id": self.part.id, "name": self.part.name, "arguments": said}
             return {"id": self.id, **call, "status": status}
         output = None if self._result is None or self._result.is_error else self._result.text
-        error = self._result.text if self._result is not None and self._result.is_error else None
+        error = _error(self._result.text) if self._result is not None and self._result.is_error else None
         label, _, name = self.part.name.rpartition("__")
         call = {"type": "mcp_call", "server_label": label or OWN_LABEL, "name": name, "arguments": said}
         asked = {"approval_request_id": self._request_id}
         return {"id": self.id, **call, "output": output, "error": error, "status": status, **asked}
+
+
+def _error(text: str) -> dict[str, Any]:
+    return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
 
 
 class Requested:

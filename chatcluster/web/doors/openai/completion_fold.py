@@ -38,6 +38,7 @@ class CompletionFold:
         self._heard: int | None = None
         """While its attempt says again what was sent: how much of that it has said."""
         self._content: list[str] = []
+        self._thoughts: list[str] = []
         self._calls: list[dict[str, Any]] = []
         self._waits_for: set[str] = set()
         """Calls that the cluster runs."""
@@ -50,6 +51,8 @@ class CompletionFold:
         """The whole, when it is over."""
         content = "".join(self._content) or None
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if self._thoughts:
+            message["reasoning_content"] = "".join(self._thoughts)
         if self._calls:
             message["tool_calls"] = self._calls
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._reason}
@@ -125,6 +128,7 @@ class CompletionFold:
         if self.is_over:
             return
         self._content.append(text)
+        self._thoughts.extend(part.text for part in message.parts if isinstance(part, ReasoningPart))
         self._sent, self._heard = [], None
         self._usage = added(self._usage, message.usage)
         self._finish_reason = message.finish_reason
@@ -167,4 +171,11 @@ def _waiting(action: Action) -> str:
 
 def _counts(usage: Usage | None) -> dict[str, Any]:
     taken, given = (usage.input_tokens or 0, usage.output_tokens or 0) if usage is not None else (0, 0)
-    return {"prompt_tokens": taken, "completion_tokens": given, "total_tokens": taken + given}
+    cached, thought = (usage.cached_input_tokens or 0, usage.reasoning_tokens or 0) if usage is not None else (0, 0)
+    return {
+        "prompt_tokens": taken,
+        "completion_tokens": given,
+        "total_tokens": taken + given,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": thought},
+    }

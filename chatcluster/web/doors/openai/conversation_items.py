@@ -19,14 +19,15 @@ from chatcluster.errors import InvalidRequest, MessageNotFound
 from chatcluster.web.doors.door_stream import answered
 from chatcluster.web.doors.openai.asking import owned_conversation
 from chatcluster.web.doors.openai.conversations import told_conversation
-from chatcluster.web.doors.openai.ids import no_such_item
+from chatcluster.web.doors.openai.ids import message_of_item, no_such_item
 from chatcluster.web.doors.openai.item_pages import (
     ITEMS_DEFAULT,
     ITEMS_MAX,
-    conversation_items,
+    conversation_page,
+    items_beside,
     items_of,
     page_of,
-    separable_message,
+    require_separable,
 )
 from chatcluster.web.doors.openai.responses import OPENAI
 from chatcluster.web.doors.openai.taking import taken_history
@@ -67,18 +68,15 @@ async def list_items(
 ) -> ASGIApp:
     """What was said, the newest first: texts, reasoning, calls and their outputs."""
     chat = await owned_conversation(request, conversation)
-    items = await conversation_items(request, chat.id, chat.snapshot_version)
-    return answered(page_of(items, limit, order, after))
+    return answered(await conversation_page(request, chat, limit, order, after))
 
 
 @get("/conversations/{conversation:str}/items/{item_id:str}", responses=OPENAI)
 async def retrieve_item(request: ApiRequest, conversation: FromPath[str], item_id: FromPath[str]) -> ASGIApp:
-    """One item."""
-    chat = await owned_conversation(request, conversation)
-    for item in await conversation_items(request, chat.id, chat.snapshot_version):
-        if item["id"] == item_id:
-            return answered(item)
-    raise no_such_item(item_id)
+    """One item, by its ID here or in the output of a response."""
+    kept, beside = await items_beside(request, await owned_conversation(request, conversation), item_id)
+    (item,) = (one for one in beside if one["id"] == kept)
+    return answered({**item, "id": item_id})
 
 
 @delete("/conversations/{conversation:str}/items/{item_id:str}", status_code=200, responses=OPENAI)
@@ -86,8 +84,11 @@ async def delete_item(request: ApiRequest, conversation: FromPath[str], item_id:
     """Delete an item of a conversation that is at rest, and the reasoning that led to it. One that stands beside others
     in an answer is refused (`item_not_separable`), and so is one that a summary tells of."""
     chat = await owned_conversation(request, conversation)
-    items = await conversation_items(request, chat.id, chat.snapshot_version)
-    command = DeleteMessage(separable_message(items, item_id))
+    kept, beside = await items_beside(request, chat, item_id)
+    require_separable(kept, beside)
+    message_id = message_of_item(kept)
+    assert message_id is not None, "an item is of a message"
+    command = DeleteMessage(message_id)
     try:
         outcome = await request.services.transitions.apply(chat.id, command, owner_id=chat.owner_id)
     except MessageNotFound:  # somebody else was first

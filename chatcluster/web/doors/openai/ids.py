@@ -10,7 +10,7 @@ from chatcluster.errors import Conflict, NotFound
 
 _RESPONSE = re.compile(r"resp_([0-9a-f]{32})([0-9a-f]{1,15})")
 _ITEM = re.compile(r"(?:msg|rs|fc|mcp)_([0-9a-f]{33,47})_[0-9]{1,9}")
-_KEPT_ITEM = re.compile(r"(?:msg|rs|fc|fco)_([0-9a-f]{1,16})(?:_[0-9]{1,9})?")
+_KEPT_ITEM = re.compile(r"(?:msg|rs|fc|fco)_([0-9a-f]{1,15})(?:_[0-9]{1,9})?")
 _REQUEST = re.compile(r"mcpr_(.{1,200})_([0-9]{1,3})", re.DOTALL)
 _TIMES_SHIFT = 48
 """Above the numbers of messages."""
@@ -62,6 +62,11 @@ def response_of_item(item_id: str) -> str | None:
     return None if match is None else f"resp_{match[1]}"
 
 
+def kept_item_id(kind: str, message_id: int, place: int | None = None) -> str:
+    """Of an item of a conversation: what a message says, or what is at a place in it."""
+    return f"{kind}_{message_id:x}" if place is None else f"{kind}_{message_id:x}_{place}"
+
+
 def message_of_item(item_id: str) -> int | None:
     """The message that an item of a conversation is of, or a part of; None if that is not what it is."""
     match = _KEPT_ITEM.fullmatch(item_id)
@@ -69,7 +74,7 @@ def message_of_item(item_id: str) -> int | None:
 
 
 def no_such_item(text: str) -> ItemNotFound:
-    why = "in this conversation; list its items, which have IDs of their own, to see which there are"
+    why = "in this conversation; list its items to see which there are"
     return ItemNotFound(f"there is no item {text[:80]!r} {why}")
 
 

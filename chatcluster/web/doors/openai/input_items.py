@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from chatcluster.content import FilePart, ImagePart
 from chatcluster.errors import InvalidRequest
 from chatcluster.parts import NewMessage, Part, Role, TextPart, ToolCallPart, ToolResultPart
@@ -100,11 +102,22 @@ def _messages(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[s
         case "mcp_call" if isinstance(item.get("id"), str):
             call = _call(item, place, item["id"])
             error = item.get("error")
-            result = ToolResultPart(call.id, str(error or item.get("output") or ""), error is not None)
+            text = str(item.get("output") or "") if error is None else _error_text(error)
+            result = ToolResultPart(call.id, storable("output", text), error is not None)
             return [NewMessage(Role.ASSISTANT, (call,)), NewMessage(Role.TOOL, (result,))]
         case "reasoning" | "mcp_list_tools" | "mcp_approval_request":
             return []
     raise _wrong(f"{place} is of a type that this server does not take: {str(item.get('type'))[:40]!r}")
+
+
+def _error_text(error: Any) -> str:
+    """Of a call of a server's tool that failed: what this server says of it, or any other one."""
+    match error:
+        case {"content": list(content)}:
+            return "\n".join(str(part.get("text")) for part in content if isinstance(part, dict) and "text" in part)
+        case {"message": str(message)}:
+            return message
+    return error if isinstance(error, str) else msgspec.json.encode(error).decode()
 
 
 def _approval(item: dict[str, Any], place: str) -> ApprovalAnswer:

@@ -4,50 +4,134 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
-from uuid import UUID
 
 from chatcluster.content import FilePart, ImagePart
 from chatcluster.errors import InvalidRequest
 from chatcluster.file_types import IMAGES
 from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
+from chatcluster.ports import VERSION_MAX, Chat
 from chatcluster.ports.responses import StoredResponse
-from chatcluster.web.doors.openai.ids import ItemNotSeparable, message_of_item, no_such_item
-from chatcluster.web.doors.openai.telling import resumed_by
+from chatcluster.web.api.messages import ID_MAX
+from chatcluster.web.doors.openai.ids import (
+    ItemNotSeparable,
+    ResponseNotFound,
+    kept_item_id,
+    message_of_item,
+    no_such_item,
+    response_of_item,
+)
+from chatcluster.web.doors.openai.telling import first_message_of, read_response, resumed_by, stored_response
 from chatcluster.web.request import ApiRequest
 
 ITEMS_DEFAULT, ITEMS_MAX = 20, 100
 PAGE_MESSAGES, PAGE_BYTES = 200, 1 << 20
-LISTED_MESSAGES_MAX = 2000
-"""Of a chat that is longer the newest are listed."""
+INPUT_MESSAGES_MAX = 2000
+"""The most messages of an input whose items are listed: of a longer one the newest."""
 
 
 async def input_items(request: ApiRequest, stored: StoredResponse) -> list[dict[str, Any]]:
-    """What began the response: all that its transaction brought, up to the message that is answered."""
+    """What began the response: what its transaction brought and did not copy, up to the message that is answered."""
     resumed = resumed_by(stored)
     if resumed is not None:
         return [{"id": f"in_{number}", **item} for number, item in enumerate(resumed.given) if isinstance(item, dict)]
-    messages = await _messages(request, stored.chat_id, after=stored.revision - 1, up_to=stored.revision)
+    messages = await _given(request, stored)
     return [item for one in messages if one.id <= stored.message_id for item in items_of(one)]
 
 
-async def conversation_items(request: ApiRequest, chat_id: UUID, version: int) -> list[dict[str, Any]]:
-    return [item for one in await _messages(request, chat_id, after=0, up_to=version) for item in items_of(one)]
+async def conversation_page(
+    request: ApiRequest, chat: Chat, limit: int, order: str, after: str | None
+) -> dict[str, Any]:
+    """A page of all that was said. Where the item that it goes on from was deleted, it goes on from its place.
+
+    Raises ``InvalidRequest``, and ``ItemNotFound`` for what is no item of this conversation."""
+    _check_order(order)
+    read = _next_messages if order == "asc" else _messages_before
+    last = None if after is None else await kept_as(request, chat, after)
+    at = None if last is None else message_of_item(last)
+    if after is not None and at is None:
+        raise _nothing_to_go_on_from(after)
+    found: list[dict[str, Any]] = []
+    is_whole, is_first = False, True
+    while len(found) <= limit and not is_whole:
+        messages, is_whole = await read(request, chat, at, limit + 1, is_first)
+        for message in messages:
+            items = list(items_of(message))
+            items = items if order == "asc" else items[::-1]
+            if is_first and message.id == at:
+                items = items[_place_in(items, str(last)) + 1 :]
+            found.extend(items)
+        is_first, at = False, messages[-1].id if messages else at
+    return _page(found, limit)
 
 
-async def _messages(request: ApiRequest, chat_id: UUID, *, after: int, up_to: int) -> list[Message]:
+async def _next_messages(
+    request: ApiRequest, chat: Chat, at: int | None, limit: int, inclusive: bool
+) -> tuple[Sequence[Message], bool]:
+    """Those behind a message, or from it on; and whether that is all."""
+    page = await request.services.store.read_messages(
+        chat.id,
+        after_version=0,
+        after_id=0 if at is None else at - inclusive,
+        up_to_version=VERSION_MAX,
+        limit=limit,
+        bytes_max=PAGE_BYTES,
+    )
+    return page.messages, page.next_revision is None
+
+
+async def _messages_before(
+    request: ApiRequest, chat: Chat, at: int | None, limit: int, inclusive: bool
+) -> tuple[Sequence[Message], bool]:
+    """As ``_next_messages``, backwards."""
+    before = ID_MAX if at is None else at + inclusive
+    page = await request.services.store.list_newest(
+        chat.id, owner_id=chat.owner_id, before=before, limit=limit, bytes_max=PAGE_BYTES
+    )
+    return page.messages, not page.has_more
+
+
+async def items_beside(request: ApiRequest, chat: Chat, item_id: str) -> tuple[str, list[dict[str, Any]]]:
+    """An item's ID in its conversation, and all items of its message. Raises ``ItemNotFound``."""
+    kept = await kept_as(request, chat, item_id)
+    message_id = message_of_item(kept)
+    messages = [] if message_id is None else (await _next_messages(request, chat, message_id, 1, True))[0]
+    items = [item for one in messages if one.id == message_id for item in items_of(one)]
+    if all(item["id"] != kept for item in items):
+        raise no_such_item(item_id)
+    return kept, items
+
+
+async def kept_as(request: ApiRequest, chat: Chat, item_id: str) -> str:
+    """The ID that an item has in its conversation, of the one that it has in a response's output.
+
+    Raises ``ItemNotFound``."""
+    named = response_of_item(item_id)
+    if named is None:
+        return item_id
+    try:
+        stored = await stored_response(request, named)
+    except ResponseNotFound:
+        raise no_such_item(item_id) from None
+    fold = await read_response(request, stored) if stored.chat_id == chat.id else None
+    if fold is None or item_id not in fold.kept_as:
+        raise no_such_item(item_id)
+    return fold.kept_as[item_id]
+
+
+async def _given(request: ApiRequest, stored: StoredResponse) -> list[Message]:
     read: list[Message] = []
-    after_id = 0
+    after_id = max(0, first_message_of(stored) - 1)
     while True:
         page = await request.services.store.read_messages(
-            chat_id,
-            after_version=after,
+            stored.chat_id,
+            after_version=stored.revision - 1,
             after_id=after_id,
-            up_to_version=up_to,
+            up_to_version=stored.revision,
             limit=PAGE_MESSAGES,
             bytes_max=PAGE_BYTES,
         )
         read.extend(page.messages)
-        del read[:-LISTED_MESSAGES_MAX]
+        del read[:-INPUT_MESSAGES_MAX]
         if page.next_revision is None:
             return read
         after_id = page.messages[-1].id
@@ -60,33 +144,24 @@ def items_of(message: Message) -> Iterator[dict[str, Any]]:
         match part:
             case TextPart() | FilePart() if content:
                 said = {"role": str(message.role), "status": "completed", "content": content}
-                yield {"id": f"msg_{message.id:x}", "type": "message", **said}
+                yield {"id": kept_item_id("msg", message.id), "type": "message", **said}
                 content = []
             case ReasoningPart(text=text):
                 summary = [{"type": "summary_text", "text": text}]
-                yield {"id": f"rs_{message.id:x}_{place}", "type": "reasoning", "summary": summary}
+                yield {"id": kept_item_id("rs", message.id, place), "type": "reasoning", "summary": summary}
             case ToolCallPart(id=call_id, name=name, arguments=arguments):
                 call = {"call_id": call_id, "name": name, "arguments": arguments, "status": "completed"}
-                yield {"id": f"fc_{message.id:x}_{place}", "type": "function_call", **call}
+                yield {"id": kept_item_id("fc", message.id, place), "type": "function_call", **call}
             case ToolResultPart(call_id=call_id):
                 output = {"call_id": call_id, "output": _output(part), "status": "completed"}
-                yield {"id": f"fco_{message.id:x}_{place}", "type": "function_call_output", **output}
+                yield {"id": kept_item_id("fco", message.id, place), "type": "function_call_output", **output}
 
 
-def separable_message(items: Sequence[dict[str, Any]], item_id: str) -> int:
-    """The message that an item is all of, apart from the reasoning that led to it.
-
-    Raises ``ItemNotFound``, and ``ItemNotSeparable`` where others stand beside it."""
-    message_id = message_of_item(item_id)
-    beside = [item for item in items if message_of_item(item["id"]) == message_id]
-    if message_id is None or all(item["id"] != item_id for item in beside):
-        raise no_such_item(item_id)
-    others = [item["id"] for item in beside if item["id"] != item_id and item["type"] != "reasoning"]
+def require_separable(kept: str, beside: Sequence[dict[str, Any]]) -> None:
+    """Raises ``ItemNotSeparable`` where others stand beside the item, apart from the reasoning that led to it."""
+    others = [item["id"] for item in beside if item["id"] != kept and item["type"] != "reasoning"]
     if others:
-        raise ItemNotSeparable(
-            f"{item_id} is one answer with {', '.join(others[:5])}: items of one answer stay together"
-        )
-    return message_id
+        raise ItemNotSeparable(f"{kept} is one answer with {', '.join(others[:5])}: items of one answer stay together")
 
 
 def _output(result: ToolResultPart) -> str | list[dict[str, Any]]:
@@ -116,14 +191,30 @@ def _content(message: Message) -> Iterator[dict[str, Any]]:
 
 def page_of(items: Sequence[dict[str, Any]], limit: int, order: str, after: str | None) -> dict[str, Any]:
     """A page, as lists are in this API. Raises ``InvalidRequest`` for an order, or an item, that there is not."""
-    if order not in ("asc", "desc"):
-        raise InvalidRequest("order is asc or desc", param="order")
+    _check_order(order)
     ordered = list(items if order == "asc" else reversed(items))
     if after is not None:
-        places = [place for place, item in enumerate(ordered) if item["id"] == after]
-        if not places:
-            raise InvalidRequest(f"there is no item {after[:80]!r} to go on from", param="after")
-        ordered = ordered[places[0] + 1 :]
-    page = ordered[:limit]
+        ordered = ordered[_place_in(ordered, after) + 1 :]
+    return _page(ordered, limit)
+
+
+def _check_order(order: str) -> None:
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("order is asc or desc", param="order")
+
+
+def _place_in(items: Sequence[dict[str, Any]], item_id: str) -> int:
+    for place, item in enumerate(items):
+        if item["id"] == item_id:
+            return place
+    raise _nothing_to_go_on_from(item_id)
+
+
+def _nothing_to_go_on_from(item_id: str) -> InvalidRequest:
+    return InvalidRequest(f"there is no item {item_id[:80]!r} to go on from", param="after")
+
+
+def _page(ordered: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
+    page = list(ordered[:limit])
     ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
     return {"object": "list", "data": page, **ends, "has_more": len(ordered) > limit}

@@ -13,6 +13,9 @@ from chatcluster.web.doors.openai.spoken import Event
 from chatcluster.web.http.sse import StreamWire
 
 DONE = b"data: [DONE]\n\n"
+STATUSES = {ACTION_REQUIRED: 409, "rate_limit": 429}
+"""Of failures that have another one than 500. A person who has to do something is none, and no repeat helps: it is a
+conflict, as elsewhere."""
 EVENTS = StreamWire(
     ((b"content-type", b"text/event-stream; charset=utf-8"), *HEAD), opening=b": open\n", heartbeat=b": ping\n"
 )
@@ -90,9 +93,8 @@ class Completed(_Narrator):
 
     @property
     def status(self) -> int:
-        """A person who has to do something is no failure, and no repeat helps: it is a conflict, as elsewhere."""
         error = self._completion.error
-        return 200 if error is None else 409 if error["code"] == ACTION_REQUIRED else 500
+        return 200 if error is None else STATUSES.get(error["code"], 500)
 
     def _end(self) -> bytes:
         failed = self._completion.error

@@ -15,7 +15,7 @@ is said in new items. The response has only what is in the chat's history.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from chatcluster.chat import CallState
@@ -31,10 +31,10 @@ from chatcluster.parts import (
 from chatcluster.turn_log import Attempted, Ended, Rested, Told, Waited, Withdrawn
 from chatcluster.usage import added
 from chatcluster.web.doors.openai.called import Called, Requested
-from chatcluster.web.doors.openai.ids import request_id
+from chatcluster.web.doors.openai.ids import kept_item_id, request_id
 from chatcluster.web.doors.openai.resting import Kinds, Rests, Resumed, left_to_others
 from chatcluster.web.doors.openai.spoken import Event, Spoken
-from chatcluster.web.doors.voices import Voice, spoken_in, voice_of
+from chatcluster.web.doors.voices import Voice, spoken_at, spoken_in, voice_of
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 FAILURE_CODES = {"rate_limit": "rate_limit_exceeded", "usage_limit": "rate_limit_exceeded"}
@@ -63,6 +63,8 @@ class ResponseFold:
         self._rests = Rests(resumed)
         self._items: list[Spoken | Called | Requested] = []
         """What is history."""
+        self.kept_as: dict[str, str] = {}
+        """The IDs that those of them which the model said have in their conversation."""
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
         self._last_at = 0
@@ -164,11 +166,12 @@ class ResponseFold:
             for part in resumed.calls:
                 yield from self._call(part, resumed.requests.get(part.id))
 
-    def _call(self, part: ToolCallPart, request_id: str | None = None) -> Iterator[Event]:
+    def _call(self, part: ToolCallPart, request_id: str | None = None) -> Generator[Event, None, Called]:
         is_clients = part.name in self._client_tools
         called = Called(part, self._id, self._next_index(), is_clients=is_clients, request_id=request_id)
         self._items.append(called)
         yield from called.open()
+        return called
 
     def _commit(self, message: Message) -> Iterator[Event]:
         """Say what is not said yet of the message, and take it into the response."""
@@ -183,13 +186,22 @@ class ResponseFold:
             elif place == len(self._attempt) - 1 and self._is_open:
                 yield from self._attempt[-1].add(text[len(self._attempt[-1].text) :])
         yield from self._close()
-        self._items.extend(self._attempt)
-        self._attempt = []
-        for part in message.parts:
+        self._keep(message)
+        for place, part in enumerate(message.parts):
             if isinstance(part, ToolCallPart):
-                yield from self._call(part)
+                called = yield from self._call(part)
+                self.kept_as[called.id] = kept_item_id("fc", message.id, place)
         self._usage = added(self._usage, message.usage)
         self._finish_reason = message.finish_reason
+
+    def _keep(self, message: Message) -> None:
+        """What was said of it is history."""
+        for said, place in zip(self._attempt, spoken_at(message.parts), strict=True):
+            is_text = said.voice is Voice.TEXT
+            kept = kept_item_id("msg", message.id) if is_text else kept_item_id("rs", message.id, place)
+            self.kept_as[said.id] = kept
+        self._items.extend(self._attempt)
+        self._attempt = []
 
     def _leads_to(self, spoken: list[tuple[Voice, str]]) -> bool:
         """Whether what was said of the attempt is how the message begins."""

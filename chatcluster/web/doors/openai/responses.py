@@ -15,7 +15,7 @@ from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, InvalidRequest
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.doors.door_stream import answered
-from chatcluster.web.doors.openai.asking import ask, keep, known_of, past_of
+from chatcluster.web.doors.openai.asking import ask, is_transient, keep, known_of, past_of
 from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
 from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, input_items, page_of
 from chatcluster.web.doors.openai.narrators import EVENTS, OBJECT, Narrated, Summed
@@ -48,9 +48,10 @@ async def create_response(request: ApiRequest, data: JSONBody[CreateResponse]) -
     is_told = bool(data.stream) or not data.background
     if is_told:
         request.services.readers.feeds.require_place(request.user.user_id)
-    asked = await ask(request, data, said, tools, await past_of(request, data))
+    past = await past_of(request, data)
+    asked = await ask(request, data, said, tools, past)
     parameters = begun(body, **known_of(request, data, asked, body.get("tools") or []))
-    transient = data.store is False and data.conversation is None
+    transient = is_transient(data, past, asked)
     stored = await keep(request, asked, parameters, tools, transient=transient, is_told=is_told)
     fold = fold_of(stored)
     if data.stream:

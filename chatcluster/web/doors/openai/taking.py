@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -27,7 +28,7 @@ async def taken(request: ApiRequest, items: Placed, *, apart: bool = False) -> G
     items = [(place, await _whole(request, item)) for place, item in few]
     files = await stored(request, files_named(items))
     found = given(items, bytes_max=request.services.settings.content_bytes_max, files=files, apart=apart)
-    return found._replace(messages=tuple([await _scaled(one) for one in found.messages]))
+    return found._replace(messages=tuple([await _scaled(one, request.user.user_id) for one in found.messages]))
 
 
 async def _whole(request: ApiRequest, item: Any) -> Any:
@@ -38,18 +39,18 @@ async def _whole(request: ApiRequest, item: Any) -> Any:
     return {**item, "output": await restored(request, output)}
 
 
-async def _scaled(message: NewMessage) -> NewMessage:
+async def _scaled(message: NewMessage, user_id: UUID) -> NewMessage:
     if not any(isinstance(part, ToolResultPart) and _has_images(part) for part in message.parts):
         return message
-    parts = [await _with_images_scaled(part) for part in message.parts]
+    parts = [await _with_images_scaled(part, user_id) for part in message.parts]
     return msgspec.structs.replace(message, parts=tuple(parts))
 
 
-async def _with_images_scaled(part: Part) -> Part:
+async def _with_images_scaled(part: Part, user_id: UUID) -> Part:
     if not (isinstance(part, ToolResultPart) and _has_images(part)):
         return part
     content = [piece for piece in part.content if not isinstance(piece, str)]
-    return msgspec.structs.replace(part, content=await images_scaled(content))
+    return msgspec.structs.replace(part, content=await images_scaled(content, user_id))
 
 
 def _has_images(result: ToolResultPart) -> bool:

@@ -27,11 +27,13 @@ FOLD_EVENTS = 500
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """What is kept of a response: as it begins, and what it goes on from, if it does not begin with a message."""
+    """What is kept of a response: as it begins, and what it goes on from, if it does not begin with a message.
+    ``first``: the message that its input begins with."""
 
     response: dict[str, Any]
     client_tools: tuple[str, ...]
     resumed: Resumed | None = None
+    first: int = 0
 
 
 def fold_of(stored: StoredResponse) -> ResponseFold:
@@ -43,6 +45,11 @@ def fold_of(stored: StoredResponse) -> ResponseFold:
 def resumed_by(stored: StoredResponse) -> Resumed | None:
     """What the response goes on from; None for one that begins with a message. Raises ``Unreadable``."""
     return _kept(stored).resumed
+
+
+def first_message_of(stored: StoredResponse) -> int:
+    """That its input begins with; 0 where a previous version kept it. Raises ``Unreadable``."""
+    return _kept(stored).first
 
 
 def _kept(stored: StoredResponse) -> _Kept:

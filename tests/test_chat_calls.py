@@ -241,7 +241,7 @@ def test_an_approval_of_a_run_is_none_of_the_next_one() -> None:
         with pytest.raises(CallChanged, match="look at it again"):
             decide(asked, late)
     first = asked.open_calls[0].digest
-    assert decide(asked, Approve("a", first)).became_claimable
+    assert decide(asked, Approve("a", first)).state.claimable
     died = msgspec.structs.replace(asked.open_calls[0], state=STARTED, started_epoch=3)
     second = owner(state_of(RUNNING, epoch=4, open_calls=(died,)), AskAgain(("a",))).state
     with pytest.raises(CallChanged):
@@ -290,7 +290,7 @@ def test_the_turn_goes_on_when_the_client_has_sent_the_last_result() -> None:
     assert (first.state.status, first.calls.closed) == (REQUIRES_ACTION, ("b",))
     last = decide(first.state, SubmitToolResults((ToolResult("a", "1"),)))
     assert last.state.open_calls == ()
-    assert last.became_claimable
+    assert last.state.claimable
 
 
 def test_what_its_user_says_with_the_last_result_comes_behind_it() -> None:
@@ -339,7 +339,7 @@ def test_an_approved_call_is_the_owners_to_run_and_a_denied_one_has_its_result()
     denied = decide(before, Deny("b"))
     assert denied.messages == (answer("b", DENIED_TEXT),)
     assert decide(before, Deny("b", "not today")).messages == (answer("b", f"{DENIED_TEXT} not today"),)
-    assert decide(approved.state, Approve("b")).became_claimable
+    assert decide(approved.state, Approve("b")).state.claimable
 
 
 def test_of_several_answers_to_the_last_call_one_wins_and_the_others_hear_that_it_is_answered() -> None:
@@ -357,7 +357,7 @@ def test_an_approval_is_for_the_arguments_that_were_shown() -> None:
     before = state_of(REQUIRES_ACTION, open_calls=calls("a", state=APPROVAL))
     with pytest.raises(CallChanged):
         decide(before, Approve("a", digest_of('{"path": "other"}')))
-    assert decide(before, Approve("a", digest_of("{}"))).became_claimable
+    assert decide(before, Approve("a", digest_of("{}"))).state.claimable
 
 
 def test_arguments_that_a_person_changed_are_those_that_the_call_has_from_then_on() -> None:
@@ -394,7 +394,7 @@ def test_calls_whose_time_is_over_are_answered_so_and_the_turn_goes_on() -> None
     first = decide(before, ExpireCalls(("a", "b")))
     assert first.messages == (answer("a", NOT_APPROVED_TEXT), answer("b", TIMED_OUT_TEXT))
     assert first.state.status is REQUIRES_ACTION
-    assert decide(first.state, ExpireCalls(("c",))).became_claimable
+    assert decide(first.state, ExpireCalls(("c",))).state.claimable
 
 
 # --- steering ---------------------------------------------------------------------------------
@@ -488,7 +488,7 @@ def test_stop_of_a_chat_that_waits_goes_on_with_the_heads_of_its_queue() -> None
     before = state_of(REQUIRES_ACTION, queue=queue_of("A", "B"), open_calls=calls("a", state=APPROVAL))
     decision = decide(before, Interrupt())
     assert decision.messages == (answer("a", CANCELLED_TEXT), user("A"))
-    assert (decision.ended, decision.became_claimable) == (TurnOutcome.INTERRUPTED, True)
+    assert (decision.ended, decision.state.claimable) == (TurnOutcome.INTERRUPTED, True)
 
 
 @pytest.mark.parametrize("state", EVERY_STATE_OF_A_CALL)

@@ -119,7 +119,7 @@ def test_a_new_chat_runs_at_once_with_its_first_messages_at_version_1() -> None:
     first = (NewMessage(Role.SYSTEM, text("be brief")), user("hello"))
     decision = create(Create(first))
     assert decision.messages == first
-    assert decision.became_claimable
+    assert decision.state.claimable
     state = decision.state
     assert (state.status, state.snapshot_version, state.history_version, state.queue_version) == (RUNNING, 1, 1, 0)
 
@@ -128,7 +128,7 @@ def test_a_message_to_a_resting_chat_goes_into_history_and_starts_it() -> None:
     decision = decide(state_of(WAITING), Send(text("hello")))
     assert decision.messages == (user("hello"),)
     assert decision.enqueue is None
-    assert decision.became_claimable
+    assert decision.state.claimable
 
 
 def test_a_message_to_a_failed_chat_starts_it_again_and_clears_its_error() -> None:
@@ -161,7 +161,7 @@ def test_an_interrupting_message_to_a_chat_that_waits_for_an_action_cancels_its_
     decision = decide(state_of(REQUIRES_ACTION, open_calls=calls("call")), Send(text("never mind"), Busy.INTERRUPT))
     assert decision.messages == (CANCELLED, user("never mind"))
     assert decision.calls.closed == ("call",)
-    assert decision.became_claimable
+    assert decision.state.claimable
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_promoting_in_a_chat_that_does_not_run_puts_the_message_into_history_at_
     assert decision.dequeue == (2,)
     assert decision.queue_head is None, "it is in history, not at the head of the queue"
     assert texts(decision.state) == ["A", "C"]
-    assert decision.became_claimable
+    assert decision.state.claimable
 
 
 def test_deleting_a_queued_message_changes_the_queue_and_nothing_else() -> None:
@@ -366,7 +366,7 @@ def test_a_model_that_is_not_asked_again_counts_for_all_its_failures_and_no_coun
 def test_a_retry_survives_the_release_of_the_chat() -> None:
     released = owner(state_of(RUNNING, retry=RETRY), Release())
     assert (released.state.retry, released.state.worker_id) == (RETRY, None)
-    assert released.became_claimable
+    assert released.state.claimable
 
 
 def test_attempt_and_retry_start_anew_with_every_history_version() -> None:
@@ -392,7 +392,7 @@ def test_attempt_and_retry_start_anew_with_every_history_version() -> None:
 def test_a_compaction_is_one_request_that_ends_with_its_turn() -> None:
     compacting = decide(state_of(WAITING), Compact())
     assert compacting.state.compacting
-    assert compacting.became_claimable
+    assert compacting.state.claimable
     owned = msgspec.structs.replace(compacting.state, worker_id=WORKER)
     assert not owner(owned, FinishTurn((assistant("the summary"),))).state.compacting
 

@@ -114,10 +114,6 @@ class Decision(msgspec.Struct, frozen=True):
     ended: TurnOutcome | None = None
     requeue: Requeued | None = None
 
-    @property
-    def became_claimable(self) -> bool:
-        return self.state.claimable
-
 
 class Draft:
     """A decision in the making. The handler of its event edits it; ``decide`` checks and finishes it."""
@@ -139,7 +135,7 @@ class Draft:
         """The turn under way does, whoever's messages went into history."""
         self.starts_attempt = False
         self.outcome = TurnOutcome.INTERRUPTED
-        """Of the turn under way, if it ends with this."""
+        """How the turn under way ends, if it ends with this."""
 
     # history
 

@@ -51,7 +51,7 @@ from chatcluster.chat import (
 )
 from chatcluster.chat.questions import replies_of
 from chatcluster.errors import CallAnswered, CallChanged, ChatBusy, ChatFull, ChatNotFound, Fenced, Moved
-from chatcluster.parts import CONTENT_VERSION, Message, Role, ToolResultPart
+from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, Role, TextPart, ToolResultPart, text_of
 from chatcluster.ports import Chat, NewChat, Outcome, ResultSlice
 
 STRANGER = UUID(int=200)
@@ -210,6 +210,24 @@ async def test_a_wait_begins_where_the_chat_comes_to_rest_and_is_not_begun_anew(
     await apply(world, chat, SubmitToolResults((ToolResult("c", "42"),)))
     await world.send(chat.id, "meanwhile")
     assert [one.deadline for one in (await world.store.read(chat.id)).actions] == deadlines[:1]
+
+
+async def test_what_a_user_says_with_the_last_result_is_history_behind_it_and_before_that_it_is_steered(
+    world: World,
+) -> None:
+    chat = await world.ask(call("a", CLIENT), call("b", CLIENT))
+    first, last = (NewMessage(Role.USER, (TextPart(text),)) for text in ("soon", "now"))
+    steered = await apply(world, chat, SubmitToolResults((ToolResult("a", "1"),), first))
+    assert (steered.queued is not None, [str(one.role) for one in steered.messages]) == (True, ["tool"])
+    done = await apply(world, chat, SubmitToolResults((ToolResult("b", "2"),), last))
+    assert [(str(one.role), text_of(one.parts)) for one in done.messages] == [
+        ("tool", ""),
+        ("user", "soon"),
+        ("user", "now"),
+    ]
+    assert done.chat.claimable
+    page = await world.store.list_messages(chat.id, owner_id=OWNER, after=0, limit=9, bytes_max=1 << 20)
+    assert (page.messages[-3:], page.queue) == (done.messages, ())
 
 
 async def test_of_ten_answers_at_once_one_wins_and_nine_hear_that_it_is_answered(world: World) -> None:

@@ -274,6 +274,14 @@ def test_arguments_of_a_call_that_was_cut_are_not_known() -> None:
     assert said_in(told) == ()
 
 
+def test_an_answer_that_is_called_incomplete_is_cut_whatever_its_status_is() -> None:
+    decoder = ResponseDecoder(ROUTE)
+    decoder.feed(b'{"type":"response.output_text.delta","output_index":0,"delta":"Half"}')
+    response = {"id": "resp_1", "incomplete_details": {"reason": "max_output_tokens"}}
+    told = decoder.feed(json.dumps({"type": "response.incomplete", "response": response}).encode())
+    assert told == [Finished("length")]
+
+
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
     body = {
         "object": "response",

@@ -417,6 +417,23 @@ def body_of(messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), **r
     return body
 
 
+def test_what_an_answer_said_behind_its_calls_comes_behind_their_results() -> None:
+    """As models of other vendors do, which a chat may have had before: here results follow their calls."""
+    one, other = (ToolCallPart(f"c{number}", "look", "{}") for number in (1, 2))
+    said = assistant(TextPart("First"), one, TextPart("then"), other, TextPart("last."))
+    results = (Role.TOOL, (ToolResultPart("c1", "1"), ToolResultPart("c2", "2")))
+    items = body_of(history(user("a"), said, results))["input"][1:]
+    assert [item.get("content", item["type"]) for item in items] == [
+        "First",
+        "function_call",
+        "function_call",
+        "function_call_output",
+        "function_call_output",
+        "then",
+        "last.",
+    ]
+
+
 def test_a_model_that_searches_the_web_is_offered_its_servers_tool() -> None:
     options = ModelOptions(web_search={"search_context_size": "low"})
     look = ToolSpec("look", "", {"type": "object", "properties": {}})

@@ -57,10 +57,10 @@ from chatcluster.parts import (
     TextPart,
     Usage,
     encode,
+    grown,
     is_visible,
 )
 from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
-from chatcluster.usage import grown
 
 DONE = b"[DONE]"
 

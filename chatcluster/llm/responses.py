@@ -58,10 +58,10 @@ from chatcluster.parts import (
     ToolCallPart,
     Usage,
     encode,
+    grown,
     is_visible,
 )
 from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelEvent, ModelRequest
-from chatcluster.usage import grown
 
 SEQUENCE_MAX = 2**53
 _ANSWER_ID = re.compile(r"[\x21-\x7e]+")

@@ -72,7 +72,7 @@ from chatcluster.frames import (
     understood,
     unpack_frame,
 )
-from chatcluster.usage import Bill, Count, Usage
+from chatcluster.usage import Bill, Count, Usage, grown
 
 __all__ = [
     "BEGINNING",
@@ -126,6 +126,7 @@ __all__ = [
     "encode",
     "ends_group",
     "frame",
+    "grown",
     "in_order",
     "is_visible",
     "joined",

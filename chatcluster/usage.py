@@ -54,6 +54,15 @@ def added(before: Usage | None, more: Usage | None) -> Usage | None:
     return Usage(**{n: None if a is None and b is None else (a or 0) + (b or 0) for n, (a, b) in counts.items()})
 
 
+def grown(before: Usage | None, more: Usage | None) -> Usage | None:
+    """What is known of one answer that was told of twice: counts only grow, and some servers end with zeros, or leave
+    out what they had said."""
+    if before is None or more is None:
+        return before or more
+    pairs = ((getattr(before, name), getattr(more, name)) for name in Usage.__struct_fields__)
+    return Usage(*(max((count for count in pair if count is not None), default=None) for pair in pairs))
+
+
 class Prices(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """In micros per million tokens. None: unknown; 0: free. Cached and written input costs what other input does where
     it has no price of its own."""

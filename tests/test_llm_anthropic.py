@@ -33,6 +33,7 @@ from chatcluster.parts import (
     ReasoningPart,
     Role,
     TextPart,
+    ToolArgumentsPart,
     ToolCallPart,
     ToolResultPart,
     Usage,
@@ -276,6 +277,18 @@ def test_arguments_of_the_last_call_of_an_answer_that_was_cut_are_not_known(reas
     assert [part.arguments for part in parts if isinstance(part, ToolCallPart)] == ["{}", arguments]
 
 
+@pytest.mark.parametrize("pieces", [[], ['{"a":', "1}"]])
+def test_arguments_that_come_with_the_beginning_of_a_call_and_after_it_come_once(pieces: list[str]) -> None:
+    events = told_by(
+        start(0, type="tool_use", id="toolu_1", name="f", input={"a": 1}),
+        *(delta(0, partial_json=piece) for piece in pieces),
+        *ended("tool_use"),
+    )
+    assert joined(event.part for event in events if isinstance(event, Delta)) == (
+        ToolCallPart("new_1", "f", '{"a":1}', "toolu_1"),
+    )
+
+
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
     block = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}}
     body = {
@@ -288,7 +301,8 @@ def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
     decoder = MessageDecoder(ROUTE, new_call_id=lambda: "ours")
     assert decoder.feed(json.dumps(body).encode()) + decoder.end() == [
         Delta(TextPart("Hi")),
-        Delta(ToolCallPart("ours", "f", '{"a":1}', "toolu_1")),
+        Delta(ToolCallPart("ours", "f", "", "toolu_1")),
+        Delta(ToolArgumentsPart("ours", '{"a":1}')),
         Finished("tool_calls", Usage(1, 2), "claude-x"),
     ]
 

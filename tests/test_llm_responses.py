@@ -274,6 +274,14 @@ def test_arguments_of_a_call_that_was_cut_are_not_known() -> None:
     assert said_in(told) == ()
 
 
+def test_an_answer_that_is_called_incomplete_is_cut_whatever_its_status_is() -> None:
+    decoder = ResponseDecoder(ROUTE)
+    decoder.feed(b'{"type":"response.output_text.delta","output_index":0,"delta":"Half"}')
+    response = {"id": "resp_1", "incomplete_details": {"reason": "max_output_tokens"}}
+    told = decoder.feed(json.dumps({"type": "response.incomplete", "response": response}).encode())
+    assert told == [Finished("length")]
+
+
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
     body = {
         "object": "response",
@@ -407,6 +415,23 @@ def body_of(messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), **r
     body = json.loads(b"".join(WIRE.body(request, msgspec.structs.replace(ROUTE, **route))))
     consume(VENDORS_TYPE.validate_python(body))
     return body
+
+
+def test_what_an_answer_said_behind_its_calls_comes_behind_their_results() -> None:
+    """As models of other vendors do, which a chat may have had before: here results follow their calls."""
+    one, other = (ToolCallPart(f"c{number}", "look", "{}") for number in (1, 2))
+    said = assistant(TextPart("First"), one, TextPart("then"), other, TextPart("last."))
+    results = (Role.TOOL, (ToolResultPart("c1", "1"), ToolResultPart("c2", "2")))
+    items = body_of(history(user("a"), said, results))["input"][1:]
+    assert [item.get("content", item["type"]) for item in items] == [
+        "First",
+        "function_call",
+        "function_call",
+        "function_call_output",
+        "function_call_output",
+        "then",
+        "last.",
+    ]
 
 
 def test_a_model_that_searches_the_web_is_offered_its_servers_tool() -> None:

@@ -115,6 +115,8 @@ class _Block:
     start: dict[str, Any]
     call_id: str | None = None
     """Ours, where it is a call."""
+    given: str = ""
+    """The arguments that came with its beginning: they stand if none come after it."""
     texts: list[str] = field(default_factory=list)
     signatures: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
@@ -270,9 +272,8 @@ class MessageDecoder:
             raise nameless_call(self._server)
         self._calls += 1
         block.call_id = self._last_call = self._new_call_id()
-        if arguments:
-            block.inputs.append(encode(arguments).decode())
-        parts.append(ToolCallPart(block.call_id, name, "".join(block.inputs), kept_id(provider_id)))
+        block.given = encode(arguments).decode() if arguments else ""
+        parts.append(ToolCallPart(block.call_id, name, "", kept_id(provider_id)))
 
     def _grow(self, block: _Block, delta: _Delta, parts: list[Part]) -> None:
         if isinstance(delta.text, str) and delta.text:
@@ -296,7 +297,10 @@ class MessageDecoder:
 
     def _end_block(self, block: _Block, parts: list[Part]) -> None:
         if block.call_id is not None and not "".join(block.inputs).strip():
-            self._bare_calls.append(block.call_id)
+            if block.given:
+                parts.append(ToolArgumentsPart(block.call_id, block.given))
+            else:
+                self._bare_calls.append(block.call_id)
         if (opaque := block.opaque()) is not None:
             parts.append(self._opaque(*opaque))
 

@@ -15,7 +15,7 @@ An answer that can be continued from its words tells with each piece how many to
 says of that, if it does so on the way, and else one for each piece, or more where that is long for one token.
 
 The finish reason is only a hint: servers say ``stop`` although they sent calls, so the calls decide. Usage
-may come anywhere, or never; the last one counts. Unknown fields and odd types are read over.
+may come anywhere, or never; of several the highest counts. Unknown fields and odd types are read over.
 
 Where a model writes what it thinks into its answer, in tags, and its options say so, that is told as reasoning.
 """
@@ -57,6 +57,7 @@ from chatcluster.parts import (
     TextPart,
     Usage,
     encode,
+    grown,
     is_visible,
 )
 from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
@@ -130,7 +131,7 @@ class ChunkDecoder:
         if chunk.model and isinstance(chunk.model, str):
             self._model = chunk.model[:MODEL_CHARACTERS_MAX]
         if chunk.usage:
-            self.usage = read_usage(chunk.usage) or self.usage
+            self.usage = grown(self.usage, read_usage(chunk.usage))
         kept_characters = self._calls.kept_characters
         parts = [part for choice in (chunk.choices or ())[:1] for part in self._take_choice(choice)]
         if parts:
@@ -140,7 +141,7 @@ class ChunkDecoder:
 
     def _take_choice(self, choice: Choice) -> list[Part]:
         if choice.usage:
-            self.usage = read_usage(choice.usage) or self.usage
+            self.usage = grown(self.usage, read_usage(choice.usage))
         parts: list[Part] = []
         if choice.delta is not None:
             self._take_words(choice.delta, parts)

@@ -59,6 +59,7 @@ from chatcluster.parts import (
     ToolCallPart,
     Usage,
     encode,
+    grown,
     is_visible,
 )
 from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelEvent, ModelRequest
@@ -245,9 +246,9 @@ class ResponseDecoder:
 
     def _take_response(self, kind: Any, response: _Response) -> list[ModelEvent]:
         kind = kind if isinstance(kind, str) else None
-        self.usage = _usage(response.usage) or self.usage
+        self.usage = grown(self.usage, _usage(response.usage))
         if kind in _FINAL:
-            return self._finish(response)
+            return self._finish(response, is_cut=kind == "response.incomplete")
         if kind in _BROKEN:
             raise from_stream(self._server, response.error or {"message": f"it was {response.status}"})
         if self._route.in_background and response.id != self._answer_id and _is_answer_id(response.id):
@@ -264,14 +265,14 @@ class ResponseDecoder:
             return self._take_response(None, response)
         return self._finish(response)
 
-    def _finish(self, response: _Response) -> list[ModelEvent]:
-        self.usage = _usage(response.usage) or self.usage
+    def _finish(self, response: _Response, *, is_cut: bool = False) -> list[ModelEvent]:
+        self.usage = grown(self.usage, _usage(response.usage))
         if response.status in ("failed", "cancelled"):
             raise from_stream(self._server, response.error or {"message": f"it was {response.status}"})
         events: list[ModelEvent] = []
         if not self._has_said_something and not self._goes_on:
             events = self._take_whole(response)
-        reason = self._reason(response)
+        reason = self._reason(response, is_cut=is_cut or response.status == "incomplete")
         if not (self._calls or self._is_visible or self._goes_on):
             raise empty_answer(self._server, reason, has_said_something=self._has_said_something)
         self.is_complete = True
@@ -290,8 +291,8 @@ class ResponseDecoder:
             self._end_item(_Event(item=item, output_index=index), parts)
         return self._told(parts) if parts else []
 
-    def _reason(self, response: _Response) -> str:
-        if response.status == "incomplete":
+    def _reason(self, response: _Response, *, is_cut: bool) -> str:
+        if is_cut:
             details = response.incomplete_details
             word = details.get("reason") if isinstance(details, dict) else None
             return _REASONS.get(str(word), "other")

@@ -4,7 +4,8 @@ Nothing is left with the server (``store: false``), but for an answer in the bac
 with it. So the whole conversation is sent each time, as a row of items; what is sent of a history is decided by
 ``conversation.py``. What is particular here:
 
-* Calls and their results are items of their own: all calls of a step, then all results, in call order.
+* Calls and their results are items of their own: all calls of a step, then all results, in call order. What an answer
+  said behind a call, as other vendors' models do, comes behind the results.
 * Reasoning comes encrypted, and goes back verbatim, in its place, if it came from this model of this server, behind the
   same system text and tools. It has to be followed by what it led to: where that is missing, because an interrupt came
   between, it stays here.
@@ -120,24 +121,38 @@ def _items(history: tuple[Message, ...], route: Route) -> Iterator[bytes | None]
 
 
 def _answer(said: Utterance, route: Route) -> Iterator[bytes | None]:
-    calls = iter(said.calls)
+    calls, calls_left = iter(said.calls), len(said.calls)
     sent = _sent_items(said.message.parts, route)
+    behind: list[Part] = []
     for at, part in enumerate(said.message.parts):
-        if isinstance(part, TextPart) and not is_blank(part.text):
-            yield b'{"type":"message","role":"assistant","content":"'  # llama.cpp does not know it by its role
-            yield from text_pieces(part.text)
-            yield b'"}'
-        elif isinstance(part, ToolCallPart):
+        if isinstance(part, ToolCallPart):
             yield from encoded_text(encode(_wire_call(next(calls))))
-        elif isinstance(part, OpaquePart) and at in sent:
-            yield from encoded_text(part.data.encode())
-        else:
-            continue
-        yield None
+            yield None
+            calls_left -= 1
+        elif isinstance(part, TextPart) or at in sent:
+            is_behind = calls_left < len(said.calls) and (not calls_left or isinstance(part, TextPart))
+            if is_behind:
+                behind.append(part)
+            else:
+                yield from _said(part)
     for call in said.calls:
         yield b'{"type":"function_call_output","call_id":%s,"output":' % encode(call.id)
         yield from _output(call)
         yield b"}"
+        yield None
+    for part in behind:
+        yield from _said(part)
+
+
+def _said(part: Part) -> Iterator[bytes | None]:
+    """A text, or an item of this model's that goes back to it."""
+    if isinstance(part, OpaquePart):
+        yield from encoded_text(part.data.encode())
+        yield None
+    elif isinstance(part, TextPart) and not is_blank(part.text):
+        yield b'{"type":"message","role":"assistant","content":"'  # llama.cpp does not know it by its role
+        yield from text_pieces(part.text)
+        yield b'"}'
         yield None
 
 

@@ -30,13 +30,15 @@ class _Call:
     provider_id: str
     name: str = ""
     pieces: list[str] = field(default_factory=list)
+    is_bare: bool = False
+    """It began with an empty object, which some gateways send before the true arguments: it stands if none come."""
     untold: list[Part] = field(default_factory=list)
     """What follows the call where its name is not known yet."""
 
     @property
     def is_whole(self) -> bool:
         """Whether what came of the arguments is a JSON value. Looked at only where it may be."""
-        return bool(self.pieces) and parse_json("".join(self.pieces)) is not None
+        return parse_json("".join(self.pieces)) is not None if self.pieces else self.is_bare
 
 
 class StreamedCalls:
@@ -76,8 +78,8 @@ class StreamedCalls:
         answer that was cut they are not known."""
         if not all(call.name for call in self._calls):
             raise nameless_call(self._provider)
-        whole = self._calls[:-1] if reason in CUT_SHORT else self._calls
-        return [ToolArgumentsPart(call.id, "{}") for call in whole if not "".join(call.pieces).strip()]
+        known = [call for call in self._calls if call.is_bare or call is not self._calls[-1] or reason not in CUT_SHORT]
+        return [ToolArgumentsPart(call.id, "{}") for call in known if not "".join(call.pieces).strip()]
 
     def _call_at(self, index: int, call_id: str, *, is_named: bool) -> _Call | None:
         """The call that a piece is of, as it seems: mostly the last one at its index. Where calls are written side by
@@ -96,6 +98,8 @@ class StreamedCalls:
         return call
 
     def _grow(self, call: _Call, name: str, arguments: str, parts: list[Part]) -> None:
+        if arguments.strip() == "{}" and not call.pieces:
+            call.is_bare, arguments = True, ""
         if arguments:
             self._take_space(len(arguments))
             call.pieces.append(arguments)

@@ -256,7 +256,7 @@ async def test_a_plain_turn_costs_three_transactions(start: Start) -> None:
             await _at_rest(client, chat["id"])
         spent = await cluster.transactions() - before
     beside = ("get_details", "any", "check_schema", "authenticate", "heartbeats")
-    sweeps = ("overdue_chats", "fetch")
+    sweeps = ("overdue_chats", "fetch", "templates")
     work = {name: count for name, count in spent.items() if name not in (*beside, *sweeps)}
     assert sum(work.values()) <= 15 + 5, work  # a claim that finds nothing may follow each one that does
     assert spent["apply"] == spent["commit_known"] == 5, spent

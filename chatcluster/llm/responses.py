@@ -46,7 +46,7 @@ from chatcluster.llm.failures import from_stray_text, from_stream
 from chatcluster.llm.openai import DONE
 from chatcluster.llm.responses_request import ENCRYPTED, REASONING, request_body, tells_reasoning
 from chatcluster.llm.sse import ErrorPayload
-from chatcluster.llm.wire import Route, Target, Wire, with_prefix
+from chatcluster.llm.wire import OPENAI_TOOLS_MAX, Route, Target, Wire, with_prefix
 from chatcluster.parts import (
     OpaquePart,
     Part,
@@ -342,4 +342,11 @@ def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
     return ResponseDecoder(route, goes_on=request.attach is not None and request.attach.after is not None)
 
 
-WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, _decoder, _cancel)
+WIRE = Wire(
+    _target,
+    lambda route: key_headers(route.base_url, route.api_key),
+    request_body,
+    _decoder,
+    _cancel,
+    tools_max=OPENAI_TOOLS_MAX,
+)

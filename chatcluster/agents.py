@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from chatcluster.chat import Archive, Close, Command, LookAgain, Status, StoredState, ToolResult, Unarchive
+from chatcluster.chat import Archive, ChatState, Close, Command, LookAgain, Status, StoredState, ToolResult, Unarchive
 from chatcluster.chat.family import Order
 from chatcluster.parts import NewMessage, Role, TextPart, ToolResultPart
 from chatcluster.ports import Chat, NewChat
@@ -98,6 +98,11 @@ def waits_for_people(state: StoredState) -> bool:
     return state.status is Status.REQUIRES_ACTION and not state.waits_for_agents
 
 
+def asks_people(state: ChatState) -> bool:
+    """Whether whoever looks at the family is shown something that a person has to do here: also while a call runs."""
+    return waits_for_people(state) or any(call.asks_now for call in state.open_calls)
+
+
 def command_of(order: Order, state: StoredState) -> Command | None:
     """What carries out an order; None if the chat is already as the order wants it."""
     match order:
@@ -135,6 +140,8 @@ def report(call_id: str, agent_id: UUID, seen: AgentSeen | None) -> ToolResult:
     if not rests(seen.chat):
         told["timed_out"] = True
         told["note"] = _still(seen)
+    elif not seen.text:
+        told["note"] = "The agent has come to rest without a word since it was last asked for something."
     told["report"] = seen.text
     return result(call_id, told, seen.chat.status is Status.ERROR)
 

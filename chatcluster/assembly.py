@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from chatcluster.config import Settings
+from chatcluster.llm.routing import catalogue_stints
+from chatcluster.llm.windows import catalogue_tool_limits, catalogue_windows
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.model_directory import ModelDirectory
@@ -76,6 +78,7 @@ def outside_of(
     workspaces: WorkspaceServices,
     notices: Notices,
     limits: SpendingLimits,
+    directory: ModelDirectory,
 ) -> Outside:
     """What the loops work with."""
     store = PostgresStore(database)
@@ -95,6 +98,9 @@ def outside_of(
         pubsub=pubsub,
         model=model,
         toolbox=WithReadResult(boxes, store),
+        windows=catalogue_windows(lambda: directory.known, database.settings),
+        stints=catalogue_stints(lambda: directory.known),
+        tool_limits=catalogue_tool_limits(lambda: directory.known, database.settings),
         limits=limits,
     )
 

@@ -71,6 +71,7 @@ class CallQuestions:
             call_id, asked = self._asked.popitem()
             scope = self._scopes[call_id] = trio.CancelScope()  # the call may end, or ask anew, while this is committed
             await self._held.commit(AskUser(call_id, asked.questions, None, self._settings.live_answer_seconds))
+            await self._held.settle_family()  # of an agent, the question is shown at the root
             if asked.questions:
                 self._nursery.start_soon(self._watch, call_id, asked, scope)
         while self._overdue:

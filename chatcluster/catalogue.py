@@ -140,6 +140,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "titles.failed": "a model gave no title for a chat; it is tried again, or the first words stay",
         "titles.unavailable": "Postgres could not be asked for chats to name; the next look asks",
         "token.revocation_not_announced": "replicas were not told of a revocation; they forget the token on their own",
+        "tools.left_out": "a model was offered fewer tools than the chat has, as its server takes no more",
         "watch.poll_failed": "the poll of a user's list failed; the next one comes",
         "watch.read_failed": "a user's list could not be read; tried again",
         "workspace.call_cancelled": "a call in a workspace that nobody waits for any more was cancelled by its host",

@@ -37,9 +37,8 @@ from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
-from chatcluster.llm.routing import catalogue_routing, catalogue_stints
+from chatcluster.llm.routing import catalogue_routing
 from chatcluster.llm.sent_files import SentFiles
-from chatcluster.llm.windows import catalogue_windows
 from chatcluster.loop_watch import return_large_blocks, spare_pauses, watch_loop
 from chatcluster.metrics import Metrics
 from chatcluster.model_directory import ModelDirectory
@@ -151,10 +150,8 @@ class _Process:
         workspaces = workspaces_of(database, self._pubsub, keyring)
         notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
-        outside = replace(
-            outside_of(database, redis, self._pubsub, model, self._mcp.toolbox, workspaces, notices, spending),
-            windows=catalogue_windows(lambda: directory.known, settings),
-            stints=catalogue_stints(lambda: directory.known),
+        outside = outside_of(
+            database, redis, self._pubsub, model, self._mcp.toolbox, workspaces, notices, spending, directory
         )
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)

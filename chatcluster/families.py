@@ -27,6 +27,9 @@ SETTLE_SECONDS_MAX = 2.0
 """What takes longer is the sweep's to do."""
 CHATS_MAX = 20
 """In one sweep."""
+FAMILY_MAX = 1000
+OBEY_SECONDS = 0.1
+"""Between two tries to have an order carried out while somebody holds the row."""
 ROUNDS_MAX = 10
 """Rounds of orders: an agent that obeys gives orders to its own agents, as deep as a family goes."""
 
@@ -62,6 +65,18 @@ async def report(store: Store, notices: Notices, chat: Chat) -> None:
         return
     while (outcome := await store.report_agents(chat.id)) is not None:
         _tell(notices, outcome)
+
+
+async def when_obeyed(store: Store, notices: Notices, agent: Chat) -> Chat:
+    """The agent, once it has carried out what it was ordered: what it is told now follows that, and is not undone by
+    it. Raises what the store raises."""
+    is_ordered = False
+    while agent.id in await store.due_orders(FAMILY_MAX, root_id=agent.family_id):
+        is_ordered, outcome = True, await store.obey(agent.id)
+        _tell(notices, outcome)
+        if outcome is None:
+            await trio.sleep(OBEY_SECONDS)
+    return await store.get(agent.id) if is_ordered else agent
 
 
 def _tell(notices: Notices, outcome: Outcome | None) -> None:

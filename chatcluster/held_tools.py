@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import trio
 
@@ -22,11 +23,14 @@ from chatcluster.call_time import CallTime
 from chatcluster.parts import NoticePart, TextPart, storable
 from chatcluster.ports import Chat, Effect, Progressed, Tool, Toolbox, ToolCall, ToolResult, ToolSpec, TurnTools
 from chatcluster.ports.toolbox import Tell
+from chatcluster.tool_offer import notices_of, offer_of
 from chatcluster.tool_plan import KnownTool
 from chatcluster.tool_schemas import spec_of
 
 CLOSE_SECONDS_MAX = 5.0
 NOTICE_CHARACTERS_MAX = 2000
+STEP_SECONDS = 0.005
+"""Schemas are large, and there may be many: others have their turn after that."""
 
 
 class HeldTools:
@@ -41,8 +45,10 @@ class HeldTools:
         self._open: TurnTools | None = None
         self._is_asked = False
         self.is_renewed = False
-        self._told = 0
-        """How many of the notices were told of."""
+        self._left_out: Sequence[NoticePart] = ()
+        """Of the tools of the turn, those that its model was not offered."""
+        self._told: set[tuple[str, str]] = set()
+        """The notices that were told of."""
         self._turn = trio.Lock()
         self._expected = trio.CancelScope()
         self._leave = trio.Event()
@@ -101,11 +107,20 @@ class HeldTools:
         """A result of this turn has made new tools: the next model request has them."""
         self._is_asked, self.is_renewed = False, True
 
+    def offered(self, specs: tuple[ToolSpec, ...], limit: int | None, chat_id: UUID) -> tuple[ToolSpec, ...]:
+        """As many of the turn's tools as the model takes that is asked now."""
+        offer = offer_of(specs, limit, [server for server, _ in self.instructions])
+        if offer.left_out and not self._left_out:
+            telemetry.event("tools.left_out", chat_id=str(chat_id), limit=limit, servers=offer.left_out)
+        self._left_out = notices_of(offer.left_out, limit)
+        return offer.tools
+
     def news(self) -> list[NoticePart]:
-        """What the turn goes on without, each once."""
-        notices = () if self._open is None else self._open.notices
-        news, self._told = notices[self._told :], len(notices)
-        return [_short(notice) for notice in news]
+        """What the turn goes on without, each once: where the tools were asked for again, what is missing now."""
+        notices = (*(() if self._open is None else self._open.notices), *self._left_out)
+        news = {_named(notice): notice for notice in notices if _named(notice) not in self._told}
+        self._told.update(news)
+        return [_short(notice) for notice in news.values()]
 
     @property
     def instructions(self) -> Sequence[tuple[str, str]]:
@@ -131,7 +146,8 @@ class HeldTools:
         with trio.move_on_after(CLOSE_SECONDS_MAX):
             await self._left.wait()
         self._scope.cancel()
-        self._open, self._told, self.is_renewed = None, 0, False
+        self._open, self.is_renewed, self._left_out = None, False, ()
+        self._told.clear()
         self.known, self.specs = {}, ()
 
     async def _keep_open(self, chat: Chat, *, task_status: trio.TaskStatus[TurnTools]) -> None:
@@ -176,10 +192,16 @@ def _short(notice: NoticePart) -> NoticePart:
     return NoticePart(storable(notice.code), storable(notice.message)[:NOTICE_CHARACTERS_MAX], source)
 
 
+def _named(notice: NoticePart) -> tuple[str, str]:
+    """What it is about: there may be another link in it each time."""
+    return notice.code, notice.source or notice.message
+
+
 async def _specs_of(tools: Sequence[Tool]) -> tuple[ToolSpec, ...]:
-    """Schemas are large, and there may be many: each is a step of its own."""
-    specs = []
+    specs, until = [], trio.current_time() + STEP_SECONDS
     for tool in tools:
         specs.append(spec_of(tool))
-        await trio.lowlevel.checkpoint()
+        if trio.current_time() > until:
+            await trio.lowlevel.checkpoint()
+            until = trio.current_time() + STEP_SECONDS
     return tuple(specs)

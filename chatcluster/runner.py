@@ -288,10 +288,11 @@ class Runner:
         with telemetry.span("stage.ended", stage="prepare"):
             request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
             await self._ends.calls.ask()
+        request = self._ends.calls.told(request)
         for notice in (*self._compaction.news(), *self._ends.calls.tools.news()):
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt, asked=self._held.history.asked):
-            return await attempt.run(self._ends.calls.told(request))
+            return await attempt.run(request)
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""

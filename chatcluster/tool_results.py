@@ -40,29 +40,34 @@ class Taken(NamedTuple):
     whole: bytes | None = None
 
 
-def taken(call_id: str, content: Iterable[ResultContent], *, is_error: bool, bytes_max: int) -> Taken:
-    """The result of a call as it goes into history. One of more than ``bytes_max`` is an error."""
-    pieces = tuple(content)
+def taken(
+    call_id: str, content: Iterable[ResultContent], *, is_error: bool, bytes_max: int, notes: Iterable[str] = ()
+) -> Taken:
+    """The result of a call as it goes into history. One of more than ``bytes_max`` is an error. ``notes`` are ours, and
+    stand before it."""
+    pieces, before = tuple(content), tuple(TextPart(f"[{storable(note)}]\n") for note in notes)
     limit = min(bytes_max, KEPT_BYTES_MAX)
-    size = sum(len(text) for piece in pieces for text in strings_of(piece))
-    if size > limit:
-        return Taken(refused(call_id, f"The tool returned more than {limit} bytes. Ask it for less at a time."))
+    if sum(len(text) for piece in pieces for text in strings_of(piece)) > limit:  # none has fewer bytes than characters
+        return _too_large(call_id, before, limit)
     pieces = tuple(map(_storable, pieces))
-    whole = "\n".join(_words(piece) for piece in pieces if not isinstance(piece, ImagePart)).encode()
-    if len(whole) <= SHOWN_BYTES_MAX:
-        return Taken(_message(call_id, pieces, is_error))
     images = tuple(piece for piece in pieces if isinstance(piece, ImagePart))
-    return Taken(_message(call_id, (TextPart(_head_and_tail(call_id, whole)), *images), is_error), whole)
+    whole = "\n".join(_words(piece) for piece in pieces if not isinstance(piece, ImagePart)).encode()
+    if len(whole) + sum(len(image.data) for image in images) > limit:
+        return _too_large(call_id, before, limit)
+    if len(whole) <= SHOWN_BYTES_MAX:
+        return Taken(_message(call_id, (*before, *pieces), is_error))
+    shown = TextPart(_head_and_tail(call_id, whole))
+    return Taken(_message(call_id, (*before, shown, *images), is_error), whole)
+
+
+def _too_large(call_id: str, before: tuple[TextPart, ...], limit: int) -> Taken:
+    text = f"The tool returned more than {limit} bytes. Ask it for less at a time."
+    return Taken(_message(call_id, (*before, TextPart(text)), is_error=True))
 
 
 def refused(call_id: str, text: str) -> NewMessage:
     """An error in the place of the call's own result: it tells the model what to do."""
     return _message(call_id, (TextPart(storable(text)),), is_error=True)
-
-
-def noted(note: str, content: Iterable[ResultContent]) -> tuple[ResultContent, ...]:
-    """The content, behind a line that is ours."""
-    return (TextPart(f"[{note}]\n"), *content)
 
 
 def piece_of(data: bytes, offset: int, total: int) -> str:

@@ -8,7 +8,7 @@ the whole request, so one odd tool would end every turn of its chats. What is kn
 * names of arguments with other characters than ``[A-Za-z0-9_.-]``, or more than 64 (Anthropic);
 * what is no schema of draft 2020-12 (Anthropic), as earlier drafts have it: ``required: true``, exclusive bounds that
   are flags, ``items`` for each place of an array;
-* what nests without end.
+* what refers to nothing that is there, and what nests without end.
 
 Schemas that are put together at the top become the arguments of all of them, so that a model sees what there is. What
 is lost so is told in words, in the description of the schema: that of a tool has 1024 characters at most (OpenAI).
@@ -21,6 +21,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -33,13 +34,26 @@ TYPES = {"array", "boolean", "integer", "null", "number", "object", "string"}
 NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 """Keywords that hold schemas by name."""
 LISTS = (*TOGETHER, "prefixItems")
-SINGLE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
-TEXTS = ("title", "description", "format", "pattern", "$ref", "$schema", "$id", "$comment", "$anchor")
+SINGLE = (
+    *("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"),
+    *("unevaluatedProperties", "unevaluatedItems", "contentSchema"),
+)
+CLOSED = ("additionalProperties", "unevaluatedProperties")
+"""What says that an object has no other arguments than are named."""
+TEXTS = (
+    *("title", "description", "format", "pattern", "$ref", "$schema", "$id", "$comment", "$anchor"),
+    *("$dynamicRef", "$dynamicAnchor", "contentEncoding", "contentMediaType"),
+)
 NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+COUNTS = (
+    *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
+    *("minContains", "maxContains"),
+)
 
 ALTERNATIVES_MAX = 50
 """Of one argument; each is held against the others. The rest is told in words."""
+HOPS_MAX = 20
+"""From one reference to the next. More lead nowhere."""
 TOLD = "\n\nThe arguments also have to be valid by this JSON schema: "
 
 _ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -52,16 +66,24 @@ def spec_of(tool: Tool) -> ToolSpec:
     arguments = dict(parameters.get("properties", {}))
     required = list(parameters.get("required", ()))
     _take_in(lost, parameters, arguments, required)
+    required = list(dict.fromkeys(required))
+    arguments |= {name: {} for name in required if name not in arguments}  # required, and of any kind
     odd = {name: arguments.pop(name) for name in list(arguments) if _ARGUMENT.fullmatch(name) is None}
-    required = [name for name in dict.fromkeys(required) if name in arguments]
-    fit = {"type": "object", **parameters, "properties": arguments} | ({"required": required} if required else {})
-    if not required:
-        fit.pop("required", None)
+    fit = {"type": "object", **parameters, "properties": arguments, "required": [n for n in required if n not in odd]}
+    if not fit["required"]:
+        del fit["required"]
     if lost or odd:
-        fit.pop("additionalProperties", None)
-        lost |= {"properties": odd} if odd else {}
+        for word in CLOSED:
+            fit.pop(word, None)
+        lost |= _named_oddly(odd, required)
         fit["description"] = f"{fit.get('description', '')}{TOLD}{msgspec.json.encode(lost).decode()}".strip()
+    _drop_dangling(fit)
     return ToolSpec(tool.name, tool.description, fit)
+
+
+def _named_oddly(odd: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    needed = [name for name in required if name in odd]
+    return ({"properties": odd} if odd else {}) | ({"required": needed} if needed else {})
 
 
 def _take_in(lost: dict[str, Any], whole: dict[str, Any], arguments: dict[str, Any], required: list[str]) -> None:
@@ -131,6 +153,10 @@ def _fit_any(schema: Any, depth: int) -> Any:
 def _of_this_draft(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema as an earlier draft's would be written today."""
     written = dict(schema)
+    if isinstance(dependencies := written.pop("dependencies", None), dict):
+        lists = {name: needed for name, needed in dependencies.items() if isinstance(needed, list)}
+        schemas = {name: needed for name, needed in dependencies.items() if name not in lists}
+        written = _with_named(written, dependentRequired=lists, dependentSchemas=schemas)
     if isinstance(written.get("items"), list):
         written["prefixItems"] = written.pop("items")
         written["items"] = written.pop("additionalItems", {})
@@ -138,6 +164,12 @@ def _of_this_draft(schema: dict[str, Any]) -> dict[str, Any]:
         if written.get(flag) is True and bound in written:
             written[flag] = written.pop(bound)
     return written
+
+
+def _with_named(schema: dict[str, Any], **named: dict[str, Any]) -> dict[str, Any]:
+    """With these as well, where there are any."""
+    known = {word: schema[word] if isinstance(schema.get(word), dict) else {} for word in named}
+    return schema | {word: known[word] | more for word, more in named.items() if more}
 
 
 def _is_sound(word: str, value: Any) -> bool:
@@ -153,10 +185,65 @@ def _is_sound(word: str, value: Any) -> bool:
             kinds = value if isinstance(value, list) and value else [value]
             return all(isinstance(kind, str) and kind in TYPES for kind in kinds)
         case "required":
-            return isinstance(value, list) and all(isinstance(name, str) for name in value)
+            return _is_list_of_names(value)
+        case "dependentRequired":
+            return isinstance(value, dict) and all(map(_is_list_of_names, value.values()))
         case "enum" | "examples":
             return isinstance(value, list)
         case "uniqueItems" | "deprecated" | "readOnly" | "writeOnly":
             return isinstance(value, bool)
         case _:
             return True
+
+
+def _is_list_of_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+# --- references -------------------------------------------------------------------------------
+
+
+def _drop_dangling(whole: dict[str, Any]) -> None:
+    """A schema that refers to what is not there may be anything."""
+    schemas = list(_all_in(whole))
+    named = {one["$id"] for one in schemas if "$id" in one} | {
+        f"#{one['$anchor']}" for one in schemas if "$anchor" in one
+    }
+    dangling = [one for one in schemas if "$ref" in one and one["$ref"] not in named and not _leads_on(one, whole)]
+    for one in dangling:
+        del one["$ref"]
+
+
+def _all_in(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    waiting: list[Any] = [whole]
+    while waiting:
+        schema = waiting.pop()
+        if isinstance(schema, dict):
+            yield schema
+            waiting.extend(one for word in NAMED for one in schema.get(word, {}).values())
+            waiting.extend(one for word in LISTS for one in schema.get(word, ()))
+            waiting.extend(schema[word] for word in SINGLE if word in schema)
+
+
+def _leads_on(schema: Any, whole: dict[str, Any]) -> bool:
+    """Whether there is a schema in the end that refers to no other."""
+    for _ in range(HOPS_MAX):
+        if isinstance(schema, bool) or (isinstance(schema, dict) and "$ref" not in schema):
+            return True
+        if not isinstance(schema, dict):
+            return False
+        schema = _at(schema["$ref"], whole)
+    return False
+
+
+def _at(reference: str, whole: dict[str, Any]) -> Any:
+    """What is there in the same document; None if nothing is."""
+    start, *steps = unquote(reference).split("/")
+    found: Any = whole if start == "#" else None
+    for step in steps:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and name in map(str, range(len(found))):
+            found = found[int(name)]
+        else:
+            found = found.get(name) if isinstance(found, dict) else None
+    return found

@@ -60,9 +60,11 @@ from chatcluster.ports import (
     ToolResult,
 )
 from chatcluster.tool_plan import AskSomebody, Refuse, resumption
-from chatcluster.tool_results import Taken, noted, refused, taken
+from chatcluster.tool_results import Taken, refused, taken
 
 CANCEL_SECONDS_MAX = 2.0
+ARGUMENTS_CHARACTERS_MAX = 4 << 10
+"""Of those that a user changed: what the model is told of them."""
 RESULT_BYTES_AT_ONCE = 1 << 20
 """A larger result is made fit to be stored in a thread."""
 
@@ -74,8 +76,8 @@ class Runnable:
         self.call_id = call.call_id
         self.tool = tool
         self.arguments = part.arguments if call.arguments is None else call.arguments
-        self.notes = list(_notes(call, again=again))
-        self.answers = call.replies
+        self.notes = tuple(_notes(call, again=again))
+        self.answers = None if call.resume is None else call.replies  # what another run was told is none of this one
         self.resume = call.resume
         self.is_started = is_started
         self.scope = trio.CancelScope()
@@ -167,9 +169,9 @@ class ToolStep:
             call = ledger[part.id]
             if call.waits:
                 continue
-            if fresh and call.state is CallState.STARTED:
-                tool = self._tools.known[part.name].tool
-                self._waiting.append(Runnable(call, part, tool, is_started=True, again=False))
+            known = self._tools.known.get(part.name)
+            if fresh and call.state is CallState.STARTED and known is not None:
+                self._waiting.append(Runnable(call, part, known.tool, is_started=True, again=False))
             else:
                 if self._resume(call, part):
                     ask.append(call.call_id)
@@ -322,15 +324,12 @@ class ToolStep:
 
 
 async def _taken(call: Runnable, result: ToolResult) -> Taken:
-    content = result.content
-    for note in call.notes:
-        content = noted(note, content)
-
     def take() -> Taken:
-        fit = taken(call.call_id, content, is_error=result.is_error, bytes_max=call.tool.result_bytes_max)
+        bytes_max = call.tool.result_bytes_max
+        fit = taken(call.call_id, result.content, is_error=result.is_error, bytes_max=bytes_max, notes=call.notes)
         return fit if result.whole is None else fit._replace(whole=result.whole)
 
-    if sum(len(text) for piece in content for text in strings_of(piece)) > RESULT_BYTES_AT_ONCE:
+    if sum(len(text) for piece in result.content for text in strings_of(piece)) > RESULT_BYTES_AT_ONCE:
         return await trio.to_thread.run_sync(take, abandon_on_cancel=True)
     return take()
 
@@ -340,7 +339,9 @@ def _notes(call: OpenCall, *, again: bool) -> Iterable[str]:
     if again:
         yield "the worker that ran this call before ended without a result; it was run again"
     if call.arguments is not None:
-        yield f"the user changed the arguments of this call; it was run with {call.arguments}"
+        shown = call.arguments[:ARGUMENTS_CHARACTERS_MAX]
+        cut = "" if shown == call.arguments else f" … ({len(call.arguments)} characters in all)"
+        yield f"the user changed the arguments of this call; it was run with {shown}{cut}"
 
 
 def _result_of(result: Taken) -> ToolResultPart:

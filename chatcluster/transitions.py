@@ -36,7 +36,7 @@ from chatcluster.chat import (
     UserCommand,
 )
 from chatcluster.errors import AgentChat, ChatNotFound, Conflict, InvalidRequest, ParentArchived
-from chatcluster.families import settle
+from chatcluster.families import settle, when_obeyed
 from chatcluster.notices import Notices, report_end
 from chatcluster.parts import Role
 from chatcluster.ports import (
@@ -136,6 +136,10 @@ class Transitions:
         outcome = await self._store.spawn(agent, call_id, agents_max=agents_max)
         self._notices.committed(outcome.chat, "created")
         return outcome
+
+    async def when_obeyed(self, agent: Chat) -> Chat:
+        """The agent, once it has carried out what it was ordered before."""
+        return await when_obeyed(self._store, self._notices, agent)
 
     async def _require_room(self, owner_id: UUID, idempotency: Idempotency | None) -> None:
         """What was accepted stays so, however often it is asked for."""

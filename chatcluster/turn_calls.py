@@ -49,6 +49,7 @@ class TurnCalls:
         self.tools = HeldTools(outside.toolbox, nursery)
         self._held = held
         self._store = outside.store
+        self._tool_limits = outside.tool_limits
         self._settings = settings
         self._nursery = nursery
         self._is_draining = is_draining
@@ -98,7 +99,9 @@ class TurnCalls:
             self._prefix = Prefix(text, self.tools.specs)
         elif self.tools.is_renewed:
             self._prefix = Prefix(self._prefix.system, self.tools.specs)
-        return msgspec.structs.replace(beginning_with(request, self._prefix), is_plain=self._held.history.is_plain)
+        told = beginning_with(request, self._prefix)
+        tools = self.tools.offered(told.tools, self._tool_limits(told.model, told.failures), told.chat_id)
+        return msgspec.structs.replace(told, tools=tools, is_plain=self._held.history.is_plain)
 
     async def close(self) -> None:
         """The turn is over."""

@@ -8,6 +8,8 @@ from chat_states import (
     APPROVAL,
     CLIENT,
     PENDING,
+    QUESTIONS,
+    REPLIES,
     STARTED,
     WORKER,
     assistant,
@@ -33,6 +35,7 @@ from chatcluster.chat import (
     Approve,
     Archive,
     AskAgain,
+    AwaitSignIn,
     Busy,
     CallState,
     ChatSetup,
@@ -68,6 +71,7 @@ from chatcluster.chat import (
     decide,
     digest_of,
 )
+from chatcluster.chat.questions import encoded
 from chatcluster.errors import CallAnswered, CallChanged, Moved, NotAllowedInStatus, ToolCallNotFound, Unreadable
 from chatcluster.parts import (
     CONTENT_VERSION,
@@ -246,6 +250,18 @@ def test_an_approval_of_a_run_is_none_of_the_next_one() -> None:
     second = owner(state_of(RUNNING, epoch=4, open_calls=(died,)), AskAgain(("a",))).state
     with pytest.raises(CallChanged):
         decide(second, Approve("a", first))
+
+
+def test_what_was_answered_to_a_run_is_no_answer_to_the_next_one() -> None:
+    """Its server held the question, and died with the worker, or never let the call in."""
+    told = {"questions": QUESTIONS, "answers": encoded(REPLIES)}
+    asked = asked_again(**told).open_calls[0]
+    assert (asked.questions, asked.answers) == ((), None)
+    state = state_of(RUNNING, open_calls=(call("a", STARTED, started_epoch=1, **told),))
+    refused = owner(state, AwaitSignIn(("a",), 60.0)).state.open_calls[0]
+    assert (refused.questions, refused.answers) == ((), None)
+    kept = asked_again(**told, resume='"state"').open_calls[0]
+    assert kept.replies == REPLIES, "a server that goes on from an answer is given it again"
 
 
 def test_what_may_have_run_is_not_said_to_be_undone() -> None:

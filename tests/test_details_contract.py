@@ -9,8 +9,10 @@ import pytest
 from chat_states import assistant, user
 from contract_worlds import OWNER, World, fence_of, open_world
 
+from chatcluster.agents import agent_of
 from chatcluster.chat import CallState, FinishTurn, OpenCall
 from chatcluster.errors import ChatNotFound
+from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import NewChat
 from chatcluster.usage import Bill, Spent, SpentOutcome
 
@@ -70,6 +72,16 @@ async def test_details_are_of_this_chat_alone(world: World) -> None:
     mine, other = await world.store.details(chat_id), await world.store.details(other_id)
     assert (mine.usage, mine.own_prompt) == (Bill(1, input_tokens=3, cost_micros=2), "Be brief.")
     assert (other.usage, other.own_prompt) == (Bill(), "Be long.")
+
+
+async def test_the_prompt_that_a_previous_version_had_as_first_message_is_the_chats_own(world: World) -> None:
+    """But that of an agent is not its user's."""
+    first = NewMessage(Role.SYSTEM, (TextPart("Be kind."),))
+    created = await world.create(first, user("hello"))
+    assert (await world.store.details(created.chat.id)).own_prompt == "Be kind."
+    chat = await world.ask(OpenCall("s", "spawn_agent", CallState.STARTED, effect="idempotent"))
+    agent = await world.store.spawn(agent_of(chat, "s", "Count the birds", None), "s", agents_max=1)
+    assert (await world.store.details(agent.chat.id)).own_prompt is None
 
 
 async def test_what_a_chat_waits_for_is_told_as_the_ledger_tells_it(world: World) -> None:

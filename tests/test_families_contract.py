@@ -9,16 +9,18 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
-from chat_states import assistant, call, result
+from chat_states import QUESTIONS, REPLIES, assistant, call, result
 from conftest import execute_sql
 from contract_worlds import OWNER, World, fence_of, open_world
 from msgspec import UNSET
 
 from chatcluster.agents import agent_of
 from chatcluster.chat import (
+    AnswerQuestions,
     Approve,
     Archive,
     Asker,
+    AskUser,
     CallState,
     Close,
     CommitStep,
@@ -387,6 +389,58 @@ async def test_what_an_agent_waits_for_is_shown_with_the_chat_at_the_root(world:
     await world.store.apply(agent.id, Approve("a"), owner_id=OWNER)
     assert chat.id in await obeyed(world)
     assert await world.store.actions(chat.id) == ()
+
+
+async def test_what_the_server_of_an_agents_running_call_asks_is_shown_at_the_root_as_well(world: World) -> None:
+    """It is asked in the middle of a run: nothing else tells the readers of the root to look."""
+    chat = await parent(world)
+    agent = (await spawn(world, chat)).chat
+    await waiting(world, chat, agent.id)
+    claimed = (await world.claim()).chat
+    calling = CommitStep((assistant("Let me see.", "a"),), (call("a", CallState.STARTED),))
+    claimed = (await world.store.commit(fence_of(claimed), calling)).chat
+    assert chat.id not in await obeyed(world)
+    asking = (await world.store.commit(fence_of(claimed), AskUser("a", QUESTIONS, None, 600.0))).chat
+    assert asking.status is Status.RUNNING
+    assert chat.id in await obeyed(world)
+    assert [action.chat_id for action in await world.store.actions(chat.id)] == [agent.id]
+    await world.age_actions(chat.id, 301.0)
+    note = reports(await world.store.report_agents(chat.id))["w0"]["note"]
+    assert "waits for a person to see to" in str(note)
+    await world.store.apply(agent.id, AnswerQuestions("a", REPLIES), owner_id=OWNER)
+    assert chat.id in await obeyed(world)
+    assert await world.store.actions(chat.id) == ()
+
+
+async def test_a_report_has_what_the_agent_said_since_it_was_asked_last(world: World) -> None:
+    """What it said to the task before would pass for what became of this one."""
+    chat = await parent(world, "s", "m")
+    agent = (await spawn(world, chat)).chat
+    await answered(world, agent)
+    send = Send((TextPart("And the cats?"),), asker=Asker(chat.id, "m"))
+    await world.store.apply(agent.id, send, owner_id=OWNER)
+    claimed = (await world.claim()).chat
+    steps = [assistant("I count them.", "a"), result("a"), assistant("", "b"), result("b")]
+    for step in steps if claimed.id == agent.id else ():
+        planned = tuple(call(one, CallState.STARTED, effect="read") for one in "ab" if step in (steps[0], steps[2]))
+        claimed = (await world.store.commit(fence_of(claimed), CommitStep((step,), planned))).chat
+    await waiting(world, chat, agent.id)
+    await world.age_actions(chat.id, 301.0)
+    told = reports(await world.store.report_agents(chat.id))["w0"]
+    assert (told["timed_out"], told["report"]) == (True, "I count them."), "and not that it calls something"
+
+
+async def test_an_agent_that_was_stopped_before_a_word_reports_none(world: World) -> None:
+    chat = await parent(world, "s", "m")
+    agent = (await spawn(world, chat)).chat
+    await answered(world, agent)
+    await world.store.apply(agent.id, Send((TextPart("And the cats?"),), asker=Asker(chat.id, "m")), owner_id=OWNER)
+    claimed = (await world.claim()).chat
+    await world.store.apply(agent.id, Interrupt(), owner_id=OWNER)
+    await world.store.commit(fence_of(claimed), FinishInterruption())
+    await waiting(world, chat, agent.id)
+    told = reports(await world.store.report_agents(chat.id))["w0"]
+    assert (told["status"], told["report"], "without a word" in str(told["note"])) == ("waiting", "", True)
 
 
 # --- to delete --------------------------------------------------------------------------------

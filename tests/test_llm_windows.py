@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chatcluster.config import Settings
-from chatcluster.llm.windows import catalogue_windows
+from chatcluster.llm.windows import catalogue_tool_limits, catalogue_windows
 from chatcluster.models import Catalogue, ModelEntry, Provider
 from chatcluster.ports import Window
 
@@ -48,3 +48,13 @@ def test_a_row_that_does_not_say_it_is_of_a_model_of_which_it_is_unknown() -> No
 def test_a_prompt_has_what_the_answer_leaves_and_half_at_least() -> None:
     assert (Window(1000, 100).limit_tokens, Window(1000, 100).threshold_tokens) == (900, 700)
     assert (Window(1000, 32_000).limit_tokens, Window(1000, 32_000).threshold_tokens) == (500, 450)
+
+
+def test_how_many_tools_are_offered_is_a_matter_of_the_wire_of_the_model_that_is_asked() -> None:
+    messages = Provider(name="m", kind="anthropic", base_url="http://localhost")  # type: ignore[arg-type]
+    other = ModelEntry(name="two", provider="m", provider_model="two")
+    entries = {"one": model("one", None, fallbacks=("two",), failover_after=1, is_default=True), "two": other}
+    limits = catalogue_tool_limits(lambda: Catalogue({"p": PROVIDER, "m": messages}, entries), SETTINGS)
+    assert [limits("one", 0), limits(None, 0), limits("one", 1), limits("two", 0)] == [128, 128, None, None]
+    assert catalogue_tool_limits(lambda: None, Settings(llm_kind="openai-responses"))("any", 0) == 128
+    assert catalogue_tool_limits(lambda: catalogue(), Settings(llm_kind="anthropic"))("any", 0) is None

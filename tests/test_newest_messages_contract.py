@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from chat_states import assistant, text
+from chat_states import assistant, text, user
 from contract_worlds import OWNER, PAGE_BYTES, World, fence_of, open_world, texts
 
 from chatcluster.chat import Edit, FinishTurn
@@ -46,6 +47,26 @@ async def test_pages_go_back_from_the_newest_message_to_the_first(world: World) 
         before = page.messages[-1].id
     assert "".join(read) == "gfedcba"
     assert sizes == [3, 3, 1]
+
+
+async def test_no_page_has_a_system_text_and_each_page_has_a_message(world: World) -> None:
+    """What the model alone is told is for no reader, whatever page it would have been on."""
+    prompt = NewMessage(Role.SYSTEM, text("Be brief."))
+    chat_id = (await world.create(prompt, *map(user, "abc"))).chat.id
+    assert (await newest(world, chat_id, limit=3)).has_more is False
+    bounds: Any = {"limit": 1, "bytes_max": PAGE_BYTES}
+    listed = await world.store.list_messages(chat_id, owner_id=OWNER, after=0, **bounds)
+    assert (texts(listed.messages), listed.has_more) == (["a"], True)
+    page = await world.store.read_messages(chat_id, after_version=0, after_id=0, up_to_version=1, **bounds)
+    assert (texts(page.messages), page.next_revision) == (["a"], 1)
+    read = await world.store.read_newer(chat_id, after_version=0, after_id=0, queue_version=0, **bounds)
+    assert (texts(read.messages), read.next_revision) == (["a"], 1)
+    place: Any = {"after_version": 0, "after_id": 0, "queue_version": 0, "turns_after": 0}
+    few = await world.store.read_newer(chat_id, **place, limit=9, bytes_max=PAGE_BYTES, if_whole=True)
+    assert (texts(few.messages), few.next_revision) == ([*"abc"], None)
+    alone = (await world.create(prompt)).chat.id
+    assert (await newest(world, alone)).messages == ()
+    assert (await world.store.list_messages(alone, owner_id=OWNER, after=0, **bounds)).messages == ()
 
 
 async def test_a_page_is_bounded_by_its_bytes_and_has_one_message_at_least(world: World) -> None:

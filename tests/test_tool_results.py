@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chatcluster.parts import ImagePart, JsonPart, NewMessage, ResourcePart, ResultContent, TextPart, ToolResultPart
-from chatcluster.tool_results import KEPT_BYTES_MAX, SHOWN_BYTES_MAX, noted, piece_of, refused, taken
+from chatcluster.tool_results import KEPT_BYTES_MAX, SHOWN_BYTES_MAX, piece_of, refused, taken
 
 PICTURE = ImagePart("image/png", "aGk=")
 
@@ -74,8 +74,38 @@ def test_what_cannot_be_stored_gets_no_further() -> None:
     assert result_of(refused("call", "\0")).text == "\ufffd"
 
 
-def test_a_note_stands_before_the_result() -> None:
-    assert noted("again", (TextPart("a"),)) == (TextPart("[again]\n"), TextPart("a"))
+def test_notes_stand_before_the_result_and_are_none_of_it() -> None:
+    """They are ours: a tool that may say little does not say less for them, and what is read on is what it said."""
+    notes = ("again", "with \0" + "x" * 100)
+    message, _ = taken("call", (TextPart("a"),), is_error=False, bytes_max=1, notes=notes)
+    assert result_of(message).content == (TextPart("[again]\n"), TextPart(f"[with \ufffd{'x' * 100}]\n"), TextPart("a"))
+    long = "y" * (SHOWN_BYTES_MAX + 1)
+    message, whole = taken("call", (TextPart(long),), is_error=False, bytes_max=KEPT_BYTES_MAX, notes=notes)
+    assert (result_of(message).content[0], whole) == (TextPart("[again]\n"), long.encode())
+    message, whole = taken("call", (TextPart("ab"),), is_error=False, bytes_max=1, notes=notes)
+    assert ("again" in result_of(message).text, "more than 1 bytes" in result_of(message).text) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        (TextPart("語" * (KEPT_BYTES_MAX // 2)),),
+        (TextPart("x" * (KEPT_BYTES_MAX // 2)),) * 2,
+        (TextPart("\0" * (KEPT_BYTES_MAX // 2)),),
+        (TextPart("x" * KEPT_BYTES_MAX), TextPart("")),
+    ],
+    ids=["wide characters", "joined by a line", "replaced", "one and a line"],
+)
+def test_what_is_more_in_bytes_than_in_characters_is_too_much(content: tuple[ResultContent, ...]) -> None:
+    """No store keeps it: the commit of it would end the turn."""
+    message, whole = taken("call", content, is_error=False, bytes_max=KEPT_BYTES_MAX)
+    assert (result_of(message).is_error, whole) == (True, None)
+    assert f"more than {KEPT_BYTES_MAX} bytes" in result_of(message).text
+
+
+def test_as_much_as_may_be_kept_is() -> None:
+    content = (TextPart("x" * KEPT_BYTES_MAX),)
+    assert len(taken("call", content, is_error=False, bytes_max=KEPT_BYTES_MAX).whole or b"") == KEPT_BYTES_MAX
 
 
 def test_pieces_read_one_after_the_other_are_the_whole() -> None:

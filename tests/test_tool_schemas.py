@@ -110,7 +110,33 @@ def test_an_argument_whose_name_is_refused_is_told_in_words() -> None:
         }
     )
     assert schema == {"type": "object", "properties": {"a": TEXT}, "required": ["a"]}
-    assert json.loads(words[words.index("{") :]) == {"properties": names}
+    assert json.loads(words[words.index("{") :]) == {"properties": names, "required": ["größe"]}
+
+
+def test_an_argument_that_is_required_and_not_described_may_be_anything() -> None:
+    schema = {"type": "object", "properties": {"a": TEXT}, "required": ["b", "a", "ö"], "unevaluatedProperties": False}
+    fit, words = told(schema)
+    assert fit == {"type": "object", "properties": {"a": TEXT, "b": {}}, "required": ["b", "a"]}
+    assert json.loads(words[words.index("{") :]) == {"properties": {"ö": {}}, "required": ["ö"]}
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["#/$defs/gone", "#/components/schemas/Pet", "https://example.com/pet.json", "#pet", "#/anyOf/0", "#/$defs/circle"],
+)
+def test_what_refers_to_nothing_may_be_anything(reference: str) -> None:
+    """A server that resolves references refuses the whole request."""
+    named = {"circle": {"$ref": "#/$defs/round"}, "round": {"$ref": "#/$defs/circle"}}
+    schema, _ = told({"properties": {"a": {"$ref": reference, "title": "A"}}, "anyOf": [TEXT], "$defs": named})
+    assert schema["properties"]["a"] == {"title": "A"}
+
+
+@pytest.mark.parametrize("reference", ["#", "#/$defs/a~1b", "#/properties/b/prefixItems/0", "#pet"])
+def test_what_refers_to_something_goes_on_doing_so(reference: str) -> None:
+    listed = {"type": "array", "prefixItems": [TEXT], "items": False}
+    named = {"a/b": TEXT, "pet": {**TEXT, "$anchor": "pet"}}
+    schema, _ = told({"properties": {"a": {"$ref": reference}, "b": listed}, "$defs": named})
+    assert schema["properties"]["a"] == {"$ref": reference}
 
 
 @pytest.mark.parametrize(
@@ -130,6 +156,16 @@ def test_an_argument_whose_name_is_refused_is_told_in_words() -> None:
         ({"type": "object", "properties": {"b": None}, "enum": 1}, {"type": "object", "properties": {"b": {}}}),
         ({"type": "string", "minLength": "1", "maxLength": -1}, TEXT),
         ({"anyOf": []}, {}),
+        (
+            {"unevaluatedItems": {"type": "any"}, "contains": {}, "minContains": "1"},
+            {"unevaluatedItems": {}, "contains": {}},
+        ),
+        ({"unevaluatedProperties": 1, "dependentRequired": {"a": "b"}, "contentSchema": None}, {}),
+        (
+            {"dependencies": {"a": ["b"], "c": {"required": True}}, "dependentSchemas": {"d": TEXT}},
+            {"dependentRequired": {"a": ["b"]}, "dependentSchemas": {"d": TEXT, "c": {}}},
+        ),
+        ({"dependencies": 1, "$dynamicRef": 1, "$defs": {"x": {"type": "any"}}}, {"$defs": {"x": {}}}),
         (None, {}),
         ("string", {}),
         (True, True),

@@ -92,7 +92,8 @@ async def test_a_chat_is_given_as_one_document_page_by_page(monkeypatch: pytest.
         assert re.findall(r"word \d", document.text) == [f"word {number}" for number in range(5)]
         whole = (await client.get(path, params={"format": "json"})).json()
         assert whole["chat"]["title"] == "A plan / «b»"
-        assert [message["role"] for message in whole["messages"]] == ["system", *["user"] * 5]
+        assert [message["role"] for message in whole["messages"]] == ["user"] * 5
+        assert "Be kind." not in document.text, "a system text is for the model alone"
         listed = (await client.get(path.replace("export", "messages"))).json()["messages"]
         assert whole["messages"] == listed
 

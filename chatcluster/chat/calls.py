@@ -142,7 +142,7 @@ def asked_again(call: OpenCall, epoch: int, seconds: float | None) -> OpenCall:
     """The call as the tenure ``epoch`` leaves it to a person to run it again. Its digest is another one from then on:
     an approval that was sent for the run before is none for this one."""
     return msgspec.structs.replace(
-        call,
+        _not_asking(call),
         state=CallState.APPROVAL,
         approved=False,
         seconds=seconds,
@@ -154,6 +154,7 @@ def asked_again(call: OpenCall, epoch: int, seconds: float | None) -> OpenCall:
 def refused_entry(call: OpenCall, seconds: float | None) -> OpenCall:
     """The call as its tool did not begin with it, because the chat's user has to sign in first."""
     started_epoch = call.started_epoch if call.deaths else None  # it has run before only if a worker died at it
+    call = _not_asking(call)
     return msgspec.structs.replace(call, state=CallState.SIGN_IN, seconds=seconds, started_epoch=started_epoch)
 
 

@@ -48,7 +48,7 @@ from chatcluster.llm.openai_request import REASONING, REASONING_FIELDS, request_
 from chatcluster.llm.sse import ErrorPayload
 from chatcluster.llm.streamed_calls import StreamedCalls
 from chatcluster.llm.streamed_text import StreamedText, Tokens
-from chatcluster.llm.wire import Route, Target, Wire
+from chatcluster.llm.wire import OPENAI_TOOLS_MAX, Route, Target, Wire
 from chatcluster.parts import (
     UNDECODABLE,
     OpaquePart,
@@ -204,4 +204,5 @@ WIRE = Wire(
     lambda route: key_headers(route.base_url, route.api_key),
     request_body,
     lambda request, route: ChunkDecoder(route, begun=request.begun, begun_tokens=request.begun_tokens),
+    tools_max=OPENAI_TOOLS_MAX,
 )

@@ -49,7 +49,7 @@ from chatcluster.llm.failures import from_stray_text, from_stream
 from chatcluster.llm.openai import DONE
 from chatcluster.llm.responses_request import ENCRYPTED, REASONING, request_body, tells_reasoning
 from chatcluster.llm.sse import ErrorPayload
-from chatcluster.llm.wire import Route, Target, Wire, with_prefix
+from chatcluster.llm.wire import OPENAI_TOOLS_MAX, Route, Target, Wire, with_prefix
 from chatcluster.parts import (
     OpaquePart,
     Part,
@@ -359,4 +359,11 @@ def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
     return ResponseDecoder(route, behind=None if request.attach is None else request.attach.after)
 
 
-WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, _decoder, _cancel)
+WIRE = Wire(
+    _target,
+    lambda route: key_headers(route.base_url, route.api_key),
+    request_body,
+    _decoder,
+    _cancel,
+    tools_max=OPENAI_TOOLS_MAX,
+)

@@ -1,4 +1,5 @@
-"""How much the model takes that a request goes to: by the catalogue, or where there is none, by the settings. Pure."""
+"""How much the model takes that a request goes to, and how many tools: by the catalogue, or where there is none, by the
+settings. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ from collections.abc import Callable
 
 from chatcluster.config import Settings
 from chatcluster.llm.routing import candidate_of
-from chatcluster.models import Catalogue
-from chatcluster.ports import Window, Windows
+from chatcluster.llm.wires import WIRES
+from chatcluster.models import Catalogue, Kind
+from chatcluster.ports import ToolLimits, Window, Windows
 
 OUTPUT_SHARES = 8
 """Where nothing says how long an answer may be, this part of the context is for it."""
@@ -29,6 +31,19 @@ def catalogue_windows(known: Callable[[], Catalogue | None], settings: Settings)
         return Window(entry.context_tokens, entry.output_tokens_max, entry.compaction_percent)
 
     return window
+
+
+def catalogue_tool_limits(known: Callable[[], Catalogue | None], settings: Settings) -> ToolLimits:
+    """``known`` as for ``catalogue_windows``."""
+
+    def limit(model: str | None, failures: int) -> int | None:
+        catalogue = known()
+        if catalogue is None or catalogue.is_empty:
+            return WIRES[Kind(settings.llm_kind)].tools_max
+        candidates = catalogue.candidates(model)
+        return WIRES[candidate_of(candidates, failures).provider.kind].tools_max if candidates else None
+
+    return limit
 
 
 def of_settings(settings: Settings) -> Window | None:

@@ -22,6 +22,8 @@ from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
 from chatcluster.ports import ModelEvent, ModelRequest, ToolSpec
 from chatcluster.usage import Prices, Usage
 
+OPENAI_TOOLS_MAX = 128
+"""Of a request, at OpenAI and at most who speak its protocols."""
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """Where a request says how many tokens the answer may have, on the wires whose answers are continued from words."""
 SEARCH = "web_search"
@@ -165,3 +167,5 @@ class Wire(NamedTuple):
     decoder: Callable[[ModelRequest, Route], Decoder]
     cancel: Callable[[ModelRequest, Route], Target] | None = None
     """Of an answer in the background, on the wires that have such."""
+    tools_max: int | None = None
+    """With more the request is refused. None: nobody has said a number."""

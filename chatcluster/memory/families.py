@@ -6,7 +6,7 @@ import random
 from abc import abstractmethod
 from uuid import UUID
 
-from chatcluster.agents import AgentSeen, command_of, report, rests, waits_for_people
+from chatcluster.agents import AgentSeen, asks_people, command_of, report, rests, waits_for_people
 from chatcluster.chat import CallState, Command, Decision, OpenCall, ReportAgents, Status, ToolResult, decide
 from chatcluster.chat.family import Order, order_after
 from chatcluster.errors import AgentChat, ChatBusy, Conflict, Moved
@@ -114,7 +114,7 @@ class MemoryFamilies:
             for agent_id in families.children(row.id):
                 if order is not Order.CLOSE or agent_id not in families.orders:
                     families.orders[agent_id] = order
-        if row.id in families.kin and (waits_for_people(row.state) or waits_for_people(decision.state)):
+        if row.id in families.kin and (asks_people(row.state) or asks_people(decision.state)):
             families.orders.setdefault(families.kin[row.id].root_id, Order.LOOK)
 
     def _results(self, row: ChatRow) -> tuple[ToolResult, ...]:
@@ -134,10 +134,10 @@ class MemoryFamilies:
         if not self._is_above(chat_id, agent_id):
             return None
         row = self._database.chats[agent_id]
-        said = [message for message in row.messages if message.role is Role.ASSISTANT]
-        waiting = row.state.open_calls if waits_for_people(row.state) else ()
-        waits_for = sorted({call.name for call in waiting if call.waits and call.call_id not in awaiting(row)})
-        return AgentSeen(self._view(agent_id), text_of(said[-1].parts) if said else "", tuple(waits_for))
+        is_waiting, agents = waits_for_people(row.state), awaiting(row)
+        calls = [call for call in row.state.open_calls if call.call_id not in agents]
+        waits_for = sorted({call.name for call in calls if call.asks_now or (is_waiting and call.waits)})
+        return AgentSeen(self._view(agent_id), _said_last(row), tuple(waits_for))
 
     def _is_above(self, chat_id: UUID, agent_id: UUID) -> bool:
         kin = self._database.kept.families.kin.get(agent_id)
@@ -163,6 +163,16 @@ class MemoryFamilies:
 
     def _view(self, chat_id: UUID) -> Chat:
         return self._database.view(self._database.row(chat_id))
+
+
+def _said_last(row: ChatRow) -> str:
+    """The newest words of its model since it was last asked for something."""
+    for message in reversed(row.messages):
+        if message.role is Role.USER:
+            break
+        if message.role is Role.ASSISTANT and (words := text_of(message.parts)):
+            return words
+    return ""
 
 
 def awaiting(row: ChatRow) -> dict[str, OpenCall]:

@@ -16,7 +16,7 @@ from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.families import MemoryFamilies, awaiting
 from chatcluster.memory.link import Link
 from chatcluster.memory.tables import ChatRow
-from chatcluster.parts import CONTENT_VERSION, Message, ToolCallPart
+from chatcluster.parts import CONTENT_VERSION, Message, Role, ToolCallPart, text_of
 from chatcluster.ports import (
     PERMISSION_SECONDS,
     PERMISSIONS_MAX,
@@ -64,7 +64,7 @@ class MemoryLedger(MemoryFamilies):
                 self._database.view(row),
                 self._actions(row),
                 usage,
-                kept.prompts.get(chat_id),
+                kept.prompts.get(chat_id, _first_prompt(row) if chat_id not in kept.families.kin else None),
                 family if any(kin.root_id == chat_id for kin in kept.families.kin.values()) else None,
                 self._workspace(chat_id),
             )
@@ -239,6 +239,11 @@ class MemoryLedger(MemoryFamilies):
         deadline = row.calls.deadlines.get(call.call_id)
         date = None if deadline is None else self._database.date(deadline)
         return msgspec.structs.replace(call, deadline=date)
+
+
+def _first_prompt(row: ChatRow) -> str | None:
+    first = next(iter(row.messages), None)
+    return text_of(first.parts) if first is not None and first.role is Role.SYSTEM else None
 
 
 def _asked(messages: list[Message]) -> dict[str, ToolCallPart]:

@@ -31,7 +31,7 @@ class MemoryReads(MemoryLedger):
     async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
         async with self._link.crossing("read"):
             row = self._database.row(chat_id)
-            messages = tuple(message for message in row.messages if message.revision > after_version)
+            messages = tuple(message for message in row.shown if message.revision > after_version)
             return ChatRead(self._database.view(row), messages, row.queue, actions=self._actions(row))
 
     async def read_history(
@@ -55,7 +55,7 @@ class MemoryReads(MemoryLedger):
     ) -> ChatRead:
         async with self._link.crossing("read"):
             row = self._database.row(chat_id)
-            newer = [message for message in row.messages if message.revision > after_version and message.id > after_id]
+            newer = [message for message in row.shown if message.revision > after_version and message.id > after_id]
             messages, next_revision = page_of(newer, limit, bytes_max)
             queue = row.queue if row.state.queue_version > queue_version else ()
             turns = turns_of(row, turns_after, VERSION_MAX, TURNS_MAX)
@@ -79,7 +79,7 @@ class MemoryReads(MemoryLedger):
             row = self._database.chats.get(chat_id)
             wanted = [
                 message
-                for message in (row.messages if row is not None else ())
+                for message in (row.shown if row is not None else ())
                 if after_version < message.revision <= up_to_version and message.id > after_id
             ]
             turns = () if row is None else turns_of(row, turns_after, up_to_version, turns_max)
@@ -138,7 +138,7 @@ class MemoryReads(MemoryLedger):
     ) -> MessagePage:
         async with self._link.crossing("list_messages"):
             row = self._owned(chat_id, owner_id)
-            later = [message for message in row.messages if message.id > after]
+            later = [message for message in row.shown if message.id > after]
             messages, next_revision = page_of(later, limit, bytes_max)
             has_more = next_revision is not None
             return MessagePage(messages, row.queue, has_more=has_more, actions=self._actions(row))
@@ -148,7 +148,7 @@ class MemoryReads(MemoryLedger):
     ) -> NewestMessages:
         async with self._link.crossing("list_newest"):
             row = self._owned(chat_id, owner_id)
-            earlier = [message for message in reversed(row.messages) if message.id < before]
+            earlier = [message for message in reversed(row.shown) if message.id < before]
             messages, next_revision = page_of(earlier, limit, bytes_max)
             return NewestMessages(self._database.view(row), messages, row.queue, has_more=next_revision is not None)
 

@@ -12,7 +12,7 @@ from chatcluster.chat.family import Order
 from chatcluster.memory.push_tables import PushTables
 from chatcluster.memory.workspace_tables import WorkspaceTables
 from chatcluster.models import ModelEntry, Provider
-from chatcluster.parts import EndedTurn, Message, QueuedMessage
+from chatcluster.parts import EndedTurn, Message, QueuedMessage, Role
 from chatcluster.ports import SESSION_LOCKS, DeletedChat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
 from chatcluster.ports.administration import AuditEntry, Takeover
 from chatcluster.ports.files import Rendition, StoredFile
@@ -62,6 +62,11 @@ class ChatRow:
     """What each owner's commit inserted."""
     setup: ChatSetup = field(default_factory=ChatSetup)
     calls: CallRows = field(default_factory=CallRows)
+
+    @property
+    def shown(self) -> list[Message]:
+        """What readers get of its history: what the model alone is told of is none of it."""
+        return [message for message in self.messages if message.role is not Role.SYSTEM]
 
     @property
     def queue(self) -> tuple[QueuedMessage, ...]:

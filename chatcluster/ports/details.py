@@ -26,8 +26,8 @@ class ChatWorkspace(msgspec.Struct, frozen=True):
 class ChatDetails(NamedTuple):
     """``actions``: what the chat waits for, as ``Ledger.actions`` has it. ``usage``: what all its attempts cost.
     ``family_usage``: the same with all its agents'; None if it has none, or belongs to another chat itself.
-    ``own_prompt``: None if it was never given one; empty if that was taken away again. ``workspace``: the one in which
-    the chat, or the chat that it belongs to, works."""
+    ``own_prompt``: None if it was never given one; empty if that was taken away again. Previous versions had it in the
+    chat's first message. ``workspace``: the one in which the chat, or the chat that it belongs to, works."""
 
     chat: Chat
     actions: tuple[Action, ...] = ()

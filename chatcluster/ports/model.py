@@ -158,6 +158,10 @@ Windows = Callable[[str | None, int], Window | None]
 Stints = Callable[[str | None, int], Stint]
 """The stint of the model which is asked where this one is wanted and so many failures count."""
 
+ToolLimits = Callable[[str | None, int], int | None]
+"""How many tools the model may be offered that is asked where this one is wanted and failed so often; None: any
+number."""
+
 ModelEvent = Delta | KeepAlive | Finished
 
 

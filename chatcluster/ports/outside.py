@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chatcluster.ports.limits import UNLIMITED, LimitCheck
-from chatcluster.ports.model import Model, Stint, Stints, Window, Windows
+from chatcluster.ports.model import Model, Stint, Stints, ToolLimits, Window, Windows
 from chatcluster.ports.pubsub import PubSub
 from chatcluster.ports.registry import Registry
 from chatcluster.ports.store import Store
@@ -23,6 +23,11 @@ def one_stint(_model: str | None, _failures: int) -> Stint:
     return Stint()
 
 
+def any_number(_model: str | None, _failures: int) -> int | None:
+    """Every model takes as many tools as there are."""
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outside:
     store: Store
@@ -33,4 +38,5 @@ class Outside:
     toolbox: Toolbox
     windows: Windows = no_window
     stints: Stints = one_stint
+    tool_limits: ToolLimits = any_number
     limits: LimitCheck = UNLIMITED

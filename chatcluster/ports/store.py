@@ -308,7 +308,7 @@ class Store(Ledger, Families, Details, Forks, Protocol):
         """
         ...
 
-    # The size of a page is that of its messages' content in JSON. It has one message at least, however large.
+    # For readers: no page has a system text. It has one message at least; its size is that of the contents in JSON.
 
     async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
         """One consistent read, with all messages of ``revision > after_version``. Raises ``ChatNotFound``."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from chatcluster.agents import waits_for_people
+from chatcluster.agents import asks_people
 from chatcluster.chat import WAIT_SECONDS, ChatState, Decision, Grant, OpenCall, Remember, Status
 from chatcluster.chat.family import Order, order_after
 from chatcluster.chat.questions import encoded
@@ -68,12 +68,12 @@ def _state_columns(calls: Sequence[OpenCall]) -> list[list[object]]:
     ]
 
 
-async def give_orders(connection: Connection, chat: Chat, before: ChatState, event: str) -> None:
+async def give_orders(connection: Connection, chat: Chat, before: ChatState, decision: Decision) -> None:
     """What a transition of ``chat`` means for its agents, and for those who look at the family."""
-    order = order_after(event)
+    order = order_after(decision.event)
     if chat.has_agents and order is not None:
         await connection.execute(FAMILIES["order_agents"], chat.id, chat.family_id, str(order))
-    if chat.root_id is not None and (waits_for_people(before) or waits_for_people(chat)):
+    if chat.root_id is not None and (asks_people(before) or asks_people(decision.state)):
         await connection.execute(FAMILIES["order_look"], chat.root_id, str(Order.LOOK))
 
 

@@ -17,11 +17,12 @@ import msgspec
 
 from chatcluster import telemetry
 from chatcluster.errors import ChatNotFound, StoreFailed
+from chatcluster.parts import text_of
 from chatcluster.ports import Changes, Chat, DeletedChat
 from chatcluster.ports.details import ChatDetails, ChatWorkspace
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import actions_of, existing, shown_chat_of
+from chatcluster.postgres.rows import actions_of, existing, parts_of, shown_chat_of
 from chatcluster.postgres.usage import bill_from
 from chatcluster.texts import in_any_case
 
@@ -120,7 +121,14 @@ async def _get_details(connection: Connection, chat_id: UUID) -> ChatDetails:
     family = None if row["family_bill"] is None else bill_from(row["family_bill"])
     bill = bill_from(row["bill"])
     place = None if row["workspace"] is None else msgspec.json.decode(row["workspace"], type=ChatWorkspace)
-    return ChatDetails(shown_chat_of(row), actions_of(row["actions"]), bill, row["own_prompt"], family, place)
+    return ChatDetails(shown_chat_of(row), actions_of(row["actions"]), bill, _own_prompt_of(row), family, place)
+
+
+def _own_prompt_of(row: Row) -> str | None:
+    if row["own_prompt"] is not None or row["first_prompt"] is None:
+        text: str | None = row["own_prompt"]
+        return text
+    return text_of(parts_of(row["first_prompt"]))
 
 
 async def _get_frame(connection: Connection, chat_id: UUID) -> Chat:

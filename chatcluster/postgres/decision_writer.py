@@ -96,7 +96,7 @@ async def write_decision(
     if decision.grant is not None:
         await permit(connection, chat, decision.grant)
     if chat.has_agents or chat.root_id is not None:
-        await give_orders(connection, chat, before, decision.event)
+        await give_orders(connection, chat, before, decision)
     return Outcome(chat, messages, queued, ended=ended)
 
 

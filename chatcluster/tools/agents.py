@@ -140,6 +140,8 @@ class Kin(Protocol):
 
     async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome: ...
 
+    async def when_obeyed(self, agent: Chat) -> Chat: ...
+
     async def apply(
         self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
     ) -> Outcome: ...
@@ -249,7 +251,7 @@ class _AgentTools:
         agent_id = agent_id_of(call.arguments)
         for agent in await self._agents():
             if agent.id == agent_id:
-                return agent
+                return await self._kin.when_obeyed(agent)  # a stop of before is not to undo what is said now
         raise _Refused(
             f"You have no agent {call.arguments['chat_id'][:100]!r}. {agents.LIST} names those that you have."
         )

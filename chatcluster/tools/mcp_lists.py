@@ -6,7 +6,8 @@ that want a list at once wait for the same look. A look goes on if the turn that
 makes in a session of its own: then whoever waited for it looks anew.
 
 What goes wrong is remembered as well, for ``FAILURE_SECONDS``: a server that is down costs a turn ten seconds now and
-then, and not each turn.
+then, and not each turn. Each time that a server refuses us although it was given fresh tokens that is remembered for
+twice as long, up to ``REFUSED_SECONDS_MAX``, until the user signs in anew or an administrator changes its row.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
+from chatcluster.backoff import grown_seconds
 from chatcluster.errors import StoreUnavailable
 from chatcluster.fair_places import FairPlaces
 from chatcluster.ports import McpServer
@@ -29,6 +31,7 @@ from chatcluster.tools.mcp_wire import ListedTool, Trouble
 
 LIST_SECONDS = 300.0
 FAILURE_SECONDS = 20.0
+REFUSED_SECONDS_MAX = 900.0
 SIGN_IN_SECONDS = 1.0
 """The user may be about to do so."""
 LOOK_SECONDS = 10.0
@@ -53,8 +56,11 @@ class ToolList(NamedTuple):
 
 
 class Remembered(NamedTuple):
+    """``refused``: how often in a row the server has not let us in."""
+
     found: ToolList | McpFailed
     until: float
+    refused: int = 0
 
 
 Look = Callable[[], Awaitable[ToolList]]
@@ -179,7 +185,9 @@ class ToolLists:
             return McpFailed(Trouble.GARBAGE, "something went wrong here; the log says what")
 
     def _remember(self, key: Key, found: ToolList | McpFailed) -> None:
-        self._remembered[key] = Remembered(found, trio.current_time() + _seconds_of(found))
+        before = self._remembered.get(key)
+        refused = 1 + (0 if before is None else before.refused) if _is_refusal(found) else 0
+        self._remembered[key] = Remembered(found, trio.current_time() + _seconds_of(found, refused), refused)
         self._remembered.move_to_end(key)
         while len(self._remembered) > LISTS_MAX:
             self._remembered.popitem(last=False)
@@ -190,9 +198,16 @@ async def _list_of(session: LinkSession) -> ToolList:
     return ToolList(listed.tools, listed.left_out, session.opened.instructions)
 
 
-def _seconds_of(found: ToolList | McpFailed) -> float:
+def _is_refusal(found: ToolList | McpFailed) -> bool:
+    is_refusal = isinstance(found, McpFailed) and found.trouble is Trouble.UNAUTHORIZED
+    return is_refusal and not isinstance(found, SignInNeeded)
+
+
+def _seconds_of(found: ToolList | McpFailed, refused: int) -> float:
     if isinstance(found, SignInNeeded):
         return SIGN_IN_SECONDS
+    if refused:
+        return grown_seconds(FAILURE_SECONDS, refused - 1, REFUSED_SECONDS_MAX)
     return FAILURE_SECONDS if isinstance(found, McpFailed) else LIST_SECONDS
 
 

@@ -108,7 +108,7 @@ def called(call_id: int, result: types.CallToolResult, *, bytes_max: int) -> Cal
     content = [piece for block in result.content for piece in _pieces(block)]
     if result.structured_content is not None:
         content = _with_structure(content, result.structured_content)
-    size = sum(len(text) for piece in content for text in strings_of(piece))
+    size = sum(len(text.encode()) for piece in content for text in strings_of(piece))
     if size > bytes_max:
         raise TooMuch(f"the result has {size} bytes; {bytes_max} are taken")
     return Called(call_id, tuple(content) or (TextPart("(The tool returned nothing.)"),), bool(result.is_error))

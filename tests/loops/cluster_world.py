@@ -302,6 +302,7 @@ class SimulatedReplica:
                 toolbox=self._toolbox(),
                 windows=lambda model, _failures: world.window_of(model),
                 stints=catalogue_stints(lambda: world.catalogue),
+                tool_limits=lambda _model, _failures: world.tools_max,
             ),
             publisher=self.publisher,
             notices=self.notices,
@@ -461,6 +462,8 @@ class World:
         self.model = ScriptedModel()
         self.tools = ScriptedTools()
         self.window: Window | None = None
+        self.tools_max: int | None = None
+        """So many tools a model is offered at most."""
         self.catalogue = EMPTY
         """Of models: which of them has others behind it."""
         self.window_of: Callable[[str | None], Window | None] = lambda _model: self.window

@@ -46,6 +46,10 @@ class Run:
     def give_content(self, *content: ResultContent) -> None:
         self._end(ToolResult(content))
 
+    def renew(self) -> None:
+        """It has made new tools."""
+        self._end(ToolResult((TextPart("done"),), renews_tools=True))
+
     def crash(self, error: Exception) -> None:
         self._end(error)
 

@@ -68,6 +68,22 @@ async def live(world: World, a: SimulatedReplica, effect: Effect = Effect.ONCE, 
     return Live(chat, reader, await world.tools.next_run())
 
 
+async def test_p7_an_answer_is_given_to_the_run_that_it_was_asked_in_and_to_no_other(world: World) -> None:
+    """The next owner runs the call from its beginning: its server asks again, if it still wants to know."""
+    a, _ = await world.cluster(2)
+    asking = await live(world, a, Effect.READ)
+    asking.ask()
+    await asking.asked()
+    await a.apply(asking.chat, AnswerQuestions("c1", NO))
+    await world.until(lambda: asking.replies == [NO])
+    world.owner_of(asking.chat).kill()
+    run = await world.tools.next_run()
+    assert (run.call.call_id, run.call.answers) == ("c1", None)
+    run.give("four")
+    await finish(world, asking.chat)
+    assert asking.chat.results["c1"].endswith("four")
+
+
 # --- a server that ends the request with its question -----------------------------------------
 
 

@@ -363,6 +363,32 @@ async def test_p5_a_message_that_meets_with_a_stop_sets_no_agent_to_work(world: 
     assert "user: And the cats?" not in agent.history
 
 
+async def test_a_message_follows_the_stop_of_before_and_is_not_undone_by_it(world: World) -> None:
+    """Whoever stopped the family died before the agent was told; the next turn has a task for it already."""
+    a, _ = await world.cluster(2, agents=True)
+    chat, agent, call, agents_call = await spawned(world, a)
+    agents_call.say("Half an ans")
+    front = await world.replica(slots=0, agents=True)
+    order = front.database_wire.hold("due_orders")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(front.edit, chat, "hello", "hello again")
+        await order.reached.wait()
+        front.kill()
+    call = await world.model.next_call()
+    assert text_of(call.request.messages[-1].parts) == "hello again"
+    call.ask_for_tool("m", "message_agent", json.dumps({"chat_id": str(agent.id), "message": "And the cats?"}))
+    call.finish("tool_calls")
+    calls = [await world.model.next_call() for _ in range(2)]
+    agents_call, call = sorted(calls, key=is_agents, reverse=True)
+    assert agent.history[-2:] == ["assistant: Half an ans", "user: And the cats?"]
+    await trio.sleep(5)
+    agents_call.answer("Two cats.")
+    call.answer("There.")
+    await chat.until_status("waiting")
+    await agent.until_status("waiting")
+    assert agent.history[-1] == "assistant: Two cats."
+
+
 async def test_a_message_that_is_sent_again_by_the_next_owner_is_one_message(world: World) -> None:
     """P7."""
     a, b = await world.cluster(2, agents=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import trio
 
 from chatcluster.tools.mcp_credentials import SignInNeeded
 from chatcluster.tools.mcp_link import McpFailed
@@ -23,6 +25,30 @@ async def let_in() -> Any:
 
 async def refused() -> Any:
     raise SignInNeeded
+
+
+async def not_let_in() -> Any:
+    raise McpFailed(Trouble.UNAUTHORIZED, "HTTP 401")
+
+
+async def test_a_server_that_never_lets_us_in_is_asked_more_and_more_seldom(autojump_clock: Any) -> None:
+    """Each time its tokens are made anew, which its authorization server would take for an attack."""
+    looks: list[float] = []
+
+    async def refused_list() -> Any:
+        looks.append(trio.current_time())
+        return await not_let_in()
+
+    nowhere: Any = None
+    server: Any = SimpleNamespace(id=uuid4(), revision=1, per_user=True, slug="notes")
+    lists, user_id = ToolLists(nowhere, nowhere), uuid4()
+    for _ in range(3600):
+        with pytest.raises(McpFailed):
+            await lists.get(server, user_id, refused_list)
+        await trio.sleep(1)
+    assert [round(later - one) for one, later in pairwise(looks)] == [20, 40, 80, 160, 320, 640, 900, 900]
+    lists.forget_user(server.id, user_id)
+    assert (await lists.get(server, user_id, let_in)).left_out == 7, "who signs in anew is let in at once"
 
 
 async def test_a_call_that_waited_for_a_sign_in_goes_on_where_another_turn_was_refused_right_before_it() -> None:

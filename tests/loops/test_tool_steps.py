@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -13,7 +14,7 @@ from chatcluster.chat import Busy, Remember
 from chatcluster.parts import JsonPart, NoticePart, ResultContent, TextPart
 from chatcluster.ports import Approval, Effect, Progressed, Tool, ToolResult
 from chatcluster.tool_plan import CALLS_MAX
-from chatcluster.tool_results import READ_RESULT, SHOWN_BYTES_MAX, Taken
+from chatcluster.tool_results import KEPT_BYTES_MAX, READ_RESULT, SHOWN_BYTES_MAX, Taken
 from loops.cluster_world import World
 from loops.reader import Reader
 from loops.scripted_tools import Run, tool
@@ -648,6 +649,65 @@ async def test_what_the_turn_goes_on_without_is_told_once(world: World) -> None:
     told = [line for line in reader.story if "mcp_server_unavailable files" in line]
     assert len(told) == 1
     assert chat.history[-1] == "assistant: There."
+
+
+async def test_what_is_missing_once_there_are_new_tools_is_told_and_what_was_told_is_not_again(world: World) -> None:
+    a = await world.replica()
+    down = NoticePart("mcp_sign_in", "Sign in, at link 1", "zulu")
+    world.tools.notices = [down]
+    chat = await calling(world, a, "c1")
+    reader = await a.read(chat)
+    run = await world.tools.next_run()
+    again = msgspec.structs.replace(down, message="Sign in, at link 2")
+    world.tools.notices = [NoticePart("mcp_unavailable", "It is down.", "alpha"), again]
+    run.renew()
+    await finish(world, chat)
+    await reader.until_status("waiting")
+    assert sum("mcp_sign_in zulu" in line for line in reader.story) == 1
+    assert sum("mcp_unavailable alpha" in line for line in reader.story) == 1
+
+
+async def test_tools_that_the_model_has_no_place_for_are_left_out_and_their_server_is_named_once_a_turn(
+    world: World,
+) -> None:
+    """A server of models refuses the whole request for one tool too many, in each turn."""
+    a = await world.replica()
+    world.tools_max = 3
+    world.tools.instructions = [("crm", ""), ("mail", "")]
+    tools = (tool("crm__look"), tool("crm__add"), tool("mail__send"), tool("mail__read"))
+    chat = await calling(world, a, "c1", tools=tools, name="crm__look")
+    reader = await a.read(chat)
+    (await world.tools.next_run()).give()
+    call = await world.model.next_call()
+    assert [one.name for one in call.request.tools] == [READ_RESULT, "crm__look", "crm__add"]
+    call.answer("There.")
+    await reader.until_status("waiting")
+    notices = [line for line in reader.story if "tools_left_out" in line]
+    assert len(notices) == 1
+    assert "tools_left_out mail" in notices[0]
+    assert [fields["servers"] for name, fields in world.told if name == "tools.left_out"] == [{"mail": 2}]
+
+
+async def test_p10_a_result_that_is_larger_in_bytes_than_may_be_kept_ends_no_turn(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    run.give("語" * (KEPT_BYTES_MAX // 3 + 1))
+    await finish(world, chat)
+    assert "Ask it for less" in chat.results["c1"]
+
+
+async def test_arguments_that_a_user_changed_cost_a_tool_nothing_of_its_result(world: World) -> None:
+    a = await world.replica()
+    asks = tool("tool", Effect.ONCE, approval=Approval.ASK, result_bytes_max=1 << 10)
+    chat = await calling(world, a, "c1", tools=(asks,))
+    await chat.until_status("requires_action")
+    await a.approve(chat, "c1", '{"text": "%s"}' % ("x" * 20_000))
+    (await world.tools.next_run()).give("42")
+    await finish(world, chat)
+    result = chat.results["c1"]
+    assert result.endswith("42")
+    assert "20012 characters in all" in result
+    assert len(result) < 5000
 
 
 async def test_what_is_left_of_a_reader_that_joins_in_mid_call(world: World) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from chatcluster.llm.simulator.media import Medium, read_file, read_image
 from chatcluster.llm.simulator.question import RefusedQuestion
-from chatcluster.llm.simulator.tool_rules import refused_by_openai
+from chatcluster.llm.simulator.tool_rules import refused_by_openai, too_many_for_openai
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 ID_CHARACTERS_MAX = 40
@@ -133,6 +133,8 @@ def _check_tools(request: Request) -> None:
         raise RefusedQuestion(
             "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
         )
+    if (why := too_many_for_openai(len(request.tools or ()))) is not None:
+        raise RefusedQuestion(why)
     names: set[str] = set()
     for at, tool in enumerate(request.tools or ()):
         name, parameters = tool.function.name, tool.function.parameters

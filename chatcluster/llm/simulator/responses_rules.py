@@ -15,7 +15,7 @@ import msgspec
 from chatcluster.llm.simulator.front import seal
 from chatcluster.llm.simulator.media import Medium, read_file, read_image
 from chatcluster.llm.simulator.question import RefusedQuestion
-from chatcluster.llm.simulator.tool_rules import refused_by_openai
+from chatcluster.llm.simulator.tool_rules import refused_by_openai, too_many_for_openai
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ID_CHARACTERS_MAX = 64
@@ -102,6 +102,8 @@ def _unanswered(ids: Sequence[str]) -> RefusedQuestion:
 def _check_tools(request: Request) -> None:
     if request.tool_choice is not None and not request.tools:
         raise RefusedQuestion("Tool choice is only allowed when 'tools' are specified.")
+    if (why := too_many_for_openai(len(request.tools or ()))) is not None:
+        raise RefusedQuestion(why)
     names: set[str] = set()
     for at, tool in enumerate(request.tools or ()):
         if tool.get("type") == "web_search":

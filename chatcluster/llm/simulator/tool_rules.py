@@ -6,6 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 TOGETHER = {"oneOf", "allOf", "anyOf"}
+OPENAI_TOOLS_MAX = 128
+
+
+def too_many_for_openai(count: int) -> str | None:
+    """Why, if so many tools are refused."""
+    if count <= OPENAI_TOOLS_MAX:
+        return None
+    expected = (
+        f"Expected an array with maximum length {OPENAI_TOOLS_MAX}, but got an array with length {count} instead."
+    )
+    return f"Invalid 'tools': array too long. {expected}"
 
 
 def refused_by_openai(schema: Mapping[str, Any]) -> str | None:

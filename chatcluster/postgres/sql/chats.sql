@@ -21,6 +21,10 @@ json_build_object('message_id', message_id, 'outcome', outcome, 'duration_ms', d
     from queued_messages where chat_id = $1
 )
 
+-- fragment: shown
+-- Of a chat's messages: those that readers get. What the model alone is told of is none.
+deleted_at is null and role <> 'system'
+
 -- fragment: page
 -- Messages of the chat $1 with revision > $2, id > $3 and revision <= $4: at most $5 of them, and $6 bytes. One is found
 -- after the other, so that no more of them is read and unpacked than the page holds, and one that does not fit, of which
@@ -31,7 +35,7 @@ found as (
     (
         select messages.id, revision, 1 as number, octet_length(content::text)::bigint as bytes
         from messages
-        where chat_id = $1 and revision > $2 and revision <= $4 and deleted_at is null
+        where chat_id = $1 and revision > $2 and revision <= $4 and {shown}
             and id > greatest($3::bigint, coalesce(case when $2::bigint > 0 then (
                 select min(id) - 1 from (
                     select id from messages
@@ -48,7 +52,7 @@ found as (
     select next.id, next.revision, number + 1, bytes + next.size
     from found cross join lateral (
         select id, revision, octet_length(content::text) as size from messages
-        where chat_id = $1 and id > found.id and revision <= $4 and deleted_at is null
+        where chat_id = $1 and id > found.id and revision <= $4 and {shown}
         order by id limit 1
     ) as next
     where number <= $5 and (bytes <= $6 or number = 1)
@@ -119,6 +123,11 @@ select {chat}, {actions},
         where chat_id in (select $1 union all select agent.id from chats as agent where agent.root_id = $1)
     ) end as family_bill,
     (select text from chat_prompts where chat_id = $1) as own_prompt,
+    case when root_id is null then (
+        select content::text from messages
+        where chat_id = $1 and revision = 1 and role = 'system' and deleted_at is null
+        order by id limit 1
+    ) end as first_prompt,
     (
         select json_build_object('id', workspaces.id, 'name', name, 'state', state)::text from workspaces
         where workspaces.chat_id = coalesce(chats.root_id, chats.id) and state <> 'deleted' and not replaced
@@ -527,7 +536,7 @@ select max(total) from history
 select {chat},
     (
         select coalesce(json_agg({message} order by id), '[]')
-        from messages where chat_id = $1 and revision > $2 and deleted_at is null
+        from messages where chat_id = $1 and revision > $2 and {shown}
     ) as messages,
     case when queue_length > 0 then {queue} else '{}' end as queue,
     {actions}
@@ -543,7 +552,7 @@ few as (
     select count(*) > 8 or coalesce(sum(size), 0) > 8192 as crowded
     from (
         select pg_column_size(content) as size from messages
-        where chat_id = (select chat_id from asked) and revision > (select version from asked) and deleted_at is null
+        where chat_id = (select chat_id from asked) and revision > (select version from asked) and {shown}
         order by revision
         limit 9
     ) as sizes
@@ -551,7 +560,7 @@ few as (
 select {chat}, few.crowded,
     case when not few.crowded then (
         select json_agg({message} order by id) from messages
-        where chat_id = (select chat_id from asked) and revision > (select version from asked) and deleted_at is null
+        where chat_id = (select chat_id from asked) and revision > (select version from asked) and {shown}
     ) end as messages,
     (
         select json_agg({turn} order by revision)
@@ -587,14 +596,14 @@ from chats left join page on true where chats.id = $1 and owner_id = $7
 with recursive found as (
     (
         select id, 1 as number, octet_length(content::text)::bigint as bytes from messages
-        where chat_id = $1 and id < $3 and deleted_at is null
+        where chat_id = $1 and id < $3 and {shown}
         order by id desc limit 1
     )
     union all
     select next.id, number + 1, bytes + next.size
     from found cross join lateral (
         select id, octet_length(content::text) as size from messages
-        where chat_id = $1 and id < found.id and deleted_at is null
+        where chat_id = $1 and id < found.id and {shown}
         order by id desc limit 1
     ) as next
     where number <= $4 and (bytes <= $5 or number = 1)

@@ -87,12 +87,19 @@ from awaited
             case when pg_column_size(content) <= $3 then content::text end as said,
             (
                 select array_agg(distinct name) from tool_calls
-                where tool_calls.chat_id = chats.id and {waits_for_people} and chats.status = 'requires_action'
+                where tool_calls.chat_id = chats.id
+                    and ({waits_for_people} and chats.status = 'requires_action' or {asks_now})
             ) as waits_for
         from (
             select (
+                -- The newest words of its model since it was last asked for something; calls alone are none.
                 select content from messages
                 where messages.chat_id = chats.id and role = 'assistant' and deleted_at is null
+                    and (pg_column_size(content) > $3 or content::text ~ '"type":"text","text":"[^"]')
+                    and messages.id > (
+                        select max(asked.id) from messages as asked
+                        where asked.chat_id = chats.id and asked.role = 'user' and asked.deleted_at is null
+                    )
                 order by messages.id desc limit 1
             ) as content
         ) as last

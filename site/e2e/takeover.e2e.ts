@@ -4,7 +4,7 @@ import type { Page } from "playwright-core";
 import { expect, test } from "vitest";
 import { allReplicas, kill, newChat, open, ownerOf, stopAndCompare, until, wordsShown } from "./page.ts";
 
-const KILLS = Number(process.env.KILLS ?? 11);
+const KILLS = Number(process.env.KILLS ?? 5);
 const P50_MS_MAX = 300;
 
 type Noted = { noted: number[] };

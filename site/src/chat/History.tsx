@@ -47,7 +47,8 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
   const tellsNew = useTellsNew(shownOf(view.messages, isWhole)[0]?.id);
   const isActive = view.status === "running" || view.status === "requires_action" || view.status === "pending";
   return (
-    <div className="relative min-h-0 flex-1">
+    // Where there is next to no room, as with a zoom of 400 %, the whole page scrolls rather than that nothing is left of it.
+    <div className="relative min-h-[min(8rem,70dvh)] flex-1">
       <div ref={scrollRef} className="h-full overflow-y-auto">
         <div
           ref={contentRef}
@@ -79,7 +80,7 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
       </div>
       {!isAtBottom && (
         <Button
-          className="absolute bottom-3 left-1/2 -translate-x-1/2 border border-line shadow-md"
+          className="absolute bottom-3 left-1/2 -translate-x-1/2 !border-line shadow-md"
           onClick={() => void scrollToBottom()}
         >
           <ArrowDown size={15} aria-hidden />

@@ -36,7 +36,8 @@ function Permissions() {
       {query.data?.map((one) => (
         <Row key={one.id} name={one.tool}>
           <span className="text-soft">
-            {one.chat_id ? <>in {<ChatName id={one.chat_id} />}</> : "in all chats"}, until <Time at={one.expires_at} />
+            {one.chat_id ? <>in {<ChatName id={one.chat_id} />}</> : "in all chats"}, until{" "}
+            <Time at={one.expires_at} isAhead />
           </span>
           <Button
             aria-label={`Ask about ${one.tool} again`}

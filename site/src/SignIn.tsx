@@ -1,6 +1,6 @@
 import { type FormEvent, useState } from "react";
 import { ApiError } from "./client/index.ts";
-import { isUnauthenticated, signIn } from "./session.ts";
+import { isUnauthenticated, sessionHasEnded, signIn } from "./session.ts";
 import { Button } from "./ui/Button.tsx";
 import { Field, INPUT } from "./ui/Field.tsx";
 import { Notice } from "./ui/Notice.tsx";
@@ -9,6 +9,7 @@ export function SignIn() {
   const [token, setToken] = useState("");
   const [problem, setProblem] = useState("");
   const [isBusy, setBusy] = useState(false);
+  const [hasEnded] = useState(sessionHasEnded);
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     setBusy(true);
@@ -25,10 +26,17 @@ export function SignIn() {
       <form onSubmit={submit} className="flex w-full max-w-sm flex-col gap-4">
         <img src="/icon.svg" alt="" width={40} height={40} />
         <h1 className="text-2xl font-semibold leading-tight">Sign in to chatcluster</h1>
+        {hasEnded && (
+          <Notice tone="info" role="status">
+            Your session has ended. Sign in to go on where you were.
+          </Notice>
+        )}
         <Field label="Token" hint="An administrator makes one: chatcluster token create --user NAME">
           <input
             className={`${INPUT} font-mono`}
             type="password"
+            // biome-ignore lint/a11y/noAutofocus: there is nothing else to do here
+            autoFocus
             autoComplete="current-password"
             spellCheck={false}
             placeholder="ccl_…"

@@ -1,11 +1,11 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
-import { useEffect } from "react";
 import { Link } from "wouter";
 import { useListAlone } from "./chat/useOpenChat.ts";
 import { Panel } from "./cluster/Panel.tsx";
 import { useFilters } from "./cluster/useFilters.ts";
 import { api } from "./server.ts";
 import { Pick, SPANS, type Usage as Sums, UsageTable, usageQuery } from "./UsageTable.tsx";
+import { useTitle } from "./ui/title.ts";
 
 const GROUPS = { day: "by day", model: "by model", chat: "by chat" } as const;
 const HEADINGS: Record<string, string> = { day: "Day", model: "Model", chat: "Chat" };
@@ -14,17 +14,15 @@ const HEADINGS: Record<string, string> = { day: "Day", model: "Model", chat: "Ch
 export default function Usage() {
   useListAlone();
   const [filters, change] = useFilters(["days", "by"]);
-  const days = filters.days in SPANS ? filters.days : "30";
-  const by = filters.by in GROUPS ? filters.by : "day";
+  const days = Object.hasOwn(SPANS, filters.days) ? filters.days : "30";
+  const by = Object.hasOwn(GROUPS, filters.by) ? filters.by : "day";
   const query = useQuery({
     queryKey: ["usage", days, by],
     queryFn: ({ signal }) => api.get<Sums>("/usage", usageQuery(days, by), signal),
     placeholderData: keepPreviousData,
     staleTime: 0,
   });
-  useEffect(() => {
-    document.title = "Usage · chatcluster";
-  }, []);
+  useTitle("Usage");
   const choices = (
     <>
       <Pick label="Time" value={days} options={SPANS} onChange={(value) => change("days", value)} />

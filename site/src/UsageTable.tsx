@@ -12,7 +12,7 @@ export const SPANS = { "7": "7 days", "30": "30 days", "90": "90 days", "365": "
 
 /** The query for the last so many days, of UTC, with today. */
 export function usageQuery(days: string, groupBy: string): { from: string; group_by: string } {
-  const back = (Number(days in SPANS ? days : "30") - 1) * 86_400_000;
+  const back = (Number(Object.hasOwn(SPANS, days) ? days : "30") - 1) * 86_400_000;
   return { from: new Date(Date.now() - back).toISOString().slice(0, 10), group_by: groupBy };
 }
 

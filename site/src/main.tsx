@@ -4,7 +4,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./App.tsx";
 import { readAhead } from "./ahead.ts";
-import { pauseWhileHidden } from "./client/index.ts";
+import { pauseWhileHidden, reconnectWhenOnline } from "./client/index.ts";
 import { queries, tab } from "./server.ts";
 import { endSessionWhenRefused, followOtherTabs, readSessionAhead } from "./session.ts";
 import "./styles.css";
@@ -18,6 +18,7 @@ showTheme();
 endSessionWhenRefused();
 followOtherTabs();
 pauseWhileHidden(tab, document);
+reconnectWhenOnline(tab, window);
 reloadOnceAfterDeploy();
 
 createRoot(document.getElementById("root") as HTMLElement).render(

@@ -37,6 +37,11 @@ export async function readSession(): Promise<Session | null> {
   return opened;
 }
 
+let hasEnded = false;
+
+/** Whether somebody was signed in here until a moment ago who did not sign out here. */
+export const sessionHasEnded = (): boolean => hasEnded;
+
 /** Whose it is what this browser keeps. The tabs of a browser have one cookie, so they tell each other by it. */
 const USER = "user";
 
@@ -80,12 +85,14 @@ export async function signIn(token: string): Promise<void> {
 export async function signOut(): Promise<void> {
   await api.delete("/session");
   endSession();
+  hasEnded = false;
   forgetWhatIsKept();
 }
 
 /** There is no session any more: show the sign-in, and nothing of the one before. */
 function endSession(): void {
   if (!queries.getQueryData(KEY)) return;
+  hasEnded = true;
   tab.close();
   putAttachmentsAway();
   queries.removeQueries({ predicate: (query) => query.queryKey[0] !== KEY[0] });

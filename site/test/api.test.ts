@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { attemptDone, attemptKey } from "../src/chat/drafts.ts";
-import { type ApiError, OpenChat } from "../src/client/index.ts";
+import { ApiError, JsonText, OpenChat } from "../src/client/index.ts";
 import { refused, Server } from "./server.ts";
 
 const broken = () => new TypeError("reset");
@@ -24,6 +24,56 @@ describe("a write whose answer broke off", () => {
       expect(server.calls).toMatchObject([{ path, key: null }]);
     },
   );
+});
+
+describe("an answer that is none", () => {
+  const cut = () => {
+    const body = new ReadableStream({ start: (controller) => controller.error(new TypeError("reset")) });
+    return new Response(body);
+  };
+
+  test.each<[string, () => unknown]>([
+    ["that breaks off", cut],
+    ["of something else than a cluster", () => new Response("<html>sign in to the network</html>")],
+    ["that is cut", () => new Response('{"chats": [')],
+  ])("%s is told in words, as a server that cannot be reached", async (_, answer) => {
+    const server = new Server();
+    server.answers.set("GET /chats", answer);
+    const error = await server.api.get("/chats").catch((problem: unknown) => problem as ApiError);
+    expect(error).toBeInstanceOf(ApiError);
+    expect(error).toMatchObject({ code: "unreachable", isTransient: true });
+    expect((error as ApiError).message).toMatch(/^(The server cannot|Something else)/);
+  });
+
+  test.each(['{"error":"no"}', '{"error":null}', '{"error":[1]}', '{"error":{"message":{"a":1}}}', "null", '"x"', ""])(
+    "with %s for a refusal has words all the same",
+    async (body) => {
+      const server = new Server();
+      server.answers.set("GET /chats", () => new Response(body, { status: 403 }));
+      await expect(server.api.get("/chats")).rejects.toMatchObject({
+        status: 403,
+        code: "http_error",
+        message: "The server answered 403.",
+      });
+    },
+  );
+
+  test("is what one gets who gave up, as one gave it up", async () => {
+    const over = new AbortController();
+    const server = new Server();
+    server.answers.set("GET /chats", () => {
+      over.abort(new Error("enough"));
+      return cut();
+    });
+    await expect(server.api.get("/chats", {}, over.signal)).rejects.not.toBeInstanceOf(ApiError);
+  });
+});
+
+test("a body that is JSON already goes as it is", async () => {
+  const server = new Server();
+  server.answers.set("POST /chats/a/x", () => ({}));
+  await server.api.post("/chats/a/x", new JsonText('{"id":1234567890123456789}'));
+  expect(server.bodies).toEqual(['{"id":1234567890123456789}']);
 });
 
 test("a message that is sent again after an error has the key of the first try until it was taken", async () => {

@@ -48,6 +48,24 @@ describe("a call that waits for a person", () => {
     expect(server.calls[0]?.body).toEqual({ digest: CALL.digest, arguments: { to: "one" } });
   });
 
+  test("is approved as edited with all the digits of its numbers", async () => {
+    const server = asked({ ...CALL, arguments: '{"id":1234567890123456789,"price":1.10}' });
+    write('{"id":1234567890123456789,"price":1.10,"to":"one"}');
+    await press("Approve as edited");
+    expect(server.bodies).toEqual([
+      `{"digest":"${CALL.digest}","arguments":{"id":1234567890123456789,"price":1.10,"to":"one"}}`,
+    ]);
+  });
+
+  test("hides nothing of what it would do, and is approved as it was asked", async () => {
+    const server = asked({ ...CALL, arguments: '{"path":"a\u202Etxt.exe","b":"\u3164\u{E0041}"}' });
+    expect(screen.getByLabelText<HTMLTextAreaElement>("Arguments").value).toBe(
+      '{"path":"a\\u202etxt.exe","b":"\\u3164\\udb40\\udc41"}',
+    );
+    await press("Approve");
+    expect(server.calls[0]?.body).toEqual({ digest: CALL.digest });
+  });
+
   test.each(["chat", "always"])("is approved for good: %s", async (remember) => {
     const server = asked();
     fireEvent.change(screen.getByLabelText("The next time"), { target: { value: remember } });

@@ -103,6 +103,21 @@ describe("files of a draft", () => {
     expect(states(draft)).toEqual([]);
   });
 
+  test("that come while the message is on its way stay for the next one", async () => {
+    const draft = new Attachments("a");
+    draft.add([source("1")]);
+    await settled();
+    pending[0]?.give(FILE);
+    await settled();
+    const along = draft.shown.now;
+    draft.add([source("2")]);
+    draft.sent(along);
+    await settled();
+    expect(states(draft)).toEqual(["2 sending"]);
+    expect(states(new Attachments("a"))).toEqual([]);
+    expect(api.delete).not.toHaveBeenCalled();
+  });
+
   test("are at most fifty", () => {
     const draft = new Attachments("a");
     draft.add(Array.from({ length: 60 }, (_, at) => source(String(at))));

@@ -58,6 +58,24 @@ describe("a model that is waited for", () => {
   });
 });
 
+describe("an attempt that is waited for", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  test.each([
+    ["is right", 0, "2"],
+    ["is an hour behind", 3_600_000, "2"],
+    ["is a second behind", 1000, "2"],
+  ])("is counted down where the clock of this machine %s", (_, behindMs, seconds) => {
+    const retrying_at = new Date(Date.now() + behindMs + 2000).toISOString();
+    const retry = { attempt: 1, delay_ms: 2000, error: "x", kind: "x", retrying_at };
+    render(show(answering("", { retry })));
+    expect(screen.getByText(`Attempt 2 in ${seconds} s.`)).toBeTruthy();
+    act(() => vi.advanceTimersByTime(2250));
+    expect(screen.getByText("Attempt 2 begins.")).toBeTruthy();
+  });
+});
+
 const takenOver = {
   type: "status",
   status: "running",

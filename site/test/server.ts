@@ -37,6 +37,8 @@ export type Call = { method: string; path: string; body: unknown; key: string | 
 export class Server {
   readonly streams: Stream[] = [];
   readonly calls: Call[] = [];
+  /** What came with the calls, to the letter. */
+  readonly bodies: string[] = [];
   /** What a path answers; an `Error` is a connection that breaks. */
   readonly answers = new Map<string, () => unknown>();
   readonly api = new Api({ baseUrl: "http://test", fetch: (input, init) => this.fetch(String(input), init) });
@@ -54,6 +56,7 @@ export class Server {
       return stream.response;
     }
     const body = init.body ? JSON.parse(String(init.body)) : undefined;
+    if (init.body) this.bodies.push(String(init.body));
     this.calls.push({ method: init.method ?? "GET", path, body, key: headers.get("Idempotency-Key") });
     const answer = this.answers.get(`${init.method} ${path}`)?.();
     if (answer instanceof Error) throw answer;

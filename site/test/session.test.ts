@@ -1,7 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { attemptKey } from "../src/chat/drafts.ts";
 import { api, queries } from "../src/server.ts";
-import { endSessionWhenRefused, followOtherTabs, readSession, signIn, signOut } from "../src/session.ts";
+import {
+  endSessionWhenRefused,
+  followOtherTabs,
+  readSession,
+  sessionHasEnded,
+  signIn,
+  signOut,
+} from "../src/session.ts";
 import { refused } from "./server.ts";
 
 const ANN = { user_id: "1", name: "ann", admin: false };
@@ -69,6 +76,14 @@ test("a write that is answered 401 ends the session", async () => {
   stop();
   expect(queries.getQueryData(["session"])).toBeNull();
   expect(queries.getQueryData(["chats"])).toBeUndefined();
+  expect(sessionHasEnded()).toBe(true);
+});
+
+test("a session that one ended here oneself has not ended by itself", async () => {
+  answers["DELETE /session"] = () => new Response(null, { status: 204 });
+  queries.setQueryData(["session"], ANN);
+  await signOut();
+  expect(sessionHasEnded()).toBe(false);
 });
 
 describe("what is kept in a browser", () => {

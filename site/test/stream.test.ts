@@ -114,7 +114,8 @@ describe("a stream that breaks", () => {
           setTimeout(() => controller.enqueue(encoder.encode(": \n\n")), seconds * 1000);
       },
     });
-    const stream = following(() => new Response(beating), forever);
+    const headers = { "Content-Type": "text/event-stream" };
+    const stream = following(() => new Response(beating, { headers }), forever);
     await vi.advanceTimersByTimeAsync(60_000 + SILENCE_MS - 100);
     expect(stream.cursors).toHaveLength(1);
     await vi.advanceTimersByTimeAsync(1000);
@@ -122,6 +123,52 @@ describe("a stream that breaks", () => {
     stream.end();
     await stream.done;
   });
+});
+
+/** How many connections are tried within a minute in which each is answered so. */
+async function triesInAMinute(answer: Answer): Promise<number> {
+  const stream = following(answer);
+  await vi.advanceTimersByTimeAsync(60_000);
+  stream.end();
+  await stream.done;
+  return stream.cursors.length;
+}
+
+describe("a server that is no good for now is not asked all the time", () => {
+  const bodies: [string, Answer][] = [
+    ["closes each connection at once", () => response([])],
+    ["breaks off in an event", () => response(["id: 1\ndata: {"])],
+    ["sends what is no JSON", () => response(["id: 1\ndata: {\n\n"])],
+    ["sends no object", () => response(["id: 1\ndata: null\n\n"])],
+    ["is a network's sign-in page", () => new Response("<html>", { headers: { "Content-Type": "text/html" } })],
+    ["says to come back at once", () => refusal(503, "no", { "Retry-After": "0" })],
+    ["says to have come back", () => refusal(503, "no", { "Retry-After": "-1" })],
+    ["says to come back in a thousand years", () => refusal(503, "no", { "Retry-After": "31536000000" })],
+  ];
+  test.each(bodies)("one that %s", async (_, answer) => {
+    const tries = await triesInAMinute(answer);
+    expect(tries).toBeLessThan(16);
+    expect(tries).toBeGreaterThan(0);
+  });
+
+  test("and what it says for hours is asked for again within two minutes", async () => {
+    const stream = following(() => refusal(503, "no", { "Retry-After": "7200" }), forever);
+    await vi.advanceTimersByTimeAsync(61_000);
+    expect(stream.cursors).toHaveLength(2);
+    stream.end();
+    await stream.done;
+  });
+
+  test.each([408, 425, 500, 502, 503, 504, 520, 521, 522, 524, 530])(
+    "and after %d, which servers and proxies answer while they are away, it is asked again",
+    async (status) => {
+      const stream = following(() => new Response("<html>", { status }), forever);
+      await vi.advanceTimersByTimeAsync(2000);
+      expect(stream.states).toEqual(["connecting", "reconnecting", "live"]);
+      stream.end();
+      await stream.done;
+    },
+  );
 });
 
 describe("a stream that is refused", () => {
@@ -162,6 +209,10 @@ describe("server-sent events", () => {
     ]);
     for (let at = 0; at <= text.length; at++) expect(parsed(text.slice(0, at), text.slice(at))).toEqual(whole);
     expect(parsed(...text)).toEqual(whole);
+  });
+
+  test("have lines without a colon and fields of others, which are nothing", () => {
+    expect(parsed("data\nretry: 5\nwhat: x\nid\ndata: a\n\n")).toEqual([{ id: "", type: "message", data: "\na" }]);
   });
 
   test("that did not come whole are not told", () => {

@@ -42,6 +42,40 @@ describe("the card of a tool call", () => {
   });
 });
 
+describe("JSON of a call", () => {
+  const block = (text: string) => {
+    render(<ToolCall call={{ ...CALL, arguments: text }} />);
+    return document.querySelector("pre")?.textContent;
+  };
+
+  test("is indented, with all the digits of its numbers, and with names that are there twice", () => {
+    expect(block('{"id":1234567890123456789,"id":1.10,"a":[],"b":{},"c":[1,{"d":"x, {y}: \\""}]}')).toBe(
+      [
+        "{",
+        '  "id": 1234567890123456789,',
+        '  "id": 1.10,',
+        '  "a": [],',
+        '  "b": {},',
+        '  "c": [',
+        "    1,",
+        "    {",
+        '      "d": "x, {y}: \\""',
+        "    }",
+        "  ]",
+        "}",
+      ].join("\n"),
+    );
+  });
+
+  test.each([
+    ['"text"', '"text"'],
+    ["null", "null"],
+    ['{"a"', '{"a"'],
+    ["", "…"],
+    ['{"a":"\u202E\u200c"}', '{\n  "a": "\\u202e\u200c"\n}'],
+  ])("%j is shown as %j", (text, shown) => expect(block(text)).toBe(shown));
+});
+
 describe("a sign-in address in what a replica says", () => {
   const shown = (text: string) => {
     render(<WithSignInLink text={text} />);
@@ -53,6 +87,15 @@ describe("a sign-in address in what a replica says", () => {
       "/oauth/mcp/sign-in/0aff",
     );
     expect(document.body.textContent).toBe("Sign in at Sign in . Then try again.");
+  });
+
+  test("is one of many, and what stands behind each is there, too", () => {
+    render(<WithSignInLink text={"a https://x/oauth/mcp/sign-in/0a b https://y/oauth/mcp/sign-in/0b c"} />);
+    expect(screen.getAllByRole("link").map((link) => link.getAttribute("href"))).toEqual([
+      "/oauth/mcp/sign-in/0a",
+      "/oauth/mcp/sign-in/0b",
+    ]);
+    expect(document.body.textContent).toBe("a Sign in b Sign in c");
   });
 
   test("any other address is text", () => {

@@ -54,6 +54,18 @@ describe("text of strangers", () => {
     expect(visible("a\u202Eb\u0000c\u200Bd\te\nf")).toBe("a⟨U+202E⟩b⟨U+0000⟩c⟨U+200B⟩d\te\nf");
   });
 
+  test.each([
+    ["\u3164", "⟨U+3164⟩"],
+    ["\u00ad", "⟨U+00AD⟩"],
+    ["\u2028", "⟨U+2028⟩"],
+    ["\ufe01", "⟨U+FE01⟩"],
+    ["\u{E0041}", "⟨U+E0041⟩"],
+    ["\u{E0101}", "⟨U+E0101⟩"],
+    ["❤\ufe0f", "❤\ufe0f"],
+  ])("names %j, in which programs have been hidden", (hidden, named) => {
+    expect(visible(`a${hidden}b`)).toBe(`a${named}b`);
+  });
+
   test("is shown as a terminal would show it in the end", () => {
     expect(printed("\u001b[31mred\u001b[0m 1 %\r 50 %\r100 %\r\nnext\u001b]0;title\u0007", 1000)).toBe("100 %\nnext");
   });

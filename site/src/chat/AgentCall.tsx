@@ -107,6 +107,7 @@ function Work({ name, view }: { name: string; view: ChatView }) {
       // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard
       tabIndex={0}
       aria-label={`What ${name} does`}
+      aria-live="off"
       className="max-h-80 overflow-y-auto px-3 py-2"
     >
       <div ref={contentRef} className="flex flex-col gap-1">
@@ -127,7 +128,7 @@ function Work({ name, view }: { name: string; view: ChatView }) {
           ),
         )}
         {view.preview.length > 0 && (
-          <div aria-busy aria-live="off">
+          <div aria-busy>
             <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
           </div>
         )}

@@ -1,13 +1,14 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "wouter";
-import type { ActionCall, Chat, OpenChat } from "../client/index.ts";
+import { type ActionCall, type Chat, JsonText, type OpenChat } from "../client/index.ts";
 import { api } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { INPUT } from "../ui/Field.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
+import { plain } from "./json.ts";
 import { Questions } from "./Questions.tsx";
 import { SignIn } from "./SignIn.tsx";
 
@@ -41,7 +42,7 @@ function Waiting({ call }: { call: ActionCall }) {
       {call.deadline && (
         <>
           {" "}
-          Until <Time at={call.deadline} />.
+          Until <Time at={call.deadline} isAhead />.
         </>
       )}
     </Notice>
@@ -65,20 +66,16 @@ const REMEMBER = { "": "Ask me again", chat: "Always in this chat", always: "Alw
 type Remember = keyof typeof REMEMBER;
 
 function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
-  const [text, setText] = useState(call.arguments);
+  const asked = plain(call.arguments);
+  const [text, setText] = useState(asked);
   const [remember, setRemember] = useState<Remember>("");
   const [isBusy, setBusy] = useState(false);
-  const isEdited = text !== call.arguments;
+  const isEdited = text !== asked;
   const problem = isEdited ? notAnObject(text) : "";
   const decide = async (deed: "approve" | "deny") => {
     setBusy(true);
     try {
-      const approved = () => ({
-        digest: call.digest,
-        ...(isEdited && { arguments: JSON.parse(text) }),
-        ...(remember && { remember }),
-      });
-      const body = deed === "approve" ? approved() : {};
+      const body = deed === "approve" ? approval(call, remember, isEdited ? text : null) : {};
       await chat.api.post(
         `/chats/${call.chat_id ?? chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`,
         body,
@@ -129,12 +126,18 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
         </select>
         {call.deadline && (
           <span className="text-soft">
-            Until <Time at={call.deadline} />
+            Until <Time at={call.deadline} isAhead />
           </span>
         )}
       </div>
     </section>
   );
+}
+
+/** What approves a call; with the arguments that somebody wrote, as they wrote them. */
+function approval({ digest }: ActionCall, remember: Remember, edited: string | null): unknown {
+  const body = JSON.stringify({ digest, ...(remember && { remember }) });
+  return new JsonText(edited === null ? body : `${body.slice(0, -1)},"arguments":${edited}}`);
 }
 
 /** Why these can be no arguments; empty if they can. */

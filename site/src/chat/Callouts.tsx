@@ -15,7 +15,7 @@ export function Callouts({ view, onTryAgain }: CalloutsProps) {
       {view.handover && (
         <Continued handover={view.handover} isResumed={view.resumed !== null} isOver={isResting(view)} />
       )}
-      {view.retry && <Retrying retry={view.retry} />}
+      {view.retry && <Retrying key={view.retry.attempt} retry={view.retry} />}
       {!view.retry && <Waiting view={view} />}
       <Silence view={view} />
       {view.status === "error" && (
@@ -48,7 +48,9 @@ function Continued({ handover, isResumed, isOver }: ContinuedProps) {
 
 function Retrying({ retry }: { retry: Retry }) {
   const now = useNow(250);
-  const at = retry.retrying_at ? Date.parse(retry.retrying_at) : now;
+  const [since] = useState(now);
+  // This machine's clock may be behind the server's: it does not take longer than it was to take.
+  const at = Math.min(retry.retrying_at ? Date.parse(retry.retrying_at) : now, since + retry.delay_ms);
   const seconds = Math.max(0, Math.ceil((at - now) / 1000));
   const provider = retry.provider ? ` of ${retry.provider}` : "";
   const begins = retry.model ? `${retry.model} is asked instead.` : `Attempt ${retry.attempt + 1} begins.`;

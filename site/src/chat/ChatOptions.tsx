@@ -51,10 +51,12 @@ export function ModelChoice({ value, onChange }: ModelChoiceProps) {
     queryFn: async () => (await api.get<{ models: Model[] }>("/models")).models,
   });
   const standard = data?.find(({ is_default }) => is_default)?.name;
+  const isGone = data && value !== "" && !data.some(({ name }) => name === value);
   return (
     <Field label="Model" {...(error && { hint: `The models cannot be read: ${error.message}` })}>
       <select className={INPUT} value={value} onChange={(event) => onChange(event.target.value)}>
         <option value="">{standard ? `The default (${standard})` : "The default"}</option>
+        {isGone && <option value={value}>{value} (there is none of this name now)</option>}
         {data
           ?.filter(({ is_default }) => !is_default)
           .map(({ name }) => (

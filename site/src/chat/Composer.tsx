@@ -23,6 +23,9 @@ type ComposerProps = {
   children?: ReactNode;
 };
 
+/** The field of the page, for what stands elsewhere and gives the focus back. */
+export const focusComposer = (): void => document.getElementById(FIELD)?.focus();
+const FIELD = "composer";
 const HINT = "Enter sends, Shift+Enter begins a new line";
 
 /** Where one writes. While an answer is under way a message is queued, or sent at once in its place. */
@@ -30,6 +33,7 @@ export function Composer(props: ComposerProps) {
   const { draftKey, isBusy, isStopping = false, disabled = false, placeholder, onSend, onStop, children } = props;
   const { text, change, sent } = useDraft(draftKey);
   const [isSending, setSending] = useState(false);
+  const box = useRef<HTMLDivElement>(null);
   const field = useRef<HTMLTextAreaElement>(null);
   const attachments = attachmentsOf(draftKey);
   const files = useSyncExternalStore(attachments.shown.subscribe, attachments.shown.get);
@@ -43,13 +47,13 @@ export function Composer(props: ComposerProps) {
     try {
       await onSend(contentOf(text, there), how);
       sent(text);
-      attachments.clear();
+      attachments.sent(files);
     } catch {
       // it was told; all of it stays to be sent again, but for files that are gone meanwhile
       void attachments.check();
     }
     setSending(false);
-    field.current?.focus();
+    if (isHere(box.current)) field.current?.focus();
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.nativeEvent.isComposing) return;
@@ -68,12 +72,14 @@ export function Composer(props: ComposerProps) {
   };
   return (
     <div
+      ref={box}
       className={`rounded-2xl border bg-page shadow-sm focus-within:border-accent ${isOver ? "border-accent" : "border-field"}`}
     >
       {isOver && <p className="px-4 pt-3 text-sm font-medium text-accent">Drop files to attach them</p>}
       {files.length > 0 && <Attached attachments={attachments} shown={files} disabled={isSending} />}
       <textarea
         ref={field}
+        id={FIELD}
         aria-label="Message"
         title={HINT}
         // biome-ignore lint/a11y/noAutofocus: on this page one writes
@@ -99,7 +105,13 @@ export function Composer(props: ComposerProps) {
           </Button>
         )}
         {isBusy && onStop && (
-          <Button disabled={isStopping} onClick={onStop}>
+          <Button
+            disabled={isStopping}
+            onClick={({ detail }) => {
+              onStop();
+              if (detail === 0) field.current?.focus(); // by keyboard: the button goes away
+            }}
+          >
             <Square size={13} aria-hidden fill="currentColor" />
             {isStopping ? "Stopping …" : "Stop"}
           </Button>
@@ -113,6 +125,12 @@ export function Composer(props: ComposerProps) {
       </div>
     </div>
   );
+}
+
+/** Whether the focus is in here, or nowhere, as a button that is switched off loses it: whoever went on is left there. */
+function isHere(box: HTMLElement | null): boolean {
+  const { activeElement } = document;
+  return activeElement === null || activeElement === document.body || box?.contains(activeElement) === true;
 }
 
 type AttachProps = { disabled: boolean; onFiles: (files: readonly File[]) => void };

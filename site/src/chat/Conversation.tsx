@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { Bot, Info } from "lucide-react";
-import { type ReactNode, useEffect, useMemo, useRef, useState } from "react";
+import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Link } from "wouter";
 import { readChat } from "../ahead.ts";
 import {
@@ -18,10 +18,11 @@ import { Button, buttonClass, IconButton } from "../ui/Button.tsx";
 import { later } from "../ui/later.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
+import { useTitle } from "../ui/title.ts";
 import { useWorkspaceFound } from "../workspace/found.ts";
 import { isLimit, patchChat } from "./actions.ts";
 import { ChatMenu } from "./ChatMenu.tsx";
-import { Composer } from "./Composer.tsx";
+import { Composer, focusComposer } from "./Composer.tsx";
 import { attemptDone, attemptKey } from "./drafts.ts";
 import { History } from "./History.tsx";
 import { Queue } from "./Queue.tsx";
@@ -73,7 +74,11 @@ const BUSY = new Set(["pending", "running", "interrupting", "requires_action"]);
 type OpenedProps = { chat: OpenChat; view: Quiet; known: Chat | undefined };
 
 function Opened({ chat, view, known }: OpenedProps) {
-  const [editing, edit] = useState<number | null>(null);
+  const [editing, setEditing] = useState<number | null>(null);
+  const edit = useCallback((message: number | null) => {
+    setEditing(message);
+    if (message === null) focusComposer();
+  }, []);
   const [limit, setLimit] = useState<ApiError | null>(null);
   const lastAsked = useMemo(() => view.messages.findLast(({ role }) => role === "user"), [view.messages]);
   const archived = view.status ? view.archived : (known?.archived ?? false);
@@ -177,10 +182,16 @@ function ConnectionNotice(): ReactNode {
   return (
     <div className={place}>
       <Notice tone="busy" role="status">
-        The connection is lost. Reconnecting …
+        {lostWords(error)} Reconnecting …
       </Notice>
     </div>
   );
+}
+
+/** Why there is no connection, as far as anybody says. */
+function lostWords(error: ApiError | null): string {
+  if (!navigator.onLine) return "This device is offline.";
+  return error?.status ? `The connection is lost: ${error.message.replace(/\.$/, "")}.` : "The connection is lost.";
 }
 
 /** Whether the chat was deleted while it was open: then its stream ends, and there is nothing to come back to. */
@@ -219,13 +230,4 @@ function Failed({ error, onRetry }: { error: Error; onRetry: () => void }) {
       </Notice>
     </main>
   );
-}
-
-function useTitle(title: string | undefined): void {
-  useEffect(() => {
-    document.title = title ? `${title} · chatcluster` : "chatcluster";
-    return () => {
-      document.title = "chatcluster";
-    };
-  }, [title]);
 }

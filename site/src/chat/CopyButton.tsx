@@ -26,10 +26,12 @@ export function CopyButton({ text, label }: { text: string; label: string }) {
 /** The clipboard's own way exists on HTTPS and localhost alone. */
 async function copied(text: string): Promise<void> {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const before = document.activeElement as HTMLElement | null;
   const field = Object.assign(document.createElement("textarea"), { value: text });
   document.body.append(field);
   field.select();
   const done = document.execCommand("copy");
   field.remove();
+  before?.focus();
   if (!done) throw new Error("the browser does not allow it");
 }

@@ -44,14 +44,18 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
   const isWhole = useWhole(hasMessages);
   useBeginAtEnd(scrollRef, hasMessages);
   useStayAtEnd(scrollRef, isAtBottom);
+  const tellsNew = useTellsNew(shownOf(view.messages, isWhole)[0]?.id);
   const isActive = view.status === "running" || view.status === "requires_action" || view.status === "pending";
   return (
-    <div className="relative min-h-0 flex-1">
+    // Where there is next to no room, as with a zoom of 400 %, the whole page scrolls rather than that nothing is left of it.
+    <div className="relative min-h-[min(8rem,70dvh)] flex-1">
       <div ref={scrollRef} className="h-full overflow-y-auto">
         <div
           ref={contentRef}
           role="log"
           aria-label="Messages"
+          aria-live={tellsNew ? "polite" : "off"}
+          aria-relevant="additions"
           onKeyDown={moveFocus}
           className="mx-auto flex w-full max-w-3xl flex-col gap-2 px-3 py-5 sm:px-5"
         >
@@ -76,7 +80,7 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
       </div>
       {!isAtBottom && (
         <Button
-          className="absolute bottom-3 left-1/2 -translate-x-1/2 border border-line shadow-md"
+          className="absolute bottom-3 left-1/2 -translate-x-1/2 !border-line shadow-md"
           onClick={() => void scrollToBottom()}
         >
           <ArrowDown size={15} aria-hidden />
@@ -121,6 +125,18 @@ function useWhole(hasMessages: boolean): boolean {
   return isWhole;
 }
 
+const SETTLED_MS = 1000;
+
+/** Whether what is added now is new, for those who listen: not while earlier messages come, or all of them come anew. */
+function useTellsNew(first: number | undefined): boolean {
+  const [settled, settle] = useState<number>();
+  useEffect(() => {
+    const waiting = setTimeout(() => settle(first), SETTLED_MS);
+    return () => clearTimeout(waiting);
+  }, [first]);
+  return settled === first;
+}
+
 /** One begins at the end, before anything is painted: at its beginning a chat would read on what is before. */
 function useBeginAtEnd(scroller: RefObject<HTMLElement | null>, hasMessages: boolean): void {
   useLayoutEffect(() => {
@@ -148,10 +164,13 @@ type MessagesProps = Pick<HistoryProps, "chat" | "canEdit" | "editing" | "onEdit
 
 const MESSAGES_FIRST = 10;
 
+const shownOf = (messages: readonly Said[], isWhole: boolean): readonly Said[] =>
+  isWhole ? messages : messages.slice(-MESSAGES_FIRST);
+
 /** The messages, apart from the answer under way: a thousand of them are not looked at again with each of its words. */
 const Messages = memo(function Messages({ messages, isWhole, editing, isActive, ...shared }: MessagesProps) {
   const lastId = messages.findLast(({ role }) => role !== "tool")?.id;
-  return (isWhole ? messages : messages.slice(-MESSAGES_FIRST)).map((message) => (
+  return shownOf(messages, isWhole).map((message) => (
     <Message
       key={message.id}
       message={message}

@@ -23,7 +23,7 @@ export default function Limit({ error }: { error: ApiError }) {
       {typeof resets_at === "string" && (
         <>
           {" "}
-          There is room again <Time at={resets_at} />.
+          There is room again <Time at={resets_at} isAhead />.
         </>
       )}
     </Notice>

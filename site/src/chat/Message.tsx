@@ -175,7 +175,11 @@ function SystemMessage({ message }: { message: Said }) {
 
 function Foot({ at, text, children }: { at: string; text: string; children?: ReactNode }) {
   return (
-    <div className="flex min-h-8 flex-wrap items-center text-xs text-soft opacity-0 transition-opacity group-focus-within:opacity-100 group-hover:opacity-100 group-focus:opacity-100 pointer-coarse:opacity-100">
+    <div
+      // How long ago it was changes by itself.
+      aria-live="off"
+      className="flex min-h-8 flex-wrap items-center text-xs text-soft opacity-0 transition-opacity group-focus-within:opacity-100 group-hover:opacity-100 group-focus:opacity-100 pointer-coarse:opacity-100"
+    >
       {text && <CopyButton text={text} label="Copy message" />}
       {children}
       <span className="px-1">

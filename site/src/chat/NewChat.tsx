@@ -8,16 +8,32 @@ import { later } from "../ui/later.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { isLimit } from "./actions.ts";
 import { Composer } from "./Composer.tsx";
-import { attemptDone, attemptKey } from "./drafts.ts";
+import { attemptDone, attemptKey, keepDraft, keptDraft } from "./drafts.ts";
 import { useListAlone } from "./useOpenChat.ts";
 
 const ChatOptions = later(async () => (await import("./ChatOptions.tsx")).default);
 const Limit = later(async () => (await import("./Limit.tsx")).default);
 
 const DRAFT = "new";
+const OPTIONS = "options.new";
 
 export type Options = { model: string; prompt: string; servers: readonly string[]; agents: boolean };
 const NO_OPTIONS: Options = { model: "", prompt: "", servers: [], agents: false };
+
+/** What was chosen for a chat that is not begun yet, over reloads; of what is none of that, nothing. */
+function keptOptions(): Options {
+  try {
+    const { model, prompt, servers, agents } = JSON.parse(keptDraft(OPTIONS) || "{}") as Record<string, unknown>;
+    return {
+      model: typeof model === "string" ? model : "",
+      prompt: typeof prompt === "string" ? prompt : "",
+      servers: Array.isArray(servers) ? servers.filter((slug) => typeof slug === "string") : [],
+      agents: agents === true,
+    };
+  } catch {
+    return NO_OPTIONS;
+  }
+}
 
 /** Of the options those that were chosen. */
 const bodyOf = ({ model, prompt, servers, agents }: Options) => ({
@@ -30,14 +46,19 @@ const bodyOf = ({ model, prompt, servers, agents }: Options) => ({
 export function NewChat() {
   useListAlone();
   const [, navigate] = useLocation();
-  const [isOpen, setOpen] = useState(false);
-  const [options, setOptions] = useState(NO_OPTIONS);
+  const [options, setOptions] = useState(keptOptions);
+  const [isOpen, setOpen] = useState(() => Object.keys(bodyOf(options)).length > 0);
   const [limit, setLimit] = useState<ApiError | null>(null);
+  const choose = (chosen: Options) => {
+    setOptions(chosen);
+    keepDraft(OPTIONS, JSON.stringify(chosen));
+  };
   const begin = async (content: Content) => {
     try {
       const body = { content, ...bodyOf(options) };
       const chat = await api.post<Chat>("/chats", body, attemptKey(DRAFT, body));
       attemptDone(DRAFT);
+      keepDraft(OPTIONS, "");
       takeChat(chat);
       readListsAgain();
       navigate(`/chats/${chat.id}`);
@@ -58,7 +79,7 @@ export function NewChat() {
             Options
           </Button>
         </Composer>
-        {isOpen && <ChatOptions options={options} onChange={setOptions} />}
+        {isOpen && <ChatOptions options={options} onChange={choose} />}
       </div>
     </main>
   );

@@ -72,7 +72,7 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
         </Button>
         {call.deadline && (
           <span className="text-soft">
-            Until <Time at={call.deadline} />
+            Until <Time at={call.deadline} isAhead />
           </span>
         )}
       </div>

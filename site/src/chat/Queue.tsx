@@ -17,7 +17,7 @@ export function Queue({ chat, queue }: { chat: OpenChat; queue: readonly Queued[
       <h2 className="px-3 pt-2 text-xs font-semibold text-soft">
         {queue.length === 1 ? "1 message waits" : `${queue.length} messages wait`}
       </h2>
-      <ol className="max-h-44 overflow-y-auto p-1">
+      <ol className="max-h-[min(11rem,30dvh)] overflow-y-auto p-1">
         {queue.map((queued) => (
           <li key={queued.id} className="flex items-center gap-1 rounded-lg pl-2 hover:bg-raised">
             <span className="foreign min-w-0 flex-1 truncate text-sm">

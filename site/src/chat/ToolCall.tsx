@@ -4,6 +4,7 @@ import { Mark } from "../ui/Fold.tsx";
 import { later } from "../ui/later.tsx";
 import { duration } from "../ui/Time.tsx";
 import { useOutput, useProgress } from "./family.ts";
+import { indented, plain } from "./json.ts";
 import { WithSignInLink } from "./SignInLink.tsx";
 
 const Output = later(async () => (await import("../workspace/Output.tsx")).default);
@@ -53,7 +54,7 @@ export function ToolCall(props: ToolCallProps) {
           </p>
         )}
         <div className="flex flex-col gap-2 border-t border-line px-3 py-2">
-          <Block title="Arguments" text={readable(call.arguments)} />
+          <Block title="Arguments" text={plain(readable(call.arguments))} />
           {result && <Block title={result.is_error ? "Error" : "Result"} text={textOfResult(result)} />}
         </div>
       </details>
@@ -128,10 +129,11 @@ function Progress({ progress, total, message }: ToolProgress) {
   );
 }
 
-/** Arguments are JSON that may still be growing. */
+/** Arguments are JSON that may still be growing. What is longer than all that is shown is not taken apart. */
 function readable(json: string): string {
+  if (json.length > SHOWN_MAX) return json;
   try {
-    return JSON.stringify(JSON.parse(json), null, 2);
+    return indented(json);
   } catch {
     return json || "…";
   }

@@ -86,10 +86,16 @@ export class Attachments {
     this.next();
   }
 
-  /** They went with a message, or nobody wants them any more. */
+  /** These went with a message. What was added since then stays. */
+  sent(files: readonly Attachment[]): void {
+    const gone = new Set(files.map(({ key }) => key));
+    for (const key of gone) this.forget(key);
+    this.set(this.shown.now.filter(({ key }) => !gone.has(key)));
+  }
+
+  /** Nobody wants them any more. */
   clear(): void {
-    for (const { key } of this.shown.now) this.forget(key);
-    this.set([]);
+    this.sent(this.shown.now);
   }
 
   /** Ask whether the server still has those that are there. */

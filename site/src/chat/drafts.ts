@@ -23,6 +23,7 @@ export function useDraft(key: string): Draft {
     (next: string) => {
       setText(next);
       keepDraft(key, next);
+      attemptDone(key);
     },
     [key],
   );
@@ -42,7 +43,10 @@ export function useDraft(key: string): Draft {
 
 const attempts = new Map<string, { body: string; key: string }>();
 
-/** The key to send a draft with: the same for the same request until it is done, so that it is done once. */
+/**
+ * The key to send a draft with: the same for the same request until it is done, so that it is done once. What is written
+ * anew is another message, whatever its words: the one before may have arrived although no answer came.
+ */
 export function attemptKey(draft: string, request: unknown): string {
   const body = JSON.stringify(request);
   const last = attempts.get(draft);

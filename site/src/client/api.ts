@@ -2,8 +2,8 @@
  * Requests to the API of a cluster, with typed answers.
  *
  * `new Api()` speaks to the page's own origin by its session cookie; `new Api({ baseUrl, token })` to any other. An
- * answer that is an error is an `ApiError` with the server's code; a request that got no answer is an `ApiError` with
- * the code `unreachable`. A `POST` about chats has an `Idempotency-Key`, so that it is repeated safely: once, when the
+ * answer that is an error is an `ApiError` with the server's code; a request that got no answer, or no whole one, or one
+ * of something else than a cluster (a network's sign-in page, say), is an `ApiError` with the code `unreachable`. A `POST` about chats has an `Idempotency-Key`, so that it is repeated safely: once, when the
  * connection broke or a replica is leaving. All other writes are tried once: the server does not know them again.
  */
 
@@ -25,8 +25,17 @@ export class ApiError extends Error {
 
   /** Whether the same request may well succeed in a moment. */
   get isTransient(): boolean {
-    return this.status === 0 || this.status === 429 || (this.status >= 502 && this.status <= 504);
+    return PASSING.has(this.status) || (this.status >= 500 && !LASTING.has(this.status));
   }
+}
+
+/** No answer, or one that came too late, too early, too often. Proxies have codes of their own for servers that are away. */
+const PASSING: ReadonlySet<number> = new Set([0, 408, 425, 429]);
+const LASTING: ReadonlySet<number> = new Set([501, 505]);
+
+/** A body that is JSON already: its numbers may have more digits than JavaScript keeps. */
+export class JsonText {
+  constructor(readonly text: string) {}
 }
 
 export type ApiOptions = { baseUrl?: string; token?: string; fetch?: typeof fetch };
@@ -76,7 +85,7 @@ export class Api {
   async upload(file: Blob, name: string, progress: Progress = {}): Promise<FileInfo> {
     const answer = await this.sent(`/files${queryString({ name })}`, file, progress);
     if (answer.status >= 300) throw this.told(refusalOf(answer));
-    return JSON.parse(answer.text) as FileInfo;
+    return parsed<FileInfo>(answer.text);
   }
 
   /** Where a file can be had, by whoever may read it here. */
@@ -96,6 +105,7 @@ export class Api {
     if (cursor) headers.set("Last-Event-ID", cursor);
     const response = await this.send(path, { headers, signal, cache: "no-store" });
     if (!response.ok) throw await this.refused(response);
+    if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) throw somethingElse();
     return response;
   }
 
@@ -123,21 +133,16 @@ export class Api {
     const response = await this.send(path, {
       method,
       headers,
-      body: body === undefined ? null : JSON.stringify(body),
+      body: body instanceof JsonText ? body.text : body === undefined ? null : JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });
     if (!response.ok) throw await this.refused(response);
-    const text = await response.text();
-    return (text ? JSON.parse(text) : undefined) as T;
+    const text = await reached(response.text(), signal);
+    return (text ? parsed<T>(text) : undefined) as T;
   }
 
-  private async send(path: string, init: RequestInit): Promise<Response> {
-    try {
-      return await this.fetch(this.baseUrl + path, { credentials: "same-origin", ...init });
-    } catch (error) {
-      if (init.signal?.aborted && (init.signal.reason as Error)?.name !== "TimeoutError") throw error;
-      throw new ApiError(0, "unreachable", "The server cannot be reached.");
-    }
+  private send(path: string, init: RequestInit): Promise<Response> {
+    return reached(this.fetch(this.baseUrl + path, { credentials: "same-origin", ...init }), init.signal);
   }
 
   private async sent(path: string, file: Blob, progress: Progress): Promise<Answered> {
@@ -150,7 +155,7 @@ export class Api {
       return await sent(this.baseUrl + path, headers, file, progress);
     } catch (error) {
       if (progress.signal?.aborted) throw error;
-      throw new ApiError(0, "unreachable", "The server cannot be reached.");
+      throw unreachable();
     }
   }
 
@@ -168,6 +173,27 @@ export class Api {
   }
 }
 
+const unreachable = () => new ApiError(0, "unreachable", "The server cannot be reached.");
+const somethingElse = () => new ApiError(0, "unreachable", "Something else than chatcluster answered.");
+
+/** What breaks on the way is `unreachable`; whoever gave it up is told that. */
+async function reached<T>(answer: Promise<T>, signal?: AbortSignal | null): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (signal?.aborted && (signal.reason as Error)?.name !== "TimeoutError") throw error;
+    throw unreachable();
+  }
+}
+
+function parsed<T>(text: string): T {
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    throw somethingElse();
+  }
+}
+
 async function answered(response: Response): Promise<Answered> {
   const text = await response.text().catch(() => "");
   return { status: response.status, text, retryAfter: response.headers.get("Retry-After") };
@@ -175,17 +201,25 @@ async function answered(response: Response): Promise<Answered> {
 
 function refusalOf({ status, text, retryAfter }: Answered): ApiError {
   const seconds = Number(retryAfter ?? Number.NaN);
-  const retryAfterMs = Number.isFinite(seconds) ? seconds * 1000 : null;
-  let code = "http_error";
-  let message = `The server answered ${status}.`;
-  let details: Record<string, unknown> = {};
+  const retryAfterMs = seconds >= 0 ? seconds * 1000 : null;
+  const { code, message, ...details } = errorIn(text);
+  return new ApiError(
+    status,
+    typeof code === "string" ? code : "http_error",
+    typeof message === "string" ? message : `The server answered ${status}.`,
+    retryAfterMs,
+    details,
+  );
+}
+
+/** What a refusal of ours says. In a proxy's page there is nothing: its status says all there is to know. */
+function errorIn(text: string): Record<string, unknown> {
   try {
-    const { error } = JSON.parse(text) as { error: { code: string; message: string } };
-    ({ code, message, ...details } = error);
+    const { error } = JSON.parse(text) as { error: unknown };
+    return typeof error === "object" && error !== null ? { ...error } : {};
   } catch {
-    // a proxy's page: its status says all there is to know
+    return {};
   }
-  return new ApiError(status, code, message, retryAfterMs, details);
 }
 
 export function queryString(query: Query): string {

@@ -7,8 +7,9 @@
  *   connecting → live ⇄ reconnecting → refused
  *
  * `refused` is for what repeating cannot mend (401, 403, 404, …); it is over then. A cursor that the server does not know
- * is dropped once. The first try after a break comes at once, the next after 250 ms, doubling to 10 s, with jitter, or
- * when the server says.
+ * is dropped once. The first try after a break comes at once, the next after 250 ms, doubling to 10 s, with jitter; not
+ * before the server says, as far as that is a minute. The pauses begin anew once a connection has held for a while: one
+ * that opens and breaks at once, for whatever reason, is no storm of requests.
  */
 
 import { type Api, ApiError } from "./api.ts";
@@ -32,16 +33,20 @@ export type StreamOptions = {
 export const SILENCE_MS = 45_000;
 const RETRY_MS = 250;
 const RETRY_MS_MAX = 10_000;
+const RETRY_AFTER_MS_MAX = 60_000;
+const STEADY_MS = 2_000;
 
 /** Follow a stream until the signal is aborted, or it is refused. Never throws. */
 export async function follow(options: StreamOptions, signal: AbortSignal): Promise<void> {
   options.onState("connecting", null);
   for (let failures = 0; !signal.aborted; failures++) {
+    let openedAt = Number.POSITIVE_INFINITY;
     const error = await once(options, signal, () => {
-      failures = 0;
+      openedAt = performance.now();
       options.onState("live", null);
     });
     if (signal.aborted) return;
+    if (performance.now() - openedAt >= STEADY_MS) failures = 0;
     if (error.code === "invalid_cursor" && options.cursor()) {
       options.onCursorLost?.();
     } else if (!error.isTransient) {
@@ -91,9 +96,10 @@ async function read(response: Response, options: StreamOptions, heard: () => voi
 }
 
 function pauseMs(failures: number, error: ApiError): number {
-  if (error.retryAfterMs !== null) return error.retryAfterMs;
-  if (failures === 0) return 0;
-  return Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
+  const asked = Math.min(RETRY_AFTER_MS_MAX, error.retryAfterMs ?? 0);
+  if (failures === 0) return asked;
+  const own = Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
+  return Math.max(asked, own);
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -145,6 +145,15 @@ function isBusy(chat: OpenChat | null): boolean {
   return status === "pending" || status === "running" || status === "interrupting";
 }
 
+/** Whoever waits to connect again tries at once when the network is back. Returns how to stop that. */
+export function reconnectWhenOnline(tab: Tab, page: Window): () => void {
+  const look = () => {
+    if (tab.connection.get().state === "reconnecting") tab.restart();
+  };
+  page.addEventListener("online", look);
+  return () => page.removeEventListener("online", look);
+}
+
 const HIDDEN_MS = 30_000;
 
 /** Pause the tab's stream when the page was hidden for 30 s; it goes on when it is seen. Returns how to stop that. */

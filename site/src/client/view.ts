@@ -227,10 +227,9 @@ function partChange(view: ChatView, part: Part): Partial<ChatView> {
 
 /** What running calls tell of themselves, without those that have their result in this message. */
 function withoutEnded<T>(told: Readonly<Record<string, T>>, message: Message): Readonly<Record<string, T>> {
-  if (message.role !== "tool") return told;
-  const open = { ...told };
-  for (const part of message.parts) if (part.type === "tool_result") delete open[part.call_id];
-  return open;
+  const ended = new Set(message.parts.flatMap((part) => (part.type === "tool_result" ? [part.call_id] : [])));
+  if (!Object.keys(told).some((callId) => ended.has(callId))) return told;
+  return Object.fromEntries(Object.entries(told).filter(([callId]) => !ended.has(callId)));
 }
 
 /** Messages in the order of their IDs, each once. Nearly always the new one is the last. */

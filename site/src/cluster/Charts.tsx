@@ -28,7 +28,7 @@ const rate = (value: number) => `${value < 10 ? value.toFixed(1) : count(value)}
 /** How much the cluster did, and how fast. */
 export function Charts() {
   const [filters, change] = useFilters(["span"]);
-  const span = filters.span in SPANS ? filters.span : "1h";
+  const span = Object.hasOwn(SPANS, filters.span) ? filters.span : "1h";
   const refresh = useRefresh(EVERY_MS);
   const query = useQuery({
     queryKey: ["series", span],

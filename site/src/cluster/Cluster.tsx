@@ -3,6 +3,7 @@ import { Link } from "wouter";
 import { useListAlone } from "../chat/useOpenChat.ts";
 import { useSession } from "../session.ts";
 import { Empty } from "../ui/Notice.tsx";
+import { useTitle } from "../ui/title.ts";
 import { Audit } from "./Audit.tsx";
 import { Charts } from "./Charts.tsx";
 import { Chats } from "./Chats.tsx";
@@ -32,9 +33,7 @@ export default function Cluster({ page }: { page: string }) {
   useListAlone();
   const { data: session } = useSession();
   const shown = Object.hasOwn(PAGES, page) ? PAGES[page as keyof typeof PAGES] : null;
-  useEffect(() => {
-    document.title = `${shown?.title ?? "Cluster"} · chatcluster`;
-  }, [shown]);
+  useTitle(shown?.title ?? "Cluster");
   const here = useRef<HTMLAnchorElement>(null);
   // biome-ignore lint/correctness/useExhaustiveDependencies: on a narrow screen the page that one is on may be out of sight
   useEffect(() => {

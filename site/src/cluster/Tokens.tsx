@@ -70,7 +70,7 @@ function columns(onRevoke: (token: Token) => void): Column<Token>[] {
     { name: "Name", cell: (row) => <span className="foreign">{row.name || "–"}</span> },
     { name: "Last used", cell: (row) => (row.last_used_at ? <Time at={row.last_used_at} /> : "never") },
     { name: "Created", cell: (row) => <Time at={row.created_at} /> },
-    { name: "Expires", cell: (row) => (row.expires_at ? <Time at={row.expires_at} /> : "never") },
+    { name: "Expires", cell: (row) => (row.expires_at ? <Time at={row.expires_at} isAhead /> : "never") },
     { name: "State", cell: (row) => <State token={row} /> },
     {
       name: "",
@@ -94,8 +94,11 @@ function NewToken({ onClose }: { onClose: () => void }) {
   const [admin, setAdmin] = useState(false);
   const [days, setDays] = useState("90");
   const [secret, setSecret] = useState("");
+  const [isBusy, setBusy] = useState(false);
   const submit = async (event: FormEvent) => {
     event.preventDefault();
+    if (isBusy) return; // a second one would be valid, and seen by nobody
+    setBusy(true);
     const expires = days ? { expires_at: new Date(Date.now() + Number(days) * 86_400_000).toISOString() } : {};
     try {
       const body = { user: user.trim(), name: name.trim(), admin, ...expires };
@@ -104,6 +107,7 @@ function NewToken({ onClose }: { onClose: () => void }) {
     } catch (error) {
       sayError("New token", error);
     }
+    setBusy(false);
   };
   if (secret) return <Secret secret={secret} user={user} onClose={onClose} />;
   return (
@@ -142,7 +146,7 @@ function NewToken({ onClose }: { onClose: () => void }) {
         </label>
         <div className="flex justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" look="main" disabled={!user.trim()}>
+          <Button type="submit" look="main" disabled={!user.trim() || isBusy}>
             Make token
           </Button>
         </div>

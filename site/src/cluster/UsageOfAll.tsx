@@ -15,8 +15,8 @@ const USERS_MAX = 200;
 /** What the chats of all users cost, and how much they may. */
 export function UsageOfAll() {
   const [filters, change] = useFilters(["days", "by", "user"]);
-  const days = filters.days in SPANS ? filters.days : "30";
-  const by = filters.by in GROUPS ? filters.by : "user";
+  const days = Object.hasOwn(SPANS, filters.days) ? filters.days : "30";
+  const by = Object.hasOwn(GROUPS, filters.by) ? filters.by : "user";
   const query = useQuery({
     queryKey: ["usage-of-all", days, by, filters.user],
     queryFn: ({ signal }) =>

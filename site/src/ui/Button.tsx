@@ -1,10 +1,11 @@
 import type { ComponentProps, ReactNode } from "react";
 
+/** A border that is not seen is where the system's colours take the place of ours: backgrounds are not there then. */
 const LOOKS = {
   plain: "bg-transparent hover:bg-pressed text-ink",
-  soft: "bg-raised hover:bg-pressed text-ink",
-  main: "bg-accent text-on-accent hover:brightness-110",
-  danger: "bg-bad text-page hover:brightness-110",
+  soft: "border border-transparent bg-raised hover:bg-pressed text-ink",
+  main: "border border-transparent bg-accent text-on-accent hover:brightness-110",
+  danger: "border border-transparent bg-bad text-page hover:brightness-110",
 } as const;
 
 export type Look = keyof typeof LOOKS;

@@ -2,10 +2,18 @@ import { useEffect, useState, useSyncExternalStore } from "react";
 
 const MINUTE_MS = 60_000;
 
-/** A moment, relative where it is near, with the full date and both clocks in its title. */
-export function Time({ at }: { at: string }) {
+type TimeProps = { at: string; isAhead?: boolean };
+
+/**
+ * A moment, relative where it is near, with the full date and both clocks in its title. What has happened was not in the
+ * future, whatever this machine's clock says; what `isAhead` may be.
+ */
+export function Time({ at, isAhead = false }: TimeProps) {
   const date = new Date(at);
-  const words = useSyncExternalStore(eachHalfMinute, () => relative(date.getTime(), Date.now()));
+  const words = useSyncExternalStore(eachHalfMinute, () => {
+    const now = Date.now();
+    return relative(isAhead ? date.getTime() : Math.min(date.getTime(), now), now);
+  });
   return (
     <time dateTime={at} title={`${date.toLocaleString()} (${date.toISOString()})`} className="whitespace-nowrap">
       {words}

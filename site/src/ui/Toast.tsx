@@ -1,4 +1,4 @@
-/** Short words about what was done or failed, at the foot of the page. Errors stay until they are dismissed. */
+/** Short words about what was done or failed, above where one writes, as what failed is tried again there. Errors stay until they are dismissed. */
 
 import { X } from "lucide-react";
 import { useSyncExternalStore } from "react";
@@ -45,7 +45,7 @@ export function Toasts() {
   return (
     <section
       aria-label="Notifications"
-      className="pointer-events-none fixed inset-x-0 bottom-4 z-60 flex flex-col items-center gap-2 px-4"
+      className="pointer-events-none fixed inset-x-0 bottom-[min(9rem,40dvh)] z-60 flex flex-col items-center gap-2 px-4"
       aria-live="polite"
     >
       {shown.map((toast) => (

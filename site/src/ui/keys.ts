@@ -21,7 +21,8 @@ export function useShortcuts(shortcuts: readonly Shortcut[]): void {
   useEffect(() => {
     let typed = "";
     const onKey = (event: KeyboardEvent) => {
-      if (event.isComposing || event.defaultPrevented || isLayerOpen()) return;
+      // A browser that fills a field in by itself tells of a key without a name.
+      if (!event.key || event.isComposing || event.defaultPrevented || isLayerOpen()) return;
       const chord = named(event);
       const isLetter = chord === event.key && chord.length === 1;
       if (isLetter && (!lettersAreOn() || isWriting(event.target))) return;

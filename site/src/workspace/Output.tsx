@@ -22,6 +22,7 @@ export default function Output({ output }: { output: CallOutput }) {
       tabIndex={0}
       role="group"
       aria-label="Output so far"
+      aria-live="off"
       dir="ltr"
       onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
         isAtEnd.current = scrollHeight - scrollTop - clientHeight < NEAR_PX;

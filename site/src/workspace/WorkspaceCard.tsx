@@ -100,7 +100,7 @@ function Facts({ workspace }: { workspace: Workspace }) {
       {state === "running" && expires_at && (
         <>
           {" "}
-          If nobody works in it, it is stopped <Time at={expires_at} />; its files stay.
+          If nobody works in it, it is stopped <Time at={expires_at} isAhead />; its files stay.
         </>
       )}
       {state === "stopped" && " Its files are there when it is started."}

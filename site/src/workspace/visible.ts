@@ -4,11 +4,16 @@
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
 const TERMINAL = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[ -/]*[0-~])/g;
 
-/** Characters that are not seen, and those that turn the direction of the text: code would read otherwise than it runs. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+/**
+ * Characters that are not seen, and those that turn the direction of the text: code would read otherwise than it runs.
+ * Fillers and selectors are among them, as programs have been hidden in those.
+ */
+export const UNSEEN =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u115f\u1160\u3164\uffa0]|[\ufe00-\ufe0d]|[\u{e0000}-\u{e0fff}]/gu;
 
-const named = (character: string) => `⟨U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
+const named = (character: string) =>
+  `⟨U+${(character.codePointAt(0) as number).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 
 /** With a name in the place of each character that is not seen. */
 export const visible = (text: string): string => text.replace(UNSEEN, named);

@@ -1,0 +1,54 @@
+/** How long the text on a page stands still when the owner of its chat is killed. */
+
+import type { Page } from "playwright-core";
+import { expect, test } from "vitest";
+import { allReplicas, kill, newChat, open, ownerOf, stopAndCompare, until, wordsShown } from "./page.ts";
+
+const KILLS = Number(process.env.KILLS ?? 5);
+const P50_MS_MAX = 300;
+
+type Noted = { noted: number[] };
+
+/** Note each moment at which the words of the answer under way change. */
+const noteChanges = (page: Page) =>
+  page.evaluate(() => {
+    const noted: number[] = [];
+    Object.assign(window, { noted });
+    const words = () => document.querySelector("[data-preview]")?.textContent;
+    let last = words();
+    new MutationObserver(() => {
+      const now = words();
+      if (now && now !== last) noted.push(Date.now());
+      last = now;
+    }).observe(document.body, { childList: true, characterData: true, subtree: true });
+  });
+
+/** The longest time without a change since then. */
+const longestGap = (page: Page, since: number) =>
+  page.evaluate((from) => {
+    const times = [from, ...(window as unknown as Noted).noted.filter((at) => at > from)];
+    return Math.max(...times.slice(1).map((at, before) => at - (times[before] as number)));
+  }, since);
+
+test("half of the takeovers are seen as a pause of 0.3 s at most", async () => {
+  const { id } = await newChat("[[tokens=1000000 tps=40]]");
+  const page = await open(`/chats/${id}`);
+  await until("words come", () => wordsShown(page));
+  await noteChanges(page);
+  const gaps: number[] = [];
+  for (const killed: string[] = []; gaps.length < KILLS; ) {
+    await allReplicas(3, killed);
+    const owner = await ownerOf(id);
+    const at = Date.now();
+    kill(owner.name);
+    killed.push(owner.worker_id);
+    await until("another one goes on", async () => (await ownerOf(id)).worker_id !== owner.worker_id);
+    await until("with words", async () => (await wordsShown(page)) > 40);
+    gaps.push(await longestGap(page, at));
+  }
+  gaps.sort((one, other) => one - other);
+  const of = (share: number) => gaps[Math.min(gaps.length - 1, Math.floor(gaps.length * share))] as number;
+  console.log(`takeover on the page, ${KILLS} kills: p50 ${of(0.5)} ms, p95 ${of(0.95)} ms, at most ${gaps.at(-1)} ms`);
+  expect(of(0.5)).toBeLessThanOrEqual(P50_MS_MAX);
+  await stopAndCompare(page, id);
+});

@@ -96,8 +96,9 @@ def shared_memory_bytes(limits: WorkspaceLimits) -> int:
     return min(SHARED_MEMORY_BYTES_MAX, limits.memory_bytes // 4)
 
 
-def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> list[str]:
-    """The command that makes the sandbox and runs the agent in it."""
+def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter, door: int) -> list[str]:
+    """The command that makes the sandbox and runs the agent in it. ``door``: the descriptor of a socket that listens,
+    for the agent."""
     return [
         *(
             "bwrap",
@@ -110,7 +111,7 @@ def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> l
             "--",
         ),
         *interpreter.command(),
-        *(f"--state={STATE}", f"--home={HOME}", f"--work={WORK}"),
+        *(f"--state={STATE}", f"--home={HOME}", f"--work={WORK}", f"--listen-fd={door}"),
         f"--output-bytes-max={spec.limits.output_bytes_max}",
         f"--processes-max={spec.limits.processes_max}",
         f"--open-files-max={spec.limits.open_files_max}",

@@ -9,11 +9,13 @@ is told ``diff_status``, with the payload.
 What is compared with stays the commit that was found first; if that is gone, it is the one that is checked out.
 
 What happens on failure: nothing is told, and the next touch looks again. At most ``LOOKS_AT_ONCE`` workspaces are
-looked at at a time.
+looked at at a time, ``LOOKS_OF_OWNER`` of one owner: whose repositories are slow to look at keeps nobody else waiting.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import UUID
 
@@ -31,7 +33,8 @@ from chatcluster.workspace_wire import Code, DiffAnswer
 
 SETTLE_SECONDS = 0.2
 PAUSES = 5
-LOOKS_AT_ONCE = 4
+LOOKS_AT_ONCE = 8
+LOOKS_OF_OWNER = 2
 TOUCHED_MAX = 10_000
 LOOK_SECONDS_MAX = 2 * SILENCE_SECONDS
 
@@ -58,6 +61,8 @@ class WorkspaceChanges:
         self._looking: set[UUID] = set()
         self._woken = trio.Event()
         self._places = trio.CapacityLimiter(LOOKS_AT_ONCE)
+        self._owners: dict[UUID, trio.CapacityLimiter] = {}
+        """Of whose workspaces some are looked at."""
 
     def __repr__(self) -> str:
         return f"<WorkspaceChanges touched={len(self._touched)} looking={len(self._looking)}>"
@@ -81,7 +86,7 @@ class WorkspaceChanges:
         try:
             await trio.sleep(SETTLE_SECONDS)
             while (workspace := self._touched.pop(workspace_id, None)) is not None:
-                async with self._places:
+                async with self._place(workspace.owner_id):
                     began_at = trio.current_time()
                     await self._look_in_time(workspace)
                 await trio.sleep(max(SETTLE_SECONDS, PAUSES * (trio.current_time() - began_at)))
@@ -89,6 +94,16 @@ class WorkspaceChanges:
             self._looking.discard(workspace_id)
             if workspace_id in self._touched:
                 self._woken.set()
+
+    @asynccontextmanager
+    async def _place(self, owner_id: UUID) -> AsyncIterator[None]:
+        of_owner = self._owners.setdefault(owner_id, trio.CapacityLimiter(LOOKS_OF_OWNER))
+        try:
+            async with of_owner, self._places:
+                yield
+        finally:
+            if not of_owner.borrowed_tokens:
+                self._owners.pop(owner_id, None)
 
     async def _look_in_time(self, workspace: WorkspaceRow) -> None:
         try:

@@ -388,6 +388,28 @@ async def test_what_is_begun_was_written_down_before(tmp_path: Path) -> None:
         assert (await ran(agent.client, command)).output == b"('running',)\n"
 
 
+async def test_a_ledger_that_cannot_be_read_is_not_passed_over_and_it_is_said_what_to_do(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    agent = AgentProcess(tmp_path)
+    (agent.state / "ledger.sqlite").write_bytes(b"garbage" * 1000)
+    agent.begin()
+    assert agent.process is not None
+    assert await trio.to_thread.run_sync(agent.process.wait) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"ledger.sqlite in {agent.state}, cannot be read (file is not a database)" in line
+    assert "move it away" in line
+
+
+def test_a_transaction_that_fails_as_nobody_foresaw_leaves_none_open(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    with pytest.raises(OverflowError):
+        ledger.raise_epoch("chat", 1 << 64)
+    ledger.raise_epoch("chat", 7)
+    assert ledger.epoch("chat") == 7
+    ledger.close()
+
+
 async def test_two_agents_have_not_the_same_ledger(agent: AgentProcess) -> None:
     second = AgentProcess(agent.top)
     second.begin()

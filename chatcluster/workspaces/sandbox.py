@@ -36,6 +36,9 @@ PROXY_NAME = "proxy.sock"
 USER_ID = 1000
 """Inside."""
 SHARED_MEMORY_BYTES_MAX = 256 << 20
+AGENT_BYTES = 24 << 20
+"""Memory that the agent has use for, and a shell."""
+TMPFS_BYTES_MIN = 1 << 20
 RUN_BYTES = 16 << 20
 DISPLAY = ":1"
 BROWSER_FLAGS = "--no-sandbox --no-first-run --disable-gpu --disable-dev-shm-usage --test-type"
@@ -88,12 +91,16 @@ def can_sandbox() -> str | None:
 
 def tmp_bytes(limits: WorkspaceLimits) -> int:
     """What is in there is memory of the workspace. With all of it there the agent would have none."""
-    return min(limits.tmp_bytes, limits.memory_bytes // 2)
+    return max(TMPFS_BYTES_MIN, min(limits.tmp_bytes, _beside_the_agent(limits) // 2))
 
 
 def shared_memory_bytes(limits: WorkspaceLimits) -> int:
     """As above."""
-    return min(SHARED_MEMORY_BYTES_MAX, limits.memory_bytes // 4)
+    return max(TMPFS_BYTES_MIN, min(SHARED_MEMORY_BYTES_MAX, _beside_the_agent(limits) // 4))
+
+
+def _beside_the_agent(limits: WorkspaceLimits) -> int:
+    return max(0, limits.memory_bytes - AGENT_BYTES)
 
 
 def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter, door: int) -> list[str]:

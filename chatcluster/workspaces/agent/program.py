@@ -40,6 +40,10 @@ from chatcluster.workspaces.agent.server import Holder, Server, listen, listen_t
 SOCKET_NAME = "agent.sock"
 TOKEN_VARIABLE = "CHATCLUSTER_AGENT_TOKEN"
 LEASH_LOST = "the workspace ended, as its host was gone"
+LEDGER_UNREADABLE = (
+    "its ledger, ledger.sqlite in {}, cannot be read ({}). The files of the workspace are whole. Without a ledger, "
+    "what was under way might be done again; where that does no harm, move it away on the host, and start the workspace"
+)
 ALIVE_NAME = "alive"
 ALIVE_SECONDS = 1.0
 LOCK_NAME = "lock"
@@ -71,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         become_parent_of_orphans()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         trio.run(run, arguments)
-    except (OSError, ValueError, sqlite3.Error) as error:
+    except sqlite3.Error as error:
+        sys.exit(f"Error: the agent cannot run: {LEDGER_UNREADABLE.format(arguments.state, error)}")
+    except (OSError, ValueError) as error:
         sys.exit(f"Error: the agent cannot run: {error}")
 
 

@@ -157,6 +157,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "workspace.mcp_failed": "a server that a workspace's own .mcp.json names, or the file, costs a turn its tools",
         "workspace.network_crashed": "a connection of a workspace's network ended in an error that nobody foresaw",
         "workspace.postponed": "a step in the life of a workspace failed, and is done again",
+        "workspace.program_missing": "this machine lacks a program that workspaces have a use for, and which",
         "workspace.row_unreadable": "a workspace's row cannot be read by this version, and is passed over",
         "workspace.started": "the agent of a workspace answers, and how long that took",
         "workspace.state": "a workspace came to another state, and whether that was wanted still",

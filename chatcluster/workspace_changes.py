@@ -9,7 +9,7 @@ is told ``diff_status``, with the payload.
 What is compared with stays the commit that was found first; if that is gone, it is the one that is checked out.
 
 What happens on failure: nothing is told, and the next touch looks again. At most ``LOOKS_AT_ONCE`` workspaces are
-looked at at a time, of each user by turns, and never only those of one: each may take long, or say nothing.
+looked at at a time, of each user by turns, and ``LOOKS_OF_USER_MAX`` of one: each may take long, or say nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from chatcluster.workspace_wire import Code, DiffAnswer
 
 SETTLE_SECONDS = 0.2
 PAUSES = 5
-LOOKS_AT_ONCE = 4
-LOOKS_OF_USER_MAX = 3
+LOOKS_AT_ONCE = 8
+LOOKS_OF_USER_MAX = 2
 TOUCHED_MAX = 10_000
 LOOK_SECONDS_MAX = 2 * SILENCE_SECONDS
 

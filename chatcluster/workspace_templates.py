@@ -24,6 +24,7 @@ Values of parameters are in the environment of the start-up script and of every 
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -205,6 +206,8 @@ def _checked_value(parameter: TemplateParameter, value: Any, *, of_choices: bool
         raise InvalidRequest(
             f"{parameter.name} is longer than {VALUE_CHARS_MAX} characters, or no text", parameter=parameter.name
         )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(f"{parameter.name} is no number", parameter=parameter.name)
     if of_choices and parameter.choices and value not in parameter.choices:
         raise InvalidRequest(f"{parameter.name} is none of its choices", parameter=parameter.name)
     assert isinstance(value, str | bool | int | float)
@@ -219,8 +222,10 @@ def parse_template(text: str) -> tuple[str, TemplateSettings]:
     """The name and the settings of a ``template.toml``. Raises ``InvalidRequest``, which says where it is wrong."""
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of numbers that are too long
         raise InvalidRequest(f"this is no TOML: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("this is no template: it is nested too deeply") from None
     name = content.pop("name", None)
     if not isinstance(name, str):
         raise InvalidRequest('a template.toml begins with its name, such as name = "python"')

@@ -33,7 +33,7 @@ class ScriptedAgent:
         self.answers: dict[str, CallAnswer] = {}
         self.cancelled: list[tuple[str, int]] = []
         self.looks = 0
-        self.silent = False
+        self.silent = self.loses_output = False
 
     async def put(self, call_id: str, request: CallRequest) -> CallAnswer:
         await self._hear()
@@ -43,14 +43,14 @@ class ScriptedAgent:
             self.answers[call_id] = CallAnswer(call_id=call_id, kind=request.kind, state=CallState.RUNNING)
             if command.startswith("exit "):
                 self.end(call_id, int(command.removeprefix("exit ")), b"one\ntwo")
-        return self.answers[call_id]
+        return self._given(self.answers[call_id])
 
     async def call(self, call_id: str, *, offset: int = 0, wait_seconds: float = 0) -> CallAnswer:
         await self._hear()
         if not self._known(call_id).state.ended:
             await trio.sleep(wait_seconds)
         answer = self._known(call_id)
-        return replace(answer, offset=offset, output=answer.output[offset:])
+        return self._given(replace(answer, offset=offset, output=answer.output[offset:]))
 
     async def cancel(self, call_id: str, epoch: int, *, chat_id: str = "", foreground_only: bool = False) -> CallAnswer:
         await self._hear()
@@ -109,6 +109,9 @@ class ScriptedAgent:
         self.answers[call_id] = replace(
             self.answers[call_id], **ended, output_bytes=len(output), kept_bytes=len(output)
         )
+
+    def _given(self, answer: CallAnswer) -> CallAnswer:
+        return replace(answer, output=b"") if self.loses_output else answer
 
     async def _hear(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -11,6 +11,8 @@ import pytest
 from web_world import World, error_code, serving
 from workspace_rows import a_host
 
+from chatcluster.agents import agent_of
+from chatcluster.memory.tables import Kinship
 from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
 from chatcluster.memory.workspaces import MemoryWorkspaces
 from chatcluster.ports.workspaces import HostLease, LogEntry, Report, WorkspaceState
@@ -153,6 +155,21 @@ async def test_a_user_makes_sees_stops_starts_and_deletes_a_workspace(world: Wor
     assert (await send(world, ada, "DELETE", path)).status_code == 204
     assert (await send(world, ada, "GET", "/workspaces")).json() == {"workspaces": []}
     assert len(await rows.workspaces()) == 0
+
+
+async def test_an_agent_gets_that_of_the_chat_at_the_top_of_its_family(world: World) -> None:
+    await templated(world)
+    await host_of(world)
+    ada = await world.token("ada")
+    first = (await created(world, ada)).json()["workspace"]
+    chat = await world.store.get(UUID(first["chat_id"]))
+    agent = (await world.store.create(agent_of(chat, "s", "Count the birds", None))).chat
+    world.database.kept.families.kin[agent.id] = Kinship(chat.id, chat.id, 1)
+    body = {"chat_id": str(agent.id), "template": "python"}
+    answer = (await send(world, ada, "POST", "/workspaces", body)).json()
+    assert (answer["changed"], answer["workspace"]["id"]) == (False, first["id"])
+    bob = await world.token("bob")
+    assert error_code(await send(world, bob, "POST", "/workspaces", body)) == "chat_not_found"
 
 
 async def test_a_chat_gets_one_and_a_user_no_more_than_allowed(world: World) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.processes import Processes
 from chatcluster.workspaces.agent.refused import Refused
-from chatcluster.workspaces.agent_client import AgentClient
+from chatcluster.workspaces.agent_client import AgentClient, dial_unix
 
 WAITS = "echo begun; while [ ! -e go ]; do sleep 0.02; done; echo over"
 LOOPS = "echo begun; while true; do sleep 0.02; done"
@@ -117,6 +119,33 @@ async def test_a_command_that_cannot_be_started_has_failed_and_says_why(
     assert answer.state is CallState.FAILED
     assert answer.error is not None
     assert answer.error.startswith(code)
+
+
+async def test_where_there_is_no_git_that_is_said_and_not_that_there_is_no_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with running_agent(tmp_path) as agent:
+        with pytest.raises(WorkspaceRefused, match="there is no git"):
+            await agent.client.diff()
+
+
+async def test_a_place_in_the_queue_of_an_agent_is_waited_for(tmp_path: Path) -> None:
+    """Who runs beside it may take all that there are."""
+    with closing(socket.socket(socket.AF_UNIX)) as listening, ExitStack() as others:
+        listening.bind(str(tmp_path / "agent.sock"))
+        listening.listen(0)
+        is_full = False
+        while not is_full:
+            other = others.enter_context(closing(socket.socket(socket.AF_UNIX)))
+            other.setblocking(False)
+            is_full = other.connect_ex(str(tmp_path / "agent.sock")) == errno.EAGAIN
+        with trio.move_on_after(0.1) as waiting:
+            await dial_unix(tmp_path / "agent.sock")
+        assert waiting.cancelled_caught
+        listening.accept()[0].close()
+        with trio.fail_after(10):
+            await (await dial_unix(tmp_path / "agent.sock")).aclose()
 
 
 async def test_a_command_that_is_longer_than_an_argument_may_be_says_what_to_do(client: AgentClient) -> None:
@@ -357,6 +386,28 @@ async def test_what_is_begun_was_written_down_before(tmp_path: Path) -> None:
         look = f"import sqlite3; print(*sqlite3.connect('ledger.sqlite').execute('{query}'))"
         command = f'cp {agent.state}/ledger.sqlite* . && python3 -c "{look}"'
         assert (await ran(agent.client, command)).output == b"('running',)\n"
+
+
+async def test_a_ledger_that_cannot_be_read_is_not_passed_over_and_it_is_said_what_to_do(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    agent = AgentProcess(tmp_path)
+    (agent.state / "ledger.sqlite").write_bytes(b"garbage" * 1000)
+    agent.begin()
+    assert agent.process is not None
+    assert await trio.to_thread.run_sync(agent.process.wait) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"ledger.sqlite in {agent.state}, cannot be read (file is not a database)" in line
+    assert "move it away" in line
+
+
+def test_a_transaction_that_fails_as_nobody_foresaw_leaves_none_open(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    with pytest.raises(OverflowError):
+        ledger.raise_epoch("chat", 1 << 64)
+    ledger.raise_epoch("chat", 7)
+    assert ledger.epoch("chat") == 7
+    ledger.close()
 
 
 async def test_two_agents_have_not_the_same_ledger(agent: AgentProcess) -> None:

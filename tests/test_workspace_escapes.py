@@ -274,17 +274,11 @@ async def test_the_agent_is_not_held_up_by_locks_leases_limits_or_priorities(ins
 
 
 async def test_the_agent_is_not_asked_from_within(inside: AgentClient) -> None:
-    program = """if True:
-        import socket
-        s = socket.socket(socket.AF_UNIX)
-        s.connect('/run/chatcluster/agent.sock')
-        try:
-            s.sendall(b'GET /status HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n')
-            print('answered', len(s.recv(100)))
-        except ConnectionError:
-            print('answered 0')
-    """
-    assert await python(inside, program) == "answered 0\n"
+    """No socket of its has a name there: else a command took all places in its queue, and nobody could stop it."""
+    assert (
+        await said(inside, "find / -path /proc -prune -o -type s -print 2>/dev/null; grep -c 00010000 /proc/net/unix")
+        == "0\n"
+    )
 
 
 async def test_nothing_there_has_rights_or_can_get_some(inside: AgentClient) -> None:
@@ -324,7 +318,7 @@ async def test_the_agents_own_directory_is_not_changed_from_within(provider: Pro
         "echo x >>/run/chatcluster/ledger.sqlite",
         "truncate -s 0 /run/chatcluster/ledger.sqlite",
         "rm -rf /run/chatcluster/output",
-        "rm /run/chatcluster/agent.sock",
+        "rm /run/chatcluster/lock",
         "mv /run/chatcluster/ledger.sqlite /run/chatcluster/x",
         "ln -s /etc/passwd /run/chatcluster/x",
         "ln /run/chatcluster/ledger.sqlite /run/chatcluster/x",
@@ -343,6 +337,10 @@ async def test_the_agents_own_directory_is_not_changed_from_within(provider: Pro
 async def test_who_takes_the_agents_rights_away_takes_none(provider: ProcessProvider) -> None:
     await provider.start(spec_of("one"))
     inside = client_of(provider.connect("one"))
+    for closed in ("", "/output", "/output/*"):
+        deed = f"chmod 000 /run/chatcluster{closed}"
+        assert await said(inside, f"echo before; {deed}") == "before\n", deed
+        assert await said(inside, "echo after") == "after\n", deed
     await said(inside, "chmod -R 000 /run/chatcluster")
     await provider.stop("one")
     await provider.start(spec_of("one"))

@@ -82,7 +82,8 @@ def test_a_file_is_read_from_any_byte_on_with_its_size(places: Places, work: Pat
     (work / "a").write_bytes(b"0123456789")
     answer = files.read(places, "a", 3, 4)
     assert (answer.content, answer.offset, answer.size_bytes, answer.is_binary) == (b"3456", 3, 10, False)
-    assert files.read(places, "a", 50, 4).content == b""
+    beyond = files.read(places, "a", 50, 4)
+    assert (beyond.content, beyond.offset, beyond.size_bytes) == (b"", 50, 10)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +204,7 @@ def test_a_file_that_is_named_twice_has_the_edits_of_both(places: Places, work: 
     [
         (edits("b", ("absent", "x")), Code.NO_MATCH),
         (edits("b", ("t", "x")), Code.NOT_UNIQUE),
+        (edits("overlaps", ("aba", "x")), Code.NOT_UNIQUE),
         (edits("b", ("", "x")), Code.INVALID_REQUEST),
         (edits("b"), Code.INVALID_REQUEST),
         (edits("nothing", ("a", "x")), Code.FILE_NOT_FOUND),
@@ -211,15 +213,28 @@ def test_a_file_that_is_named_twice_has_the_edits_of_both(places: Places, work: 
         (edits("b", ("t", "x" * (6 << 20)), replace_all=True), Code.TOO_LARGE),
         (edits("b", *[("t", "t")] * 101), Code.TOO_MANY),
     ],
-    ids=["absent", "twice", "empty search", "no edits", "no file", "binary", "large", "grows", "many"],
+    ids=["absent", "twice", "within itself", "empty search", "no edits", "no file", "binary", "large", "grows", "many"],
 )
 def test_if_one_edit_cannot_be_made_none_is(places: Places, work: Path, second: FileEdits, code: Code) -> None:
-    contents = {"a": b"one", "b": b"two t", "binary": b"a\0", "large": bytes(FILE_BYTES_MAX + 1)}
+    contents = {"a": b"one", "b": b"two t", "overlaps": b"ababa", "binary": b"a\0", "large": bytes(FILE_BYTES_MAX + 1)}
     for name, content in contents.items():
         (work / name).write_bytes(content)
     with refused_with(code):
         files.edit(places, EditFiles(files=(edits("a", ("one", "new")), second)))
     assert {path.name: path.read_bytes() for path in work.iterdir()} == contents
+
+
+def test_what_is_edited_at_a_time_is_bounded_as_the_agent_has_it_in_memory(places: Places, work: Path) -> None:
+    for name in ("a", "b", "c"):
+        (work / name).write_bytes(b"one" + b"x" * (8 << 20))
+    two, three = (EditFiles(files=tuple(edits(name, ("one", "two")) for name in names)) for names in ("ab", "abc"))
+    with refused_with(Code.TOO_LARGE):
+        files.edit(places, three)
+    assert (work / "a").read_bytes().startswith(b"one")
+    with refused_with(Code.TOO_LARGE):
+        files.edit(places, two)
+    files.edit(places, EditFiles(files=(edits("a", ("one", "two")),)))
+    assert (work / "a").read_bytes().startswith(b"two")
 
 
 def test_no_files_are_no_edits(places: Places) -> None:

@@ -89,6 +89,15 @@ async def test_a_burial_tells_what_was_lost_and_builds_go_elsewhere(world: RowsW
     assert [row.id for row in await world.hosts.work(other, places=1)] == [building.id]
 
 
+async def test_builds_of_a_host_that_comes_back_unable_go_elsewhere(world: RowsWorld) -> None:
+    lease = await world.host("one")
+    building = (await world.create()).workspace
+    await world.hosts.work(lease, places=1)
+    await world.host("one", host_id=lease.host_id, problem="bubblewrap is missing")
+    other = await world.host("two")
+    assert [row.id for row in await world.hosts.work(other, places=1)] == [building.id]
+
+
 async def test_a_host_that_starts_again_finds_what_it_ran_stopped_and_its_old_process_writes_nothing(
     world: RowsWorld,
 ) -> None:

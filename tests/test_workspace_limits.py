@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from agent_process import a_sleep, answering, execute, ran, request, runs
+from msgspec.structs import replace
 from sandbox_world import LIMITS, needs_sandboxes, spec_of
 
 from chatcluster.ports.workspace import SandboxState, WorkspaceSpec
@@ -82,6 +83,17 @@ async def test_memory_that_is_filled_with_files_is_not_the_agents(inside: AgentC
     fill = "for name in /dev/shm/1 /dev/shm/2 /dev/shm/3 /dev/shm/4 /tmp/5; do cat /dev/zero >$name; done"
     await ran(inside, fill)
     assert (await ran(inside, "rm -r /dev/shm/* /tmp/*; echo again")).output == b"again\n"
+
+
+@needs_memory
+async def test_the_smallest_memory_that_there_may_be_has_room_for_the_agent(provider: ProcessProvider) -> None:
+    await provider.start(spec_of("small", limits=replace(LIMITS, memory_bytes=32 << 20)))
+    small = over_unix(provider.socket_path("small"))
+    filled = await ran(
+        small, "cat /dev/zero >/tmp/all; cat /dev/zero >/dev/shm/all; cat /dev/zero >/tmp/all2; echo full"
+    )
+    assert filled.output.endswith(b"full\n")
+    assert (await ran(small, "echo lives")).output == b"lives\n"
 
 
 @needs_disks

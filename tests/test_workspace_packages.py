@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from chatcluster.workspaces.host.packages import missing_packages, to_do
+from chatcluster.workspaces.host.packages import missing_git, missing_packages, to_do
 
 NONE_OF_THAT_NAME = "surely-no-such-package"
 
@@ -32,3 +32,10 @@ def test_what_is_to_be_done_is_said_as_the_machine_does_it(
 ) -> None:
     monkeypatch.setattr("chatcluster.workspaces.host.packages.shutil.which", programs.get)
     assert to_do(["a", "b"]) == said
+
+
+def test_a_machine_without_git_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatcluster.workspaces.host.packages.shutil.which", {"git": "/usr/bin/git"}.get)
+    assert missing_git() == ""
+    monkeypatch.setattr("chatcluster.workspaces.host.packages.shutil.which", {"apt-get": "/usr/bin/apt-get"}.get)
+    assert missing_git().endswith("without git: apt-get install git")

@@ -62,6 +62,10 @@ def test_a_file_says_all_that_there_is_to_say() -> None:
         ('name = "a"\n[[parameters]]\nname = "x"\n[[parameters]]\nname = "x"', "same name"),
         ('name = "a"\n[[parameters]]\nname = "x"\ntype = "integer"\ndefault = true', "integer"),
         ('name = "a"\n[[parameters]]\nname = "x"\ndefault = "c"\nchoices = ["a", "b"]', "choices"),
+        ('name = "a"\n[[parameters]]\nname = "x"\ntype = "number"\ndefault = nan', "no number"),
+        ('name = "a"\n[[parameters]]\nname = "x"\ntype = "number"\nchoices = [inf]', "no number"),
+        (f'name = "a"\nidle_stop_seconds = {"1" * 5000}', "no TOML"),
+        (f'name = "a"\nnetwork = {"[" * 5000}', "nested too deeply"),
         (f'name = "a"\n[[parameters]]\nname = "x"\ndescription = "{"x" * 301}"', "description"),
     ],
 )

@@ -232,6 +232,16 @@ async def test_a_lost_workspace_starts_again_on_its_machine_and_on_no_other(worl
     assert (started.state, started.host_id) == (WorkspaceState.STARTING, lease.host_id)
 
 
+async def test_one_whose_machine_cannot_run_it_any_more_is_not_started_and_it_is_said_why(world: RowsWorld) -> None:
+    lease = await world.host("one")
+    row = await world.running(lease)
+    await world.host("one", host_id=lease.host_id, problem="bubblewrap is missing")
+    await world.host("two")
+    with pytest.raises(NoWorkspaceHost, match="bubblewrap is missing"):
+        await world.workspaces.start(row.id)
+    assert await world.state(row) is WorkspaceState.STOPPED
+
+
 async def test_a_deleted_workspace_is_there_for_nobody_but_its_host(world: RowsWorld) -> None:
     lease = await world.host()
     row = await world.running(lease)
@@ -329,6 +339,23 @@ async def test_a_workspace_in_which_nobody_works_is_stopped(world: RowsWorld) ->
     await world.later(10)
     (work,) = await world.hosts.work(lease, places=0)
     assert (work.id, work.state, work.detail) == (row.id, WorkspaceState.STOPPING, "nobody worked in it")
+
+
+async def test_one_whose_chat_is_at_work_is_not_stopped_however_short_its_time_is(world: RowsWorld) -> None:
+    await world.template(idle_stop_seconds=5.0, activity_bump_seconds=5.0)
+    lease = await world.host()
+    row = await world.running(lease)
+    _, fences = await world.work_on_chats()
+    for _ in range(3):
+        await world.later(10)
+        assert await world.hosts.work(lease, places=0) == ()
+        found = await world.workspaces.workspace(row.id)
+        assert (found.state, found.last_used_at != row.last_used_at) == (WorkspaceState.RUNNING, True)
+    await world.store.commit(fences[row.chat_id], FinishTurn())
+    assert await world.hosts.work(lease, places=0) == (), "its time begins when the work is over"
+    await world.later(10)
+    (work,) = await world.hosts.work(lease, places=0)
+    assert (work.id, work.state) == (row.id, WorkspaceState.STOPPING)
 
 
 async def test_without_a_limit_it_is_never_stopped(world: RowsWorld) -> None:

@@ -58,6 +58,8 @@ class MemoryWorkspaceHosts:
             now = self._database.clock()
             told = replace(host, alive=True, started_at=self._database.now())
             self._tables.hosts[host.id] = HostRow(told, self._database.next_token(), now)
+            if host.problem:
+                self._free_builds(host.id)
             ended = self._tables.of_host(host.id, STARTING, RUNNING, STOPPING, LOST)
             return tuple(self._end(row, STOPPED, HOST_ENDED) for row in ended)
 
@@ -94,6 +96,7 @@ class MemoryWorkspaceHosts:
         async with self._link.crossing("work"):
             self._require(lease)
             self._take(lease.host_id, places)
+            self._keep_at_work(lease.host_id)
             self._stop_idle(lease.host_id)
             self._delete_orphans(lease.host_id)
             work = self._tables.of_host(lease.host_id, BUILDING, STARTING, STOPPING, DELETED)
@@ -166,11 +169,25 @@ class MemoryWorkspaceHosts:
         for row in free[: max(0, places)]:
             self._put(row, host_id=host_id)
 
+    def _is_at_work(self, root_id: UUID) -> bool:
+        """Whether a chat of the family is owned."""
+        kin = self._database.kept.families.kin
+        family = [root_id, *(chat_id for chat_id, one in kin.items() if one.root_id == root_id)]
+        chats = (self._database.chats.get(chat_id) for chat_id in family)
+        return any(chat is not None and chat.state.worker_id is not None for chat in chats)
+
+    def _keep_at_work(self, host_id: UUID) -> None:
+        now = self._database.now()
+        for row in self._tables.of_host(host_id, RUNNING):
+            if row.expires_at is not None and row.expires_at <= now and self._is_at_work(row.chat_id):
+                bump = timedelta(seconds=row.settings.activity_bump_seconds)
+                self._put(row, expires_at=now + bump, last_used_at=now)
+
     def _stop_idle(self, host_id: UUID) -> None:
         now = self._database.now()
         for row in self._tables.of_host(host_id, STARTING, RUNNING):
             chat = self._database.chats.get(row.chat_id)
-            if row.expires_at is not None and row.expires_at <= now:
+            if row.expires_at is not None and row.expires_at <= now and not self._is_at_work(row.chat_id):
                 self._put(row, state=STOPPING, detail="nobody worked in it")
             elif chat is not None and (chat.state.archived or chat.state.archiving):
                 self._put(row, state=STOPPING, detail="its chat was archived")

@@ -122,8 +122,8 @@ class MemoryWorkspaces:
             self._require_chat(found.chat_id, found.owner_id)
             if not found.built:
                 self._require_host()
-            elif not self._tables.is_alive(found.host_id):
-                raise host_away()
+            else:
+                self._require_able(found.host_id)
             return Asked(self._put(found, **_started(found)), changed=True)
 
     async def stop(self, workspace_id: UUID, owner_id: UUID | None = None) -> Asked:
@@ -208,6 +208,12 @@ class MemoryWorkspaces:
             raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
         if row.state.archived or row.state.archiving:
             raise ChatArchived("the chat is archived: its workspace stays stopped")
+
+    def _require_able(self, host_id: UUID | None) -> None:
+        if host_id is None or not self._tables.is_alive(host_id):
+            raise host_away()
+        if problem := self._tables.hosts[host_id].host.problem:
+            raise no_host(problem)
 
     def _require_host(self) -> None:
         hosts = [row.host for row in self._tables.hosts.values() if row.host.alive]

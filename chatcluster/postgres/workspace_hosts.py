@@ -90,6 +90,8 @@ def _host_of(row: Row) -> WorkspaceHost:
 async def _register(connection: Connection, host: WorkspaceHost) -> tuple[WorkspaceRow, ...]:
     values = (host.name, host.address, host.version, host.provider, host.sealed, host.problem)
     await connection.execute(SQL["register"], host.id, host.incarnation, *values)
+    if host.problem:
+        await connection.execute(SQL["free_builds"], host.id)
     return rows_of(await connection.fetch(SQL["stop_of_host"], host.id, HOST_ENDED))
 
 
@@ -118,6 +120,7 @@ async def _work(connection: Connection, lease: HostLease, places: int) -> tuple[
         raise lease_lost(lease)
     if places > 0:
         await connection.execute(SQL["take"], lease.host_id, places)
+    await connection.execute(SQL["keep_at_work"], lease.host_id)
     await connection.execute(SQL["stop_idle"], lease.host_id)
     await connection.execute(SQL["delete_orphans"], lease.host_id)
     await connection.execute(SQL["drop_unplaced"])

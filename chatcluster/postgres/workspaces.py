@@ -218,6 +218,14 @@ async def _require_host(connection: Connection) -> None:
         raise no_host(row["problems"] or "")
 
 
+def _require_able(problem: str | None) -> None:
+    """The host that has the files, and no other, can start it."""
+    if problem is None:
+        raise host_away()
+    if problem:
+        raise no_host(problem)
+
+
 async def _start(connection: Connection, workspace_id: UUID, owner_id: UUID | None) -> Asked:
     found = await _one(connection, "lock_workspace", workspace_id, owner_id)
     if found.state in UNDER_WAY:
@@ -227,8 +235,8 @@ async def _start(connection: Connection, workspace_id: UUID, owner_id: UUID | No
     await _require_chat(connection, found.chat_id, found.owner_id)
     if not found.built:
         await _require_host(connection)
-    elif not await connection.fetchval(SQL["host_is_alive"], found.host_id):
-        raise host_away()
+    else:
+        _require_able(await connection.fetchval(SQL["host_problem"], found.host_id))
     return Asked(await _one(connection, "start_workspace", workspace_id), changed=True)
 
 

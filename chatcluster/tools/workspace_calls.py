@@ -60,12 +60,17 @@ class WorkspaceCalls:
     async def _followed(self, answer: CallAnswer, tell: Tell) -> CallAnswer:
         offset = 0
         while True:
-            if answer.output and answer.offset == offset:
-                tell(Printed(offset, answer.output))
-                offset += len(answer.output)
-            is_read = offset >= answer.kept_bytes
-            if (answer.state.ended and is_read) or (answer.state is CallState.RUNNING and answer.background):
+            came = answer.output if answer.offset == offset else b""
+            if came:
+                tell(Printed(offset, came))
+                offset += len(came)
+            is_missing = not came and offset < answer.kept_bytes  # it is said to be there, and is not given
+            if answer.state.ended and (is_missing or offset >= answer.kept_bytes):
                 return answer
+            if answer.state is CallState.RUNNING and answer.background:
+                return answer
+            if is_missing:
+                await trio.sleep(WAIT_SECONDS)
             answer = await self.answer(answer.call_id, offset=offset, wait_seconds=WAIT_SECONDS)
             self._link.touch()
 

@@ -65,14 +65,14 @@ DUMP_NOTE = "To look at a file, read_file is better: it says how long the file i
 GOES_ON = "The process goes on. process_output shows what it prints, process_signal ends it."
 
 
-def seconds_of(duration: str) -> float:
-    """``90s``, ``1m30s``, ``500ms``, or a number of seconds. Raises ``Refused``."""
+def seconds_of(duration: str, name: str = "timeout") -> float:
+    """``90s``, ``1m30s``, ``500ms``, or a number of seconds. Raises ``Refused``, which says the ``name``."""
     text = duration.strip().lower()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return float(text)
     found = _DURATION.fullmatch(text) if 0 < len(text) <= 40 else None
     if found is None:
-        raise Refused(f'timeout is no duration: {duration[:40]!r}. Write it like "30s", "5m" or "1m30s".')
+        raise Refused(f'{name} is no duration: {duration[:40]!r}. Write it like "30s", "5m" or "1m30s".')
     return sum(float(number) * unit for number, unit in zip(found.groups(), _UNITS, strict=True) if number)
 
 
@@ -107,7 +107,7 @@ class CommandTools:
     async def process_output(self, call: ToolCall, _tell: Tell) -> ToolResult:
         """The same shape as ``execute``; waits for more output, or the end, where it is asked to."""
         process_id = call.arguments["process_id"]
-        wait_seconds = min(seconds_of(call.arguments.get("wait") or "0"), WAIT_SECONDS_MAX)
+        wait_seconds = min(seconds_of(call.arguments.get("wait") or "0", "wait"), WAIT_SECONDS_MAX)
         answer = await self._calls.answer(process_id)
         if answer.kind != Kind.EXECUTE:
             raise Refused(NO_PROCESS)

@@ -27,6 +27,8 @@ CHARACTER_BYTES_MAX = 4
 SHOWN_BYTES_MAX = 30 << 10
 IMAGE_BYTES_MAX = 8 << 20
 SNIFFED_BYTES = 4096
+NO_MEDIA_TYPE = "application/octet-stream"
+"""None that is known."""
 NO_TEXT = "This is no text. To look into it, use execute, with xxd or file for example."
 
 
@@ -42,7 +44,7 @@ class FileTools:
         offset = int(call.arguments.get("offset") or 0)
         limit = max(CHARACTER_BYTES_MAX, min(int(call.arguments.get("limit") or PIECE_BYTES), PIECE_BYTES))
         found = await self._link.ask(lambda place: place.read_file(path, offset=offset, limit=limit))
-        media_type = _media_type(found) if offset == 0 else "text/plain"
+        media_type = _media_type(found) if offset == 0 else NO_MEDIA_TYPE if found.is_binary else "text/plain"
         if media_type in IMAGES and found.size_bytes <= IMAGE_BYTES_MAX:
             return await self._image(found, media_type)
         if found.is_binary:
@@ -109,7 +111,7 @@ def _media_type(found: FileAnswer) -> str:
     with suppress(UnsupportedFile):
         sniffer.feed(found.content[:SNIFFED_BYTES])
         return sniffer.media_type()
-    return "application/octet-stream" if found.is_binary else "text/plain"
+    return NO_MEDIA_TYPE if found.is_binary else "text/plain"
 
 
 def _told(told: dict[str, Any], *more: ResultContent) -> ToolResult:

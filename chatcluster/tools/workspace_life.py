@@ -20,12 +20,14 @@ from typing import Any, NamedTuple
 import trio
 
 from chatcluster.agents import as_text
-from chatcluster.errors import CallerError, StoreUnavailable
+from chatcluster.errors import CallerError, InvalidRequest, StoreUnavailable
 from chatcluster.parts import TextPart
 from chatcluster.ports import Printed, Progressed, Tell, ToolCall, ToolResult
 from chatcluster.ports.workspaces import Asked, NewWorkspace, Startup, Template, WorkspaceRow, WorkspaceState
+from chatcluster.texts import checked_line
 from chatcluster.tools.workspace_context import Surroundings
 from chatcluster.tools.workspace_link import NO_LOOKUP, Link, Refused, words_of
+from chatcluster.workspace_names import NAME_CHARS_MAX
 
 POLL_SECONDS = 0.5
 BUILD_SECONDS_MAX = 600.0
@@ -85,11 +87,12 @@ class LifeTools:
     async def create_workspace(self, call: ToolCall, tell: Tell) -> ToolResult:
         async with self._one_at_a_time:
             template = await self._template(call.arguments["template_id"])
+            name = _checked_name(call.arguments.get("name")) or name_for(template.name, call.call_id)
             new = NewWorkspace(
                 owner_id=self._link.chat.owner_id,
                 chat_id=self._link.chat.family_id,
                 template=str(template.id),
-                name=call.arguments.get("name") or name_for(template.name, call.call_id),
+                name=name,
                 parameters=call.arguments.get("parameters") or {},
             )
             rows, per_user_max = self._link.rows, self._per_user_max
@@ -241,6 +244,14 @@ def name_for(template: str, call_id: str) -> str:
     """A name for the workspace, the same each time the call is run."""
     base = template[:NAME_BASE_CHARACTERS_MAX].rstrip("-") or "workspace"
     return f"{base}-{hashlib.sha256(call_id.encode()).hexdigest()[:4]}"
+
+
+def _checked_name(given: str | None) -> str:
+    """As people may call one; empty where none is said. Raises ``Refused``."""
+    try:
+        return checked_line("name", given, chars_max=NAME_CHARS_MAX) if given else ""
+    except InvalidRequest as error:
+        raise Refused(f"This was not done: {error}") from None
 
 
 async def _rows(ask: Callable[[], Awaitable[Any]]) -> Any:

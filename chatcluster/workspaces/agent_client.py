@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -60,6 +61,8 @@ RECEIVE_BYTES = 8 << 10
 """So much is received in one step: few bytes have few chunks."""
 ANSWER_SECONDS_MAX = 30.0
 """From its first byte to its last."""
+QUEUE_SECONDS = 0.005
+"""Between two looks whether an agent's queue has a place again."""
 NO_BODY = ("content-length", "0")
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -76,14 +79,33 @@ def over_unix(path: Path) -> AgentClient:
 
 async def dial_unix(path: Path) -> trio.abc.Stream:
     """Raises ``OSError``. Its directory may be written in the workspace: what is a link there would lead to a socket of
-    this machine's, and is not followed."""
+    this machine's, and is not followed. And who runs there may take all places in its queue: one is waited for, as long
+    as the caller waits."""
     found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISSOCK(os.fstat(found).st_mode):
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
-        return await trio.open_unix_socket(f"/proc/self/fd/{found}")
+        await trio.lowlevel.checkpoint()
+        while (connected := _connected(f"/proc/self/fd/{found}")) is None:  # noqa: ASYNC110 - the kernel tells nobody
+            await trio.sleep(QUEUE_SECONDS)
+        return trio.SocketStream(trio.socket.from_stdlib_socket(connected))
     finally:
         os.close(found)
+
+
+def _connected(address: str) -> socket.socket | None:
+    """None where its queue is full. Raises ``OSError``."""
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    opened.setblocking(False)
+    try:
+        opened.connect(address)
+    except BlockingIOError:
+        opened.close()
+        return None
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def over_tcp(host: str, port: int, *, path: str, token: str) -> AgentClient:

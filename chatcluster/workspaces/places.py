@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from chatcluster.workspace_errors import SandboxFailed
+from chatcluster.workspaces.agent.server import listening
 
 SOCKET_NAME = "agent.sock"
+DESCRIPTOR_MIN = 10
 REMOVE_SECONDS = 120.0
 FIRST_USER_ID = 1_000_000
 USER_IDS = 1 << 20
@@ -61,8 +66,13 @@ class Place:
 
     @property
     def socket(self) -> Path:
-        """Where its agent listens while it runs."""
+        """Where its agent listens while it runs, if it is the agent that makes it."""
         return self.state / SOCKET_NAME
+
+    @property
+    def door(self) -> Path:
+        """Where its agent listens while it runs, if its host makes it: nothing of this directory is seen inside."""
+        return self.directory / SOCKET_NAME
 
 
 def checked_id(workspace_id: str) -> str:
@@ -93,6 +103,17 @@ def prepared(root: Path) -> Path:
     if os.geteuid() == 0:
         root.chmod(0o711)
     return root.resolve()
+
+
+@contextmanager
+def door_at(path: Path) -> Iterator[int]:
+    """The descriptor of a socket that listens there, for the agent: none of those that ``launch.sh`` uses itself."""
+    with listening(path) as made:
+        door = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, DESCRIPTOR_MIN)
+    try:
+        yield door
+    finally:
+        os.close(door)
 
 
 async def remove(directory: Path) -> None:

@@ -39,6 +39,7 @@ from chatcluster.workspaces.network_proxy import NetworkProxies
 from chatcluster.workspaces.places import (
     UIDS_MISSING,
     Place,
+    door_at,
     leads_all_to,
     place_of,
     prepared,
@@ -129,7 +130,7 @@ class ProcessProvider:
 
     def socket_path(self, workspace_id: str) -> Path:
         """Where its agent listens while it runs."""
-        return self._place(workspace_id).socket
+        return self._place(workspace_id).door
 
     async def stop_all(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -188,7 +189,6 @@ class ProcessProvider:
         raise SandboxFailed(self._ends[workspace_id])
 
     def _begin(self, spec: WorkspaceSpec, place: Place) -> _Sandbox:
-        place.socket.unlink(missing_ok=True)
         if spec.allowed_hosts:
             path = place.network / PROXY_NAME
             self._proxies.open(spec.workspace_id, path, spec.allowed_hosts, self._user_id(spec))
@@ -199,23 +199,24 @@ class ProcessProvider:
             cpus=spec.limits.cpus,
         )
         said = place.directory / "said"
-        with said.open("wb") as output:
+        with said.open("wb") as output, door_at(place.door) as door:
             process = subprocess.Popen(
-                self._command(spec, place, group),
+                self._command(spec, place, group, door),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env={"PATH": os.environ.get("PATH", os.defpath)},
+                pass_fds=(door,),
                 start_new_session=True,
             )
         return _Sandbox(process, said, group)
 
-    def _command(self, spec: WorkspaceSpec, place: Place, group: cgroups.Group) -> list[str]:
+    def _command(self, spec: WorkspaceSpec, place: Place, group: cgroups.Group, door: int) -> list[str]:
         user = self._user_id(spec)
         has_image = place.image.exists()
         launch = ["/bin/sh", str(Path(__file__).with_name("launch.sh")), str(place.directory)]
         launch += ["" if user is None else str(user), str(place.image) if has_image else ""]
-        launch += [*map(str, group.entrances), "--", *bubblewrap(spec, place, self._interpreter)]
+        launch += [*map(str, group.entrances), "--", *bubblewrap(spec, place, self._interpreter, door)]
         return disks.in_own_mounts(launch) if has_image else launch
 
     async def _stop(self, workspace_id: str) -> None:

@@ -36,6 +36,9 @@ PROXY_NAME = "proxy.sock"
 USER_ID = 1000
 """Inside."""
 SHARED_MEMORY_BYTES_MAX = 256 << 20
+AGENT_BYTES = 24 << 20
+"""Memory that the agent has use for, and a shell."""
+TMPFS_BYTES_MIN = 1 << 20
 RUN_BYTES = 16 << 20
 DISPLAY = ":1"
 BROWSER_FLAGS = "--no-sandbox --no-first-run --disable-gpu --disable-dev-shm-usage --test-type"
@@ -88,16 +91,21 @@ def can_sandbox() -> str | None:
 
 def tmp_bytes(limits: WorkspaceLimits) -> int:
     """What is in there is memory of the workspace. With all of it there the agent would have none."""
-    return min(limits.tmp_bytes, limits.memory_bytes // 2)
+    return max(TMPFS_BYTES_MIN, min(limits.tmp_bytes, _beside_the_agent(limits) // 2))
 
 
 def shared_memory_bytes(limits: WorkspaceLimits) -> int:
     """As ``tmp_bytes``."""
-    return min(SHARED_MEMORY_BYTES_MAX, limits.memory_bytes // 4)
+    return max(TMPFS_BYTES_MIN, min(SHARED_MEMORY_BYTES_MAX, _beside_the_agent(limits) // 4))
 
 
-def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> list[str]:
-    """The command that makes the sandbox and runs the agent in it."""
+def _beside_the_agent(limits: WorkspaceLimits) -> int:
+    return max(0, limits.memory_bytes - AGENT_BYTES)
+
+
+def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter, door: int) -> list[str]:
+    """The command that makes the sandbox and runs the agent in it. ``door``: the descriptor of a socket that listens,
+    for the agent."""
     return [
         *(
             "bwrap",
@@ -110,7 +118,7 @@ def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> l
             "--",
         ),
         *interpreter.command(),
-        *(f"--state={STATE}", f"--home={HOME}", f"--work={WORK}"),
+        *(f"--state={STATE}", f"--home={HOME}", f"--work={WORK}", f"--listen-fd={door}"),
         f"--output-bytes-max={spec.limits.output_bytes_max}",
         f"--processes-max={spec.limits.processes_max}",
         f"--open-files-max={spec.limits.open_files_max}",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import trio
@@ -18,7 +18,7 @@ from chatcluster.memory.broker import MemoryBroker
 from chatcluster.notices import lifecycle_in
 from chatcluster.ports import owner_channel
 from chatcluster.ports.workspaces import WorkspaceRow
-from chatcluster.workspace_changes import LOOK_SECONDS_MAX, PAUSES, WorkspaceChanges
+from chatcluster.workspace_changes import LOOK_SECONDS_MAX, LOOKS_AT_ONCE, PAUSES, WorkspaceChanges
 from chatcluster.workspace_wire import DiffAnswer
 from loops.workspace_fakes import FakeAgent, FakeDirectory
 
@@ -26,8 +26,11 @@ TOLD_SECONDS = 2.0
 
 
 class Scene:
-    def __init__(self, world: RowsWorld, row: WorkspaceRow, agent: FakeAgent, changes: WorkspaceChanges) -> None:
-        self.world, self.row, self.agent, self.changes = world, row, agent, changes
+    def __init__(
+        self, world: RowsWorld, row: WorkspaceRow, directory: FakeDirectory, changes: WorkspaceChanges
+    ) -> None:
+        self.world, self.row, self.directory, self.changes = world, row, directory, changes
+        self.agent = directory.agent
         self.told: list[tuple[float, UUID, int]] = []
 
     def edit(self, digest: str, **fields: Any) -> None:
@@ -46,12 +49,12 @@ async def scene() -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def open_scene() -> AsyncIterator[Scene]:
-    agent, pubsub = FakeAgent(), MemoryPubSub(MemoryBroker())
+    directory, pubsub = FakeDirectory(FakeAgent()), MemoryPubSub(MemoryBroker())
     async with memory_rows(MemoryDatabase()) as world, trio.open_nursery() as nursery:
         await world.template()
         row = await world.running(await world.host())
-        changes = WorkspaceChanges(world.diffs, FakeDirectory(agent), pubsub)
-        scene = Scene(world, row, agent, changes)
+        changes = WorkspaceChanges(world.diffs, directory, pubsub)
+        scene = Scene(world, row, directory, changes)
 
         async def listen() -> None:
             async with pubsub.subscribe(owner_channel(OWNER)) as told:
@@ -104,6 +107,22 @@ async def test_p10_a_large_repository_is_not_kept_busy(scene: Scene) -> None:
         scene.changes.touched(scene.row)
         await trio.sleep(0.1)
     assert len(scene.agent.bases) <= 60 / (2.0 * (1 + PAUSES)) + 2
+
+
+async def test_p10_an_owner_s_many_slow_repositories_keep_nobody_else_s_waiting(scene: Scene) -> None:
+    slow = FakeAgent()
+    slow.git_takes = 4.0
+    lease = await scene.world.host("another")
+    stranger = uuid4()
+    for _ in range(4 * LOOKS_AT_ONCE):
+        row = await scene.world.running(lease, owner_id=stranger)
+        scene.directory.others[row.id] = slow
+        scene.changes.touched(row)
+    await trio.sleep(1)
+    scene.edit("1")
+    scene.changes.touched(scene.row)
+    await trio.sleep(TOLD_SECONDS)
+    assert len(scene.told) == 1
 
 
 async def test_an_agent_that_is_silent_ends_no_look_at_others(scene: Scene) -> None:

@@ -17,7 +17,7 @@ from workspace_rows import RowsWorld, memory_rows
 
 from chatcluster.chat import Archive, CommitStep, Edit, FinishTurn, Interrupt, OpenCall
 from chatcluster.config import Settings
-from chatcluster.errors import StoreLocked, StoreUnavailable
+from chatcluster.errors import ConfigError, StoreLocked, StoreUnavailable
 from chatcluster.memory import Link, MemoryDatabase
 from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
 from chatcluster.ports.registry import Heartbeat
@@ -374,6 +374,17 @@ async def test_the_start_up_script_runs_beside_and_its_end_is_told() -> None:
             assert said in lines[2]
 
 
+async def test_p10_output_of_a_start_up_script_that_is_not_given_is_asked_for_at_leisure() -> None:
+    async with open_host() as world:
+        world.start()
+        await world.rows.template(startup="exit 0")
+        row = await world.create()
+        world.agent(row).loses_output = True
+        await world.comes_to(row, WorkspaceState.RUNNING)
+        await trio.sleep(5)
+        assert (await world.rows.workspaces.workspace(row.id)).startup is Startup.SUCCEEDED
+
+
 async def test_a_start_up_script_is_no_call_of_a_chat_s_and_runs_once_in_each_start() -> None:
     async with open_host() as world:
         await world.rows.template(startup="sleep 1000")
@@ -559,6 +570,49 @@ async def test_while_postgres_is_away_what_runs_goes_on_for_as_long_as_the_lease
         await trio.sleep(10)
         assert await world.rows.state(row) is WorkspaceState.RUNNING
         assert world.provider.running == {str(row.id)}
+
+
+async def test_no_more_run_at_a_time_than_its_setting_says_whether_they_are_built_or_only_started() -> None:
+    async with open_host() as world:
+        world.start(workspaces_max=2)
+        first = await world.running_one()
+        await world.rows.workspaces.stop(first.id)
+        await world.comes_to(first, WorkspaceState.STOPPED)
+        second, third = await world.running_one(), await world.running_one()
+        await world.rows.workspaces.start(first.id)
+        fourth = await world.create()
+        await trio.sleep(30)
+        assert world.provider.running == {str(second.id), str(third.id)}
+        await world.rows.workspaces.stop(second.id)
+        await world.comes_to(first, WorkspaceState.RUNNING)
+        await trio.sleep(30)
+        assert world.provider.running == {str(first.id), str(third.id)}
+        assert await world.rows.state(fourth) is WorkspaceState.BUILDING
+        await world.rows.workspaces.delete(third.id)
+        await world.comes_to(fourth, WorkspaceState.RUNNING)
+
+
+async def two_processes(world: HostWorld) -> None:
+    world.start()
+    await world.running_one()
+    world.provider = ScriptedProvider()
+    world.start()
+    await trio.sleep(60)
+
+
+async def test_of_two_processes_of_one_host_the_later_one_stays_and_the_other_ends_with_the_reason() -> None:
+    """A directory of workspaces that was copied to another machine makes two."""
+    async with open_host() as world:
+        first = world.provider
+        with pytest.raises(ExceptionGroup) as ended:
+            async with trio.open_nursery() as world.nursery:
+                await two_processes(world)
+        (error,) = ended.value.exceptions
+        assert isinstance(error, ConfigError)
+        assert "host-id" in str(error)
+        (row,) = await world.rows.workspaces.workspaces()
+        assert first.running == set()
+        assert await world.rows.state(row) is WorkspaceState.STOPPED
 
 
 async def test_a_machine_that_cannot_run_workspaces_is_in_the_list_with_the_reason() -> None:

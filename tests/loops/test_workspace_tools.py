@@ -129,6 +129,18 @@ async def test_one_that_takes_longer_than_its_time_out_goes_on_and_can_be_follow
     assert place.agent.cancelled == []
 
 
+@pytest.mark.parametrize("ends_after", [1.0, 30.0])
+async def test_output_that_is_said_to_be_there_and_is_not_given_is_asked_for_at_leisure(ends_after: float) -> None:
+    """What runs in a workspace may have done away with it."""
+    place = Place()
+    place.agent.scripts["make"] = Script([(0.0, b"one\n")], ends_after=ends_after)
+    place.agent.loses_output = True
+    async with place.turn() as turn:
+        told = await turn.run("execute", command="make", timeout="60s")
+    assert (told["success"], told["output"]) == (True, "")
+    assert place.agent.asked < 2 * ends_after + 5
+
+
 async def test_one_in_the_background_returns_at_once() -> None:
     place = Place()
     place.agent.scripts["serve"] = Script(ends_after=None)
@@ -463,6 +475,16 @@ async def test_a_workspace_is_made_once_and_is_ready_when_the_call_returns() -> 
         again = await turn.run("create_workspace", template_id="python", name="other")
         assert (again["created"], again["status"]) == (False, "already_exists")
     assert len(place.rows.rows) == 1
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\0b", "\u202eabc", "   "])
+async def test_a_name_that_people_could_not_read_is_none(name: str) -> None:
+    place = Place(has_workspace=False)
+    async with place.turn() as turn:
+        told = await turn.run("create_workspace", template_id="python", name=name)
+    assert told.is_error
+    assert "name" in told.text
+    assert not place.rows.rows
 
 
 async def test_one_that_cannot_be_built_says_why() -> None:

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from chatcluster.errors import StoreUnavailable
 from chatcluster.ports.workspace import Workspace
@@ -130,7 +131,7 @@ class FakeAgent(Workspace):
         self.agents_md: list[InstructionFile] = []
         self.calls: dict[str, Put] = {}
         self.cancelled: list[str] = []
-        self.silent = self.dead = False
+        self.silent = self.dead = self.loses_output = False
         self.asked = 0
         self.epochs: dict[str, int] = {}
         self.git_says = DiffAnswer(is_repository=True, base="c1", digest="0")
@@ -172,7 +173,10 @@ class FakeAgent(Workspace):
             self._carry_out(put)
         elif put.request.digest != request.digest:
             raise CallConflict("call_conflict", "another call has this ID")
-        return put.answer()
+        return self._given(put.answer())
+
+    def _given(self, answer: CallAnswer) -> CallAnswer:
+        return replace(answer, output=b"") if self.loses_output else answer
 
     def _carry_out(self, put: Put) -> None:
         asked = put.request.input
@@ -212,7 +216,7 @@ class FakeAgent(Workspace):
             if trio.current_time() >= until:
                 break
             await trio.sleep(0.01)
-        return put.answer(offset)
+        return self._given(put.answer(offset))
 
     async def cancel(
         self,
@@ -409,6 +413,8 @@ class FakeDirectory:
         self.agent = agent
         self.found: Workspace | None = None
         """In its place."""
+        self.others: dict[UUID, Workspace] = {}
+        """Of some workspaces."""
         self.moved_to: FakeAgent | None = None
         self.looked_up = 0
 
@@ -417,7 +423,7 @@ class FakeDirectory:
         self.looked_up += 1
         if self.looked_up > 1 and self.moved_to is not None:
             return self.moved_to
-        return self.found or self.agent
+        return self.others.get(workspace_id) or self.found or self.agent
 
 
 def template(name: str = "python", **settings: Any) -> Template:

@@ -1,5 +1,12 @@
 -- The queries of workspace_hosts.py: what hosts say and ask. See queries.py for the form of this file.
 
+-- fragment: at_work
+-- Its chat, or an agent of its, is owned by a worker now.
+(
+    exists (select from chats where chats.id = workspaces.chat_id and chats.worker_id is not null)
+    or exists (select from chats where chats.root_id = workspaces.chat_id and chats.worker_id is not null)
+)
+
 -- name: list_hosts
 select workspace_hosts.id, incarnation, name, address, version, provider, sealed, problem, alive, {moment started_at} as started_at,
     greatest(0, extract(epoch from statement_timestamp() - {moment heartbeat_at}))::float8 as heartbeat_age_seconds,
@@ -77,6 +84,17 @@ where id in (
     order by created_at limit $2 for update skip locked
 )
 
+-- name: keep_at_work
+-- Those whose time is over while somebody works there: an owner's heartbeat may come later than a short time ends.
+update workspaces set
+    expires_at = statement_timestamp() + {span bump_seconds}, last_used_at = statement_timestamp()
+where id in (
+    select workspaces.id from workspaces
+    where workspaces.host_id = $1 and workspaces.state = 'running' and workspaces.expires_at <= statement_timestamp()
+        and {at_work}
+    for update skip locked
+)
+
 -- name: stop_idle
 -- Those whose time is over, and those of archived chats.
 update workspaces set
@@ -86,7 +104,9 @@ update workspaces set
 where id in (
     select workspaces.id from workspaces left join chats on chats.id = workspaces.chat_id
     where workspaces.host_id = $1 and workspaces.state in ('starting', 'running')
-        and (workspaces.expires_at <= statement_timestamp() or chats.archived or chats.archiving)
+        and (
+            (workspaces.expires_at <= statement_timestamp() and not {at_work}) or chats.archived or chats.archiving
+        )
     for update of workspaces skip locked
 )
 

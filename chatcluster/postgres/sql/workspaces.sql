@@ -74,8 +74,9 @@ select
     exists (select from workspace_hosts where alive and problem = '') as able,
     (select string_agg(name || ': ' || problem, '; ' order by name) from workspace_hosts where alive) as problems
 
--- name: host_is_alive
-select exists (select from workspace_hosts where id = $1 and alive)
+-- name: host_problem
+-- Null where it is away, empty where it can run workspaces.
+select problem from workspace_hosts where id = $1 and alive
 
 -- name: select_workspace
 select {workspace} from workspaces

@@ -88,11 +88,13 @@ async def list_workspaces(request: ApiRequest) -> WorkspacesAnswer:
 
 @post("/workspaces", responses=REFUSALS)
 async def create_workspace(request: ApiRequest, data: JSONBody[CreateWorkspace]) -> AskedAnswer:
-    """Make a workspace for a chat. One that there is, and is of use, is returned as it is."""
+    """Make a workspace for a chat. One that there is, and is of use, is returned as it is. An agent's is that of the
+    chat at the top of its family."""
+    chat = await request.owned_chat(str(data.chat_id))
     name = drawn_name(data.template) if data.name is None else checked_line("name", data.name, chars_max=NAME_CHARS_MAX)
     new = NewWorkspace(
         owner_id=request.user.user_id,
-        chat_id=data.chat_id,
+        chat_id=chat.family_id,
         template=data.template,
         name=name,
         parameters=data.parameters or {},

@@ -24,6 +24,8 @@ from chatcluster.workspaces.agent.refused import Refused
 LIST_BYTES_MAX = 4 << 20
 READ_BYTES = 64 << 10
 SECONDS_MAX = 4.0
+NOT_THERE = 127
+"""So a shell ends that finds no such program."""
 
 _INERT = [
     *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.pager=cat", "-c", "diff.external="),
@@ -99,6 +101,8 @@ async def diff(processes: Processes, places: Places, base: str, directory: str) 
 async def _diff(git: Git, base: str) -> DiffAnswer:
     listing = ("--porcelain=v2", "-z", "--branch", "--untracked-files=normal", _SUBMODULES, "--no-renames")
     code, status = await git.run("status", *listing, limit=LIST_BYTES_MAX)
+    if code == NOT_THERE:
+        raise Refused(Code.DIFF_FAILED, "there is no git in the workspace: on Debian, apt-get install git on its host")
     if code not in (0, None):
         if (await git.run("rev-parse", "--git-dir", limit=LIST_BYTES_MAX))[0] == 0:
             raise Refused(Code.DIFF_FAILED, "git status fails in the workspace: run it there to see why")

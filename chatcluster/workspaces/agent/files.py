@@ -22,6 +22,8 @@ from chatcluster.workspaces.agent.refused import Refused, of_file
 
 EDITS_MAX = 100
 FILES_MAX = 100
+EDITED_BYTES_MAX = FILE_BYTES_MAX + (6 << 20)
+"""Of all files that are edited at a time: the agent has them in memory, and does nothing else meanwhile."""
 CHARACTER_BYTES_MAX = 4
 NEW_FILE_MODE = 0o644
 _CONTINUATION = bytes(range(0x80, 0xC0))
@@ -37,7 +39,7 @@ def read(places: Places, path: str, offset: int, limit: int) -> FileAnswer:
         raise of_file(error, path) from None
     finally:
         os.close(descriptor)
-    size = max(status.st_size, offset + len(content))  # files of /proc have none
+    size = max(status.st_size, offset + len(content) if content else 0)  # files of /proc have none
     return FileAnswer(
         path=shown(found), content=content, offset=offset, size_bytes=size, is_binary=not _is_text(content)
     )
@@ -63,10 +65,15 @@ def edit(places: Places, wanted: EditFiles) -> dict[str, Any]:
     if len(wanted.files) > FILES_MAX:
         raise Refused(Code.TOO_MANY, f"more than {FILES_MAX} files at a time are not edited")
     edited: dict[bytes, tuple[str, bytes, int]] = {}
+    size = 0
     for file in wanted.files:
         target = _target(places, file.path)
         before = edited[target] if target in edited else (file.path, _whole(places, target, file.path), 0)
         content, replaced = _edited(before[1], file)
+        size += max(len(before[1]), len(content))
+        if size > EDITED_BYTES_MAX:
+            words = f"{file.path}: with it the files have more than {EDITED_BYTES_MAX} bytes: edit fewer at a time"
+            raise Refused(Code.TOO_LARGE, words)
         edited[target] = file.path, content, before[2] + replaced
     _put_all(places, [(target, path, content) for target, (path, content, _) in edited.items()])
     return {
@@ -176,11 +183,16 @@ def _replaced(content: bytes, wanted: Edit, where: str) -> tuple[bytes, int]:
     count = content.count(search)
     if count == 0:
         raise Refused(Code.NO_MATCH, f"{where}: its search text is not in the file; read the file again")
-    if count > 1 and not wanted.replace_all:
-        raise Refused(Code.NOT_UNIQUE, f"{where}: its search text is there {count} times; give more of what is around")
+    if not wanted.replace_all and (places := count if count > 1 else _overlapping(content, search)) > 1:
+        raise Refused(Code.NOT_UNIQUE, f"{where}: its search text is there {places} times; give more of what is around")
     if len(content) + count * (len(replace) - len(search)) > FILE_BYTES_MAX:
         raise Refused(Code.TOO_LARGE, f"{where}: the file would have more than {FILE_BYTES_MAX} bytes")
     return content.replace(search, replace), count
+
+
+def _overlapping(content: bytes, search: bytes) -> int:
+    """In how many places it is, two at most, where one may begin within the other: ``aa`` is twice in ``aaa``."""
+    return 1 if content.find(search, content.find(search) + 1) < 0 else 2
 
 
 def _content_of(wanted: WriteFile) -> bytes:

@@ -149,9 +149,10 @@ class Ledger:
             yield
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
             raise Refused(Code.DISK_FULL, f"the ledger cannot be written: {error}") from None
+        finally:
+            if self._database.in_transaction:  # whatever failed: the next one begins its own
+                self._database.execute("ROLLBACK")
 
 
 def _entry(row: sqlite3.Row) -> Entry:

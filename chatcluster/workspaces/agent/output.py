@@ -10,6 +10,7 @@ import fcntl
 import os
 import struct
 import termios
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -23,7 +24,7 @@ class Output:
     def __init__(self, pipe: int, path: Path, kept_bytes_max: int) -> None:
         os.set_blocking(pipe, False)
         self._pipe = pipe
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._file = _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         self._kept_bytes_max = kept_bytes_max
         self._waiting = trio.lowlevel.ParkingLot()
         self.total_bytes = 0
@@ -87,9 +88,21 @@ class Output:
 def read_piece(path: Path, offset: int, limit: int) -> bytes:
     """A piece of what was kept; nothing where the file is gone, or closed for now, as by a command's lease of it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = _opened(path, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, PermissionError, BlockingIOError):
         return b""
     with open(descriptor, "rb") as file:
         file.seek(offset)
         return file.read(limit)
+
+
+def _opened(path: Path, flags: int) -> int:
+    """A command runs as the same user: it may have closed the file, or the way there, to that user."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except PermissionError:
+        for directory in (path.parent.parent, path.parent):
+            directory.chmod(0o700)
+        with suppress(FileNotFoundError):
+            path.chmod(0o600)
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -12,7 +12,9 @@ import fcntl
 import os
 import resource
 import signal
+import socket
 import sqlite3
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -33,11 +35,15 @@ from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.processes import Processes, become_parent_of_orphans
 from chatcluster.workspaces.agent.routes import Routes
 from chatcluster.workspaces.agent.seccomp import Filter, filter_of_commands
-from chatcluster.workspaces.agent.server import Holder, Server, listen, listen_tcp
+from chatcluster.workspaces.agent.server import Holder, Server, listen, listen_tcp, taken_over
 
 SOCKET_NAME = "agent.sock"
 TOKEN_VARIABLE = "CHATCLUSTER_AGENT_TOKEN"
 LEASH_LOST = "the workspace ended, as its host was gone"
+LEDGER_UNREADABLE = (
+    "its ledger, ledger.sqlite in {}, cannot be read ({}). The files of the workspace are whole. Without a ledger, "
+    "what was under way might be done again; where that does no harm, move it away on the host, and start the workspace"
+)
 ALIVE_NAME = "alive"
 ALIVE_SECONDS = 1.0
 LOCK_NAME = "lock"
@@ -55,6 +61,7 @@ class Arguments:
     open_files_max: int
     file_bytes_max: int
     listen: str
+    listen_fd: int
     leashed: bool
     screen: tuple[int, int] | None
     gateway: Path | None
@@ -68,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         become_parent_of_orphans()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         trio.run(run, arguments)
-    except (OSError, ValueError, sqlite3.Error) as error:
+    except sqlite3.Error as error:
+        sys.exit(f"Error: the agent cannot run: {LEDGER_UNREADABLE.format(arguments.state, error)}")
+    except (OSError, ValueError) as error:
         sys.exit(f"Error: the agent cannot run: {error}")
 
 
@@ -90,6 +99,9 @@ def parse(argv: Sequence[str] | None) -> Arguments:
     )
     parser.add_argument(
         "--listen", default="", metavar="ADDRESS:PORT", help=f"over TCP, too, for those who know {TOKEN_VARIABLE}"
+    )
+    parser.add_argument(
+        "--listen-fd", type=int, default=-1, metavar="N", help="a socket that listens, in the place of one in --state"
     )
     parser.add_argument("--leashed", action="store_true", help="end when nobody holds its leash")
     arguments = Arguments(**vars(parser.parse_args(argv)))
@@ -131,7 +143,7 @@ async def run(arguments: Arguments) -> None:
             lent = LentConnections()
             held["network",] = lent.lend
             nursery.start_soon(partial(serve_gateway, lent.way_out, host=host, port=int(port)))
-        listener, server = listen(arguments.state / SOCKET_NAME), Server(routes.answer, held)
+        listener, server = _listener(arguments), Server(routes.answer, held)
         nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
         if arguments.listen:
             await _serve_tcp(nursery, arguments.listen, Server(routes.answer, held, token))
@@ -140,6 +152,13 @@ async def run(arguments: Arguments) -> None:
         await routes.stopped.wait()
         nursery.cancel_scope.cancel()
     ledger.close()
+
+
+def _listener(arguments: Arguments) -> trio.SocketListener:
+    if arguments.listen_fd < 0:
+        return listen(arguments.state / SOCKET_NAME)
+    os.set_inheritable(arguments.listen_fd, False)
+    return taken_over(socket.socket(fileno=arguments.listen_fd))
 
 
 def _walls(arguments: Arguments) -> list[Wall | Filter]:
@@ -192,21 +211,27 @@ def _limit(arguments: Arguments) -> None:
 async def _stay_alive(path: Path) -> None:
     """The last sign of life is what the next agent knows of this one's end."""
     while True:
+        _restore_modes(path.parent)
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
             os.utime(path)
-        except PermissionError:
-            _restore_modes(path.parent)
-        except BlockingIOError:
-            pass  # a command has a lease of it
+        except (PermissionError, BlockingIOError):
+            pass  # a command has closed it just now, or has a lease of it
         await trio.sleep(ALIVE_SECONDS)
 
 
 def _restore_modes(state: Path) -> None:
-    """A command runs as the same user: it may have made the agent's files closed to that user, as by `chmod -R`."""
-    state.chmod(0o700)
-    for path in (one for one in state.iterdir() if not one.is_symlink()):
-        path.chmod(0o700 if path.is_dir() else 0o600)
+    """A command runs as the same user: it may have made the agent's files closed to that user, as by `chmod`; or to
+    its host, as its socket."""
+    _have_mode(state, 0o700)
+    for path in state.iterdir():
+        _have_mode(path, 0o700 if path.is_dir() else 0o600)
+
+
+def _have_mode(path: Path, mode: int) -> None:
+    found = path.lstat().st_mode
+    if not stat.S_ISLNK(found) and stat.S_IMODE(found) != mode:
+        path.chmod(mode)
 
 
 def _last_seen(path: Path) -> float:

@@ -1,7 +1,8 @@
 """HTTP/1.1 on the agent's socket: requests, bounded in size, number and time; answers of JSON.
 
-Only who is outside of the sandbox is served. On a Unix socket a process inside has an ID here, and its own agent is not
-its to ask; over TCP whoever asks has to know the token, which nothing inside can read.
+Only who is outside of the sandbox is served. The socket is its host's, and has no name inside, so nothing there can
+take the places in its queue; or it is in the agent's own directory: there a process inside has an ID here, and its own
+agent is not its to ask. Over TCP whoever asks has to know the token, which nothing inside can read.
 """
 
 from __future__ import annotations
@@ -47,17 +48,27 @@ Holder = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 def listen(path: Path) -> trio.SocketListener:
-    """In the place of a socket that an agent before this one left. Raises ``OSError``."""
+    """As ``listening`` does."""
+    return taken_over(listening(path))
+
+
+def taken_over(socket_: socket.socket) -> trio.SocketListener:
+    """One that listens already."""
+    return trio.SocketListener(trio.socket.from_stdlib_socket(socket_))
+
+
+def listening(path: Path) -> socket.socket:
+    """A socket in the place of one that was there before. Raises ``OSError``."""
     path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        listening.bind(f"/proc/self/fd/{directory}/{path.name}")  # a path may be longer than an address
+        made.bind(f"/proc/self/fd/{directory}/{path.name}")  # a path may be longer than an address
     finally:
         os.close(directory)
     os.chmod(path, 0o600)
-    listening.listen(BACKLOG)
-    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    made.listen(BACKLOG)
+    return made
 
 
 async def listen_tcp(host: str, port: int) -> trio.SocketListener:

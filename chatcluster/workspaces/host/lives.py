@@ -63,6 +63,8 @@ class Lives:
         self._reports = Reports(hosts, lease)
         self._start_places = StartPlaces()
         self._deeds: dict[UUID, _Deed] = {}
+        self._waiting = 0
+        """Those to be begun for which there was no place at the last look."""
         self.begun: set[UUID] = set()
         """What may run in its sandbox: all of it is stopped in the end."""
 
@@ -70,20 +72,28 @@ class Lives:
         """Raises ``LeaseLost``."""
         async with trio.open_nursery() as nursery:
             while True:
-                for row in await self._work():
+                rows = await self._work()
+                for row in rows:
                     self._take_up(nursery, row)
+                self._waiting = sum(row.state in BEGINNINGS and row.id not in self._deeds for row in rows)
                 await trio.sleep(LOOK_SECONDS)
 
-    async def _work(self) -> tuple[WorkspaceRow, ...]:
+    @property
+    def _free_places(self) -> int:
         begun = sum(deed.state in BEGINNINGS for deed in self._deeds.values())
+        return max(0, self._places - len(self._running) - begun)
+
+    async def _work(self) -> tuple[WorkspaceRow, ...]:
         try:
-            return await self._hosts.work(self._lease, places=max(0, self._places - len(self._running) - begun))
+            return await self._hosts.work(self._lease, places=max(0, self._free_places - self._waiting))
         except StoreUnavailable as error:
             telemetry.event("workspace.look_failed", error=str(error))
             return ()
 
     def _take_up(self, nursery: trio.Nursery, row: WorkspaceRow) -> None:
         deed = self._deeds.get(row.id)
+        if deed is None and row.state in BEGINNINGS and not self._free_places:
+            return  # it waits until another one is stopped
         if deed is None:
             self._deeds[row.id] = deed = _Deed(row.state, trio.CancelScope())
             nursery.start_soon(self._do, nursery, row, deed)

@@ -16,7 +16,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
-from chatcluster.errors import ChatclusterError, LeaseLost, StoreUnavailable
+from chatcluster.errors import ChatclusterError, ConfigError, LeaseLost, StoreUnavailable
 from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.ports.workspaces import HostLease, WorkspaceHost, WorkspaceHosts
 from chatcluster.workspaces.host.lease import keep_lease
@@ -66,7 +66,7 @@ class Machine:
         self._on_registered = on_registered
 
     async def run(self) -> NoReturn:
-        """Until it is cancelled."""
+        """Until it is cancelled. Raises ``ConfigError`` once another process is this host."""
         while True:
             lease = HostLease(self._identity.id, uuid4())
             try:
@@ -75,6 +75,20 @@ class Machine:
                 telemetry.event(
                     "workspace.host_lease_lost", host_id=str(lease.host_id), reason=str(group.exceptions[0])
                 )
+            await self._be_the_only_one(lease)
+
+    async def _be_the_only_one(self, lost: HostLease) -> None:
+        """Two that took each other's place by turns would end each other's workspaces for ever: the one that began
+        later stays. Raises ``ConfigError``."""
+        try:
+            hosts = await self._hosts.hosts()
+        except StoreUnavailable:
+            return
+        if any(one.id == lost.host_id and one.alive and one.incarnation != lost.incarnation for one in hosts):
+            raise ConfigError(
+                f"another process lives as workspace host {lost.host_id}: each needs a workspaces-dir of its own; "
+                "where one was copied, remove the copy's host-id"
+            )
 
     async def _live(self, lease: HostLease) -> NoReturn:
         registered_at = await self._register(lease)

@@ -24,6 +24,11 @@ def missing_for_desktop() -> list[str]:
     return [package for program, package in DESKTOP_PROGRAMS.items() if shutil.which(program) is None]
 
 
+def missing_git() -> str:
+    """A sentence, empty where it is there."""
+    return "" if shutil.which("git") else f"what changes in workspaces cannot be told without git: {to_do(['git'])}"
+
+
 def to_do(missing: Sequence[str]) -> str:
     """What whoever looks after the machine does about it."""
     return f"apt-get install {' '.join(missing)}" if shutil.which("apt-get") else f"install {', '.join(missing)}"

@@ -17,6 +17,7 @@ from chatcluster.workspaces.agent_client import dial_unix
 from chatcluster.workspaces.container_provider import Engine, open_containers
 from chatcluster.workspaces.docker_engine import open_docker
 from chatcluster.workspaces.host.forward import Dial, Headers, no_headers
+from chatcluster.workspaces.host.packages import missing_git
 from chatcluster.workspaces.host.settings import HostSettings
 from chatcluster.workspaces.kubernetes_engine import PodOptions, open_kubernetes
 from chatcluster.workspaces.process_provider import open_process_provider
@@ -47,6 +48,8 @@ async def open_sandboxes(options: HostSettings, host_id: UUID) -> AsyncIterator[
 async def _processes(options: HostSettings, _host_id: UUID) -> AsyncIterator[Sandboxes]:
     async with open_process_provider(options.directory, private=options.private_networks) as provider:
         _say_unbounded(provider.unbounded)
+        if missing := missing_git():
+            telemetry.event("workspace.program_missing", reason=missing)
         yield Sandboxes(provider, _dialler(provider.socket_path))
 
 

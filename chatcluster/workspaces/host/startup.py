@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
+import trio
+
 from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import Startup, WorkspaceRow
 from chatcluster.workspace_wire import CallAnswer, CallRequest, CallState, Kind
@@ -15,6 +17,7 @@ from chatcluster.workspaces.host.reports import Reports
 
 STARTUP_SECONDS_MAX = 600.0
 WAIT_SECONDS = 10.0
+MISSING_SECONDS = 1.0
 LINE_BYTES_MAX = 4096
 
 
@@ -37,9 +40,12 @@ async def run_startup(row: WorkspaceRow, agent: Workspace, reports: Reports) -> 
     while True:
         offset = answer.offset + len(answer.output)
         await reports.log(row, "startup", *lines.of(answer.output))
-        if answer.state.ended and offset >= answer.kept_bytes:
+        is_missing = not answer.output and offset < answer.kept_bytes  # it is said to be there, and is not given
+        if answer.state.ended and (is_missing or offset >= answer.kept_bytes):
             await reports.log(row, "startup", *lines.rest(), _ending(answer))
             return Startup.SUCCEEDED if _is_success(answer) else Startup.FAILED
+        if is_missing:
+            await trio.sleep(MISSING_SECONDS)
         answer = await agent.call(call_id, offset=offset, wait_seconds=WAIT_SECONDS)
 
 

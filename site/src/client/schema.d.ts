@@ -1587,7 +1587,8 @@ export interface paths {
         put?: never;
         /**
          * CreateWorkspace
-         * @description Make a workspace for a chat. One that there is, and is of use, is returned as it is.
+         * @description Make a workspace for a chat. One that there is, and is of use, is returned as it is. An agent's is that of the
+         *     chat at the top of its family.
          */
         post: operations["ApiV1WorkspacesCreateWorkspace"];
         delete?: never;

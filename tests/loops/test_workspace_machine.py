@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -521,7 +522,7 @@ async def test_p10_a_host_that_cannot_be_buried_keeps_neither_another_one_from_i
         row = await world.running_one()
         worker_id, _ = await world.rows.work_on_chats()
         dead = [(await world.rows.host(f"dead {number}")).host_id for number in range(3)]
-        hosts = _StubbornHosts(world.rows.hosts, dead[0])
+        hosts: Any = _StubbornHosts(world.rows.hosts, dead[0])
         watch = WorkspaceWatch(world.rows.workspaces, hosts, Settings(), lambda: worker_id)
         world.nursery.start_soon(watch.run)
         await trio.sleep(3 * 3600)

@@ -115,6 +115,7 @@ from chatcluster.ports.registry import (
     Silence,
 )
 from chatcluster.ports.sessions import Sessions
+from chatcluster.ports.shares import kept_places
 from chatcluster.ports.store import (
     MESSAGE_BYTES,
     TURNS_MAX,
@@ -268,6 +269,7 @@ __all__ = [
     "checked_choice",
     "hint_channel",
     "hint_of",
+    "kept_places",
     "live_channel",
     "no_window",
     "owner_channel",

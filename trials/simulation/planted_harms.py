@@ -104,7 +104,7 @@ def unbounded_takeovers() -> list[Patch]:
 def fifo_claims() -> list[Patch]:
     """The chat that waits longest is first, whoever has how many before it."""
 
-    def oldest_first(self: MemoryStore) -> list[ChatRow]:
+    def oldest_first(self: MemoryStore, worker_id: UUID, free_slots: int) -> list[ChatRow]:
         return self._claimable(Status.RUNNING)
 
     return [(MemoryStore, "_by_turns", oldest_first)]

@@ -26,8 +26,9 @@ from chatcluster import telemetry
 from chatcluster.chat import ChatState, Decision, ErrorInfo, claimed_with, may_be_claimed_with
 from chatcluster.errors import StoreFailed, StoreLocked, UnavailableError
 from chatcluster.parts import Message
-from chatcluster.ports import Chat, Claimed, Outcome, kept_places
+from chatcluster.ports import Chat, Claimed, Outcome
 from chatcluster.ports.prompts import ToldPrompts
+from chatcluster.ports.shares import kept_places
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.decision_writer import Applied, Seen, seen_values
 from chatcluster.postgres.prompts import told_of

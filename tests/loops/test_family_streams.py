@@ -16,6 +16,7 @@ import trio
 from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable
 from chatcluster.family_stream import FamilySubscriber, parse_family_cursor
 from chatcluster.feed import Feed
+from chatcluster.parts import Role
 from chatcluster.subscriber import Cut
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
 from loops.test_families import REPORTS, agents_of, provider, spawned
@@ -70,7 +71,8 @@ async def family(replica: SimulatedReplica, chat: Chat, cursor: str = "") -> Asy
 
 
 def all_messages(*chats: Chat) -> Counter[tuple[str, str]]:
-    return Counter((str(chat.id), f"message {one.id} of the {one.role}") for chat in chats for one in chat.row.messages)
+    shown = ((chat, one) for chat in chats for one in chat.row.messages if one.role is not Role.SYSTEM)
+    return Counter((str(chat.id), f"message {one.id} of the {one.role}") for chat, one in shown)
 
 
 async def test_an_agents_words_come_live_with_its_chats_id(world: World) -> None:

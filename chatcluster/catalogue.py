@@ -170,6 +170,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "deadlines.crashed": "a sweep of deadlines, or of families, ended in an error that nobody foresaw",
         "feed.crashed": "a feed ended in an error that nobody foresaw; its readers are cut",
         "http.crashed": "a request or a connection ended in an error that nobody foresaw",
+        "http.not_accepted": "a connection could not be accepted, and waits: there is no descriptor left, as a rule",
         "lease.lost": "this process lost its lease: all its work ends, and a new incarnation begins",
         "loop.crashed": "a loop beside the work ended in an error that nobody foresaw; it begins anew",
         "loop.slow_step": "one step of the event loop took long: every stream stood still",

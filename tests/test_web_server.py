@@ -233,6 +233,25 @@ class TestCut:
             with trio.fail_after(3):
                 assert b"alive" in await read_all(stream)
 
+    async def test_whom_there_was_no_descriptor_for_is_answered_once_there_is_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accept, refused = socket.socket.accept, trio.Event()
+
+        def once_refused(port: socket.socket) -> object:
+            if not refused.is_set():
+                refused.set()
+                raise OSError(errno.EMFILE, "too many open files")
+            return accept(port)
+
+        monkeypatch.setattr(socket.socket, "accept", once_refused)
+        world = World()
+        async with serving(world), await connect(world.url) as stream:
+            await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            with trio.fail_after(10):
+                await read_until(stream, b"alive")
+        assert refused.is_set()
+
     async def test_whom_the_kernel_has_connected_before_the_cut_is_answered(self) -> None:
         """Closing the port on them would reset what they have sent (P6)."""
         world = World()

@@ -15,6 +15,10 @@ States of the server, each begun by one call and never left again:
                  connections are closed after ``idle_seconds``: a proxy that finds the port closed meanwhile uses
                  them no more, so none is closed under a request that is on its way
 
+Connections are accepted one at a time, by a loop of our own: that of trio takes each through two more turns of the
+scheduler and a scope, which costs as much again. One that cannot be accepted, as there is no descriptor
+left for it, stays with the kernel, which is asked again after ``ACCEPT_AGAIN_SECONDS``.
+
 Every wait is bounded: sends by the stall limit, the head of a request by ``head_seconds``, idle connections by
 ``KEEP_ALIVE_SECONDS``, the rest of a cut by ``FINISH_SECONDS``; a peer that vanished without a word is noticed by the
 kernel after the stall limit.
@@ -25,7 +29,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 
 import trio
 from litestar.types import ASGIApp
@@ -36,6 +39,7 @@ from chatcluster.web.http.connections import Connections, Limits
 from chatcluster.web.http.departures import Departures
 
 FINISH_SECONDS = 5.0
+ACCEPT_AGAIN_SECONDS = 0.1
 LAST_SECONDS = 0.5
 """The time for somebody who is accepted after the cut to say what is wanted."""
 
@@ -61,6 +65,7 @@ class Server:
         self._running: set[Connection] = set()
         self._public = trio.CancelScope()
         self._cut = trio.Event()
+        self._not_accepted = telemetry.Seldom("http.not_accepted")
         self._idle_seconds = 0.0
 
     def __repr__(self) -> str:
@@ -97,9 +102,10 @@ class Server:
                 watching.start_soon(self.departures.run)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as intake:
-                        intake.start_soon(self._accept, private, False, connections, trio.CancelScope())
-                        if public:
-                            intake.start_soon(self._accept, public, True, connections, self._public)
+                        for port in private:
+                            intake.start_soon(self._accept, port, False, connections, trio.CancelScope())
+                        for port in public:
+                            intake.start_soon(self._accept, port, True, connections, self._public)
                         task_status.started()
                         await self._cut.wait()
                         intake.cancel_scope.cancel()
@@ -116,24 +122,29 @@ class Server:
             port.setblocking(False)
             with port, suppress(OSError):  # nobody is left, or cannot be handed over
                 while True:
-                    accepted = trio.socket.from_stdlib_socket(port.accept()[0])
-                    connections.start_soon(self._connect_last, trio.SocketStream(accepted))
+                    connections.start_soon(self._connect, False, port.accept()[0])
 
     async def _accept(
-        self, sockets: Sequence[socket.socket], public: bool, connections: trio.Nursery, scope: trio.CancelScope
+        self, port: socket.socket, public: bool, connections: trio.Nursery, scope: trio.CancelScope
     ) -> None:
-        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
-        with scope:
-            await trio.serve_listeners(partial(self._connect, public), listeners, handler_nursery=connections)
+        """The next one is for whoever is quicker, of the replicas that share the port."""
+        port.setblocking(False)
+        with port, scope:
+            while True:
+                await trio.lowlevel.wait_readable(port)
+                try:
+                    accepted, _ = port.accept()
+                except (BlockingIOError, ConnectionAbortedError):
+                    continue  # another replica has it, or it has left again
+                except OSError as error:
+                    self._not_accepted.event(error=str(error))
+                    await trio.sleep(ACCEPT_AGAIN_SECONDS)
+                    continue
+                connections.start_soon(self._connect, public, accepted)
 
-    async def _connect_last(self, stream: trio.SocketStream) -> None:
-        try:
-            await self._connect(False, stream)
-        finally:
-            await trio.aclose_forcefully(stream)
-
-    async def _connect(self, public: bool, stream: trio.SocketStream) -> None:
-        """Serve a connection. Its listener closes it then."""
+    async def _connect(self, public: bool, accepted: socket.socket) -> None:
+        """Serve a connection, and close it."""
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
         connection = Connection(self, stream, public=public)
         self._running.add(connection)
         try:
@@ -144,3 +155,4 @@ class Server:
         finally:
             self.connections.remove(connection)
             self._running.discard(connection)
+            stream.socket.close()

@@ -1,5 +1,6 @@
 import { render } from "@testing-library/react";
 import { describe, expect, test } from "vitest";
+import { isMarkdown } from "../src/chat/Answer.tsx";
 import Markdown from "../src/chat/Markdown.tsx";
 
 const shown = (text: string, isStreaming = false) =>
@@ -121,6 +122,23 @@ describe("what models write", () => {
     expect(shown(`${">".repeat(300)} deep`).textContent).toContain("deep");
     expect(shown("x".repeat(50_000)).textContent).toHaveLength(50_000);
   });
+});
+
+describe("what would hold the page up is no Markdown, and is shown as it is", () => {
+  test.each([
+    ["marks without end in one line", "_a*".repeat(2000)],
+    ["marks without end in one paragraph", "_a*\n".repeat(2000)],
+    ["and behind what continues it", `x\n${"    - _a*\n".repeat(2000)}`],
+    ["and in a quote", "> _a*\n".repeat(2000)],
+    ["an endless line", `x\n${"y".repeat(61_000)}`],
+    ["quotes without end", "> ".repeat(60)],
+  ])("%s", (_, text) => expect(isMarkdown(text)).toBe(false));
+
+  test.each([
+    ["a long list", "- **a** `b` [c](https://d.example)\n".repeat(2000)],
+    ["many paragraphs", "An **answer** of _words_.\n\n".repeat(3000)],
+    ["long code", "let a_b = c_d;\n".repeat(1400)],
+  ])("but not %s", (_, text) => expect(isMarkdown(text)).toBe(true));
 });
 
 describe("each block runs in the direction of its words", () => {

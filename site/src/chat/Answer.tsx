@@ -13,6 +13,10 @@ const LINE_MAX = 60_000;
 const TOO_DEEP = /^(?:[ \t]*(?:>|(?:[*+-]|\d{1,9}[.)])[ \t])){50}/m;
 const INDENTED_TOO_DEEP = /^[ \t]{200}/m;
 
+/** Asterisks and underscores of one paragraph look for each other: ten times as many take a hundred times as long. */
+const MARKS_MAX = 3000;
+const PARAGRAPH = /\n {0,3}(?:[ \t\r]*\n|[-*+][ \t]|#{1,6}[ \t])/;
+
 type AnswerProps = { text: string; isStreaming?: boolean };
 
 /** Text that a model wrote. What is long grows in steps that are the longer the more there is of it. */
@@ -45,13 +49,20 @@ function usePaced(text: string, isStreaming: boolean): string {
 /** Until Markdown is loaded, and where it is too long for it, the text as it is. */
 const Shown = memo(function Shown({ text, isStreaming = false }: AnswerProps) {
   const plain = <div className="foreign whitespace-pre-wrap">{text}</div>;
-  if (text.length > MARKDOWN_MAX || hasEndlessLine(text) || isTooDeep(text)) return plain;
+  if (!isMarkdown(text)) return plain;
   return (
     <Otherwise shown={plain} of={text}>
       <Markdown text={text} isStreaming={isStreaming} meanwhile={plain} />
     </Otherwise>
   );
 });
+
+/** Whether it can be taken apart as Markdown without holding the page up. */
+export const isMarkdown = (text: string): boolean =>
+  text.length <= MARKDOWN_MAX && !hasEndlessLine(text) && !isTooDeep(text) && !isTangled(text);
+
+const isTangled = (text: string) =>
+  text.length > MARKS_MAX && text.split(PARAGRAPH).some((piece) => (piece.match(/[*_]/g)?.length ?? 0) > MARKS_MAX);
 
 const isTooDeep = (text: string) => TOO_DEEP.test(text) || INDENTED_TOO_DEEP.test(text);
 

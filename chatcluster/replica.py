@@ -38,7 +38,7 @@ from chatcluster.histories import LONG_HISTORIES_BYTES, History
 from chatcluster.notices import Notices
 from chatcluster.ports import RUNNABLE_CHANNEL, Claimed, Outside, Renewal
 from chatcluster.ports import Replica as ReplicaRow
-from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS, alone_seconds
+from chatcluster.ports.claim_rules import SUSPECTED_TAKEOVERS, alone_seconds
 from chatcluster.publisher import Publisher
 from chatcluster.tenures import Tenures
 

@@ -26,8 +26,7 @@ from chatcluster.histories import History
 from chatcluster.notices import Notices, hint_in
 from chatcluster.offers import Offers
 from chatcluster.ports import Claimed, Outside, OwnedChat, Renewal, worker_channel
-from chatcluster.ports.shares import kept_places
-from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS
+from chatcluster.ports.claim_rules import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, kept_places
 from chatcluster.publisher import Publisher
 from chatcluster.runner import Runner
 

@@ -12,7 +12,7 @@ from contract_worlds import OWNER, World, Worlds, fence_of
 
 from chatcluster.chat import CommitStep, FinishTurn, Interrupt, Release, Retry, ScheduleRetry, StartAttempt
 from chatcluster.ports import Claimed
-from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS, alone_seconds
+from chatcluster.ports.claim_rules import SUSPECTED_TAKEOVERS, alone_seconds
 
 GREEDY, MODEST, THIRD = UUID(int=11), UUID(int=12), UUID(int=13)
 RETRY = Retry(attempt=1, delay_ms=60_000, error="busy", kind="overloaded")

@@ -17,7 +17,7 @@ from chatcluster.config import Settings
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.tables import ChatRow
 from chatcluster.ports import Registry, Replica, Store
-from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS
+from chatcluster.ports.claim_rules import SUSPECTED_TAKEOVERS
 from chatcluster.postgres import Connection, open_database
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore

@@ -13,8 +13,7 @@ from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import CONTENT_VERSION
 from chatcluster.ports import Claimed, Outcome
-from chatcluster.ports.shares import places_left
-from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, alone_seconds
+from chatcluster.ports.claim_rules import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, alone_seconds, places_left
 
 
 class Claims:

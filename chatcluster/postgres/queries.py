@@ -22,7 +22,7 @@ from typing import Any
 
 from chatcluster.chat import VERSIONS_FORGOTTEN_MAX, VERSIONS_RAISED
 from chatcluster.parts import CONTENT_VERSION
-from chatcluster.ports.shares import TIMES_MAX
+from chatcluster.ports.claim_rules import TIMES_MAX
 from chatcluster.postgres.columns import CHANGED, LONG, SHORT
 
 SHARED_FILENAMES = ("fragments.sql", "timeline.sql")

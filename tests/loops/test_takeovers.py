@@ -8,7 +8,7 @@ import trio
 
 from chatcluster.chat import Busy
 from chatcluster.errors import StoreUnavailable
-from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS
+from chatcluster.ports.claim_rules import SUSPECTED_TAKEOVERS
 from loops.cluster_world import World
 
 TAKEOVER_SECONDS = 0.1

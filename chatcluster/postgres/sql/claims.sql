@@ -63,7 +63,8 @@ logged as (
 -- All that wait, where each of them has a place and none is suspected: whose turn it is does not matter then. Otherwise
 -- it is crowded, and nothing is claimed.
 with asked as materialized (
-    select $2::bigint as places
+    -- Of $2 free places without those that the worker, which has $4 in all, keeps: the rule of ports/claim_rules.py.
+    select greatest(0, least($2::bigint - $4::bigint / ({times_max} + 1), $3::bigint)) as places
 ),
 waiting as materialized (
     (
@@ -140,7 +141,7 @@ held as (
     select owner_id, count(*) as places from chats where worker_id = $1 and status = 'running' group by owner_id
 ),
 shares as (
-    -- How many more of this worker's places the owners of its chats get: the rule of ports/shares.py.
+    -- How many more of this worker's places the owners of its chats get: the rule of ports/claim_rules.py.
     select owner_id, greatest(0, ({times_max} * slots - places + {times_max}) / ({times_max} + 1)) as places_left
     from held, asked
 ),

@@ -40,8 +40,8 @@ from chatcluster.local.local_cluster import workspaces_dir
 from chatcluster.parts import PartFrame, ToolOutputPart, ToolResultPart
 from chatcluster.workspace_errors import StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
 from chatcluster.workspace_wire import CallRequest, Kind
-from chatcluster.workspaces.agent.program import SOCKET_NAME
 from chatcluster.workspaces.agent_client import over_unix
+from chatcluster.workspaces.places import place_of
 
 LINES = 80
 """Long enough that a killed replica is back before the command ends: then it can be killed in mid-command."""
@@ -200,7 +200,7 @@ class Worker:
 
     @property
     def _socket(self) -> Path:
-        return self._places / self._workspace_id / "state" / SOCKET_NAME
+        return place_of(self._places, self._workspace_id).door
 
     # --- a command that is stopped ------------------------------------------------------------
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind", bound="DataclassInstance")
 
 ENV_PREFIX = "CHATCLUSTER_"
+SLOTS_PER_KEPT = 8
+"""Of so many slots of a replica one is not for a user who has all others."""
 LLM_KINDS = ("openai", "anthropic", "openai-responses")
 LLM_INPUTS = ("text", "image", "pdf")
 ALL_ADDRESSES = ("", "0.0.0.0", "::")
@@ -74,10 +76,7 @@ class Settings:
         "", "Address shown to others in listings. Default: host:port, or where that is all addresses the host name"
     )
     slots: int = setting(
-        64,
-        "Chats that this replica works on at a time, of one user seven eighths of them; 0 serves readers only",
-        minimum=0,
-        maximum=10_000,
+        64, "Chats worked on here at a time, of one user 7/8; 0 serves readers only", minimum=0, maximum=10_000
     )
     claim_batch: int = setting(10, "Chats claimed by one statement", minimum=1, maximum=1000)
     claim_poll_seconds: float = setting(1.0, "Safety net: look for runnable chats at least this often", minimum=0.01)

@@ -19,13 +19,13 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.chat import Fence, Release
-from chatcluster.config import Settings
+from chatcluster.config import SLOTS_PER_KEPT, Settings
 from chatcluster.errors import Fenced, Moved, StoreFailed, StoreUnavailable
 from chatcluster.held_chat import HeldChat
 from chatcluster.histories import History
 from chatcluster.notices import Notices, hint_in
 from chatcluster.offers import Offers
-from chatcluster.ports import Claimed, Outside, OwnedChat, Renewal, kept_places, worker_channel
+from chatcluster.ports import Claimed, Outside, OwnedChat, Renewal, worker_channel
 from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS
 from chatcluster.publisher import Publisher
 from chatcluster.runner import Runner
@@ -63,7 +63,7 @@ class Tenures:
             worker_id,
             good_seconds=settings.self_fence_seconds,
             free_slots=lambda: self.free_slots,
-            kept=kept_places(settings.slots),
+            kept=settings.slots // SLOTS_PER_KEPT,
             begin=self.start,
             wake=wake,
         )
@@ -81,7 +81,7 @@ class Tenures:
     @property
     def is_full(self) -> bool:
         """Whether there may be no place here for a chat of somebody who has many."""
-        return self.free_slots <= kept_places(self._settings.slots)
+        return self.free_slots <= self._settings.slots // SLOTS_PER_KEPT
 
     @property
     def suspects_wait(self) -> bool:

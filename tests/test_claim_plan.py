@@ -20,7 +20,7 @@ SQL = load_queries("claims.sql") | load_queries("chats.sql")
 BATCH = 10
 ASKED = {
     "claim": (WORKER, BATCH, BATCH, FIRST_OWNER, 0),
-    "claim_few": (WORKER, BATCH),
+    "claim_few": (WORKER, BATCH, BATCH, 0),
     "may_claim": (WORKER, WORKER, WORKER),
 }
 INDEXES = {"chats_claimable", "chats_claimable_by_owner", "chats_suspected", "chats_by_worker", "chats_pkey"}

@@ -114,7 +114,6 @@ from chatcluster.ports.registry import (
     Silence,
 )
 from chatcluster.ports.sessions import Sessions
-from chatcluster.ports.shares import kept_places
 from chatcluster.ports.store import (
     MESSAGE_BYTES,
     TURNS_MAX,
@@ -267,7 +266,6 @@ __all__ = [
     "checked_choice",
     "hint_channel",
     "hint_of",
-    "kept_places",
     "live_channel",
     "no_window",
     "owner_channel",

@@ -8,12 +8,9 @@ between users say who is next. A replica with fewer than ``TIMES_MAX + 1`` place
 
 from __future__ import annotations
 
-TIMES_MAX = 7
+from chatcluster.config import SLOTS_PER_KEPT
 
-
-def kept_places(slots: int) -> int:
-    """So many of ``slots`` are not for everybody: where no more are free, it matters who has how many."""
-    return slots // (TIMES_MAX + 1)
+TIMES_MAX = SLOTS_PER_KEPT - 1
 
 
 def places_left(free: int, held: int) -> int:

@@ -26,7 +26,7 @@ from chatcluster import telemetry
 from chatcluster.chat import ChatState, Decision, ErrorInfo, claimed_with, may_be_claimed_with
 from chatcluster.errors import StoreFailed, StoreLocked, UnavailableError
 from chatcluster.parts import Message
-from chatcluster.ports import Chat, Claimed, Outcome, kept_places
+from chatcluster.ports import Chat, Claimed, Outcome
 from chatcluster.ports.prompts import ToldPrompts
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.decision_writer import Applied, Seen, seen_values
@@ -55,7 +55,7 @@ async def claim(
     database: Database, worker_id: UUID, free_slots: int, batch: int, *, after_owner: UUID
 ) -> tuple[tuple[Claimed, ...], UUID]:
     """What was claimed, and the owner whose turn it was last. ``after_owner`` is the one of the claim before."""
-    limits = database.settings.user_chats_max, kept_places(database.settings.slots)
+    limits = database.settings.user_chats_max, database.settings.slots
     try:
         rows = await database.autocommit(_claim, worker_id, free_slots, batch, after_owner, *limits, lane=Lane.CHATS)
     except Exception as error:
@@ -107,10 +107,10 @@ async def _claim(
     batch: int,
     after_owner: UUID,
     user_chats_max: int,
-    kept: int,
+    slots: int,
 ) -> Sequence[Row]:
     if not user_chats_max:
-        few = await connection.fetch(SQL["claim_few"], worker_id, max(0, min(free_slots - kept, batch)))
+        few = await connection.fetch(SQL["claim_few"], worker_id, free_slots, batch, slots)
         if not few[0]["crowded"]:
             return [row for row in few if row["id"] is not None]
     return await connection.fetch(SQL["claim"], worker_id, free_slots, batch, after_owner, user_chats_max)

@@ -61,9 +61,9 @@ logged as (
 
 -- name: claim_few
 -- All that wait, where each of them has a place and none is suspected: whose turn it is does not matter then. Otherwise
--- it is crowded, and nothing is claimed.
+-- it is crowded, and nothing is claimed. Of $4 places in all some are kept: there it matters who has how many.
 with asked as materialized (
-    select $2::bigint as places
+    select greatest(0, least($2::bigint - $4::bigint / ({times_max} + 1), $3::bigint)) as places
 ),
 waiting as materialized (
     (

@@ -113,6 +113,6 @@ export function isUnauthenticated(error: unknown): boolean {
 }
 
 /** Whatever is answered 401, a read, a write or the stream, ends the session here. Returns how to stop looking. */
-function endSessionWhenRefused(): () => void {
+export function endSessionWhenRefused(): () => void {
   return api.onRefusal((error) => void (isUnauthenticated(error) && endSession()));
 }

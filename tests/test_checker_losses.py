@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from checker import Checker, Event, Fault, FinalChat, FinalMessage, Kind, Recovery, Subscriber, Write
+from checker import Checker, Event, Fault, FinalChat, FinalMessage, Kind, Recovery, Subscriber, Violation, Write
 
 CHAT = "chat"
 SINCE, UNTIL = 10.0, 11.0
@@ -99,6 +99,17 @@ def test_p1_what_was_said_in_a_chat_that_is_gone_is_told_as_lost() -> None:
     checker.gone(CHAT)
     verdict = checker.verdict()
     assert (verdict.kept, verdict.lost_by_failover) == (True, 1)
+
+
+@pytest.mark.parametrize(("created", "late"), [(9.0, 1), (10.2, 0)])
+def test_p4_who_reads_a_chat_that_may_be_gone_need_not_be_told_that_it_goes_on(created: float, late: int) -> None:
+    found: list[Violation] = []
+    checker = Checker(found.append)
+    checker.wrote(wrote("Here?", created, op="create"))
+    checker.begin_loss(SINCE)
+    fault = Fault(kind="failover", time=SINCE, until=UNTIL)
+    checker.judge(Recovery(fault=fault, chat=CHAT, reader="reader", bound_seconds=6.0, sign_seconds=None))
+    assert [one.kind for one in found] == [Kind.LATE] * late
 
 
 def test_p2_an_epoch_that_is_given_again_is_no_conflict_for_a_chat_that_was_touched() -> None:

@@ -17,6 +17,7 @@ from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, Workspac
 from chatcluster.workspace_wire import DIFF_FILES_MAX, CallState, Kind
 from chatcluster.workspaces import cgroups, disks, sandbox
 from chatcluster.workspaces.agent_client import AgentClient, over_unix
+from chatcluster.workspaces.places import place_of
 from chatcluster.workspaces.process_provider import ProcessProvider, open_process_provider
 
 pytest_plugins = ["sandbox_fixtures"]
@@ -90,7 +91,8 @@ async def test_the_smallest_memory_that_there_may_be_has_room_for_the_agent(prov
     await provider.start(spec_of("small", limits=replace(LIMITS, memory_bytes=32 << 20)))
     small = over_unix(provider.socket_path("small"))
     filled = await ran(
-        small, "cat /dev/zero >/tmp/all; cat /dev/zero >/dev/shm/all; cat /dev/zero >/tmp/all2; echo full"
+        small,
+        "for name in /tmp/all /dev/shm/all /tmp/all2 /run/all; do cat /dev/zero >$name; done; echo full",
     )
     assert filled.output.endswith(b"full\n")
     assert (await ran(small, "echo lives")).output == b"lives\n"
@@ -257,9 +259,10 @@ async def test_when_their_host_is_killed_nothing_runs_on(outside: Path, provider
     host = await trio.lowlevel.open_process(
         [sys.executable, "-c", KEEPS_ONE, str(root)], env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
     )
-    inside = over_unix(root / "one" / "state" / "agent.sock")
+    door = place_of(root, "one").door
+    inside = over_unix(door)
     with trio.fail_after(30):
-        while not (root / "one" / "state" / "agent.sock").exists():
+        while not door.exists():
             await trio.lowlevel.checkpoint()
         await answering(inside)
     await inside.put("a", execute(f"setsid {a_sleep()} & echo begun; {a_sleep()}"))

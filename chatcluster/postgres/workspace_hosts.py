@@ -1,8 +1,8 @@
 """``WorkspaceHosts`` on Postgres: leases of hosts, what they have to do, and what they report.
 
 Who is authoritative: the host's row. What a host writes goes by its incarnation, in the condition of the statement: an
-earlier process of the same machine, and one that was buried, write nothing. A burial and the taking of work meet at the
-row: the latter holds it. A burial waits for no workspace: one whose row somebody has locked is left to a later one.
+earlier process of the same machine, and one that was buried, write nothing. A burial waits for no workspace: one whose
+row somebody has locked, or that its host takes at that moment, is left to a later one.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ SHARED_MEMORY_BYTES_MAX = 256 << 20
 AGENT_BYTES = 24 << 20
 """Memory that the agent has use for, and a shell."""
 TMPFS_BYTES_MIN = 1 << 20
-RUN_BYTES = 16 << 20
+RUN_BYTES = 1 << 20
+"""Nothing is kept there, but where there is no Landlock a command can fill it."""
 DISPLAY = ":1"
 BROWSER_FLAGS = "--no-sandbox --no-first-run --disable-gpu --disable-dev-shm-usage --test-type"
 """Flags of Debian's Chromium. A browser's own sandbox takes what is taken away here; this one is around it."""

@@ -592,6 +592,24 @@ async def test_no_more_run_at_a_time_than_its_setting_says_whether_they_are_buil
         await world.comes_to(fourth, WorkspaceState.RUNNING)
 
 
+async def test_a_build_that_was_taken_is_begun_and_a_start_of_the_same_moment_waits() -> None:
+    """The build could go to another host as long as nobody has taken it, and to none after that."""
+    async with open_host() as world:
+        world.start(workspaces_max=2)
+        first = await world.running_one()
+        await world.rows.workspaces.stop(first.id)
+        await world.comes_to(first, WorkspaceState.STOPPED)
+        second = await world.running_one()
+        await world.rows.workspaces.start(first.id)
+        third = await world.create()
+        await world.comes_to(third, WorkspaceState.RUNNING)
+        await trio.sleep(30)
+        assert world.provider.running == {str(second.id), str(third.id)}
+        assert await world.rows.state(first) is WorkspaceState.STARTING
+        await world.rows.workspaces.stop(second.id)
+        await world.comes_to(first, WorkspaceState.RUNNING)
+
+
 async def two_processes(world: HostWorld) -> None:
     world.start()
     await world.running_one()

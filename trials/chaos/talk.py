@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import trio
 from checker import Checker, FinalChat, Subscriber
@@ -79,6 +80,12 @@ class Talk:
         await self.readers[0].gone.wait()
         talk.cancel()
 
+    async def _end_with_it(self, error: NotFound) -> NoReturn:
+        """Wait for the readers to be told so, which ends the talk. Raises ``error`` if the chat has to be there."""
+        if not self._checker.may_be_gone(self.writer.chat):
+            raise error
+        await trio.sleep_forever()
+
     async def _answer_calls(self, tools: Tools) -> None:
         """Whoever the chat asks answers, after a while. One that runs may ask as well: it is looked at now and then."""
         draw, looked = random.Random(self.writer.chat), trio.current_time()
@@ -86,7 +93,10 @@ class Talk:
             status, now = self.readers[0].subscriber.status, trio.current_time()
             if status == "requires_action" or (status == "running" and now - looked >= LOOK_SECONDS):
                 await trio.sleep(draw.uniform(0, ANSWER_SECONDS_MAX))
-                await tools.answer(self._api, self.writer.chat, draw)
+                try:
+                    await tools.answer(self._api, self.writer.chat, draw)
+                except NotFound as error:
+                    await self._end_with_it(error)
                 looked = trio.current_time()
             with trio.move_on_after(LOOK_SECONDS):
                 await self.readers[0].progress.wait()
@@ -113,10 +123,8 @@ class Talk:
         try:
             chat = await self._api.read(f"/chats/{self.writer.chat}")
             messages, queue = await self._api.history(self.writer.chat)
-        except NotFound:
-            if not self._checker.may_be_gone(self.writer.chat):
-                raise
-            await trio.sleep_forever()  # the readers are told the same, which ends the talk
+        except NotFound as error:
+            await self._end_with_it(error)
         return FinalChat(
             chat=chat["id"],
             status=chat["status"],

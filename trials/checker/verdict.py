@@ -163,6 +163,8 @@ class Checker:
         """Whether a reader was told in time, and nothing was cut that need not have been."""
         fault = recovery.fault
         late = max(recovery.sign_seconds or 0.0, recovery.takeover_seconds or 0.0)
+        if recovery.sign_seconds is None and recovery.chat in self._chats and self.may_be_gone(recovery.chat):
+            return  # there may be nothing to be told of
         if (recovery.sign_seconds is None or late > recovery.bound_seconds) and recovery.chat not in fault.chats:
             seconds = "never" if recovery.sign_seconds is None else f"after {late:.2f} s"
             victim = f" of {fault.replica}" if fault.replica else ""

@@ -52,10 +52,13 @@ from workspace_hosts where alive or exists (select from workspaces where {left_b
 
 -- name: bury
 -- Whether it was alive. A burial waits for nobody who holds the row of a workspace.
-update workspace_hosts set alive = false
-from workspace_hosts as before
-where before.id = workspace_hosts.id and workspace_hosts.id = $1 and workspace_hosts.token::text = $2
-    and (workspace_hosts.alive or exists (select from workspaces where {left_behind}))
+with before as (
+    select id, alive from workspace_hosts
+    where id = $1 and token::text = $2 and (alive or exists (select from workspaces where {left_behind}))
+    for no key update
+)
+update workspace_hosts set alive = false from before
+where workspace_hosts.id = before.id
 returning before.alive
 
 -- name: free_builds
@@ -73,7 +76,7 @@ where id in (
 returning {workspace}
 
 -- name: hold_lease
--- Held against a burial until the end of the transaction.
+-- No lock keeps a burial from happening meanwhile: what is taken then is left behind, and a later burial frees it.
 select id from workspace_hosts where id = $1 and incarnation = $2 and alive for key share
 
 -- name: take

@@ -102,7 +102,7 @@ async def _diff(git: Git, base: str) -> DiffAnswer:
     listing = ("--porcelain=v2", "-z", "--branch", "--untracked-files=normal", _SUBMODULES, "--no-renames")
     code, status = await git.run("status", *listing, limit=LIST_BYTES_MAX)
     if code == NOT_THERE:
-        raise Refused(Code.DIFF_FAILED, "there is no git in the workspace: on Debian, apt-get install git on its host")
+        raise Refused(Code.DIFF_FAILED, "there is no git in the workspace: its host, or its image, needs it")
     if code not in (0, None):
         if (await git.run("rev-parse", "--git-dir", limit=LIST_BYTES_MAX))[0] == 0:
             raise Refused(Code.DIFF_FAILED, "git status fails in the workspace: run it there to see why")

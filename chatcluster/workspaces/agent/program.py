@@ -18,6 +18,7 @@ import stat
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -229,9 +230,10 @@ def _restore_modes(state: Path) -> None:
 
 
 def _have_mode(path: Path, mode: int) -> None:
-    found = path.lstat().st_mode
-    if not stat.S_ISLNK(found) and stat.S_IMODE(found) != mode:
-        path.chmod(mode)
+    with suppress(FileNotFoundError, PermissionError):  # it is gone by now, or another user's, as what Kubernetes makes
+        found = path.lstat().st_mode
+        if not stat.S_ISLNK(found) and stat.S_IMODE(found) != mode:
+            path.chmod(mode)
 
 
 def _last_seen(path: Path) -> float:

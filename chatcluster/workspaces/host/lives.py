@@ -63,8 +63,9 @@ class Lives:
         self._reports = Reports(hosts, lease)
         self._start_places = StartPlaces()
         self._deeds: dict[UUID, _Deed] = {}
-        self._waiting = 0
-        """Those to be begun for which there was no place at the last look."""
+        self._waiting = places
+        """Starts for which there was no place at the last look: builds leave them those that come free. Before the
+        first look it is not known what is left to be begun: no build is taken."""
         self.begun: set[UUID] = set()
         """What may run in its sandbox: all of it is stopped in the end."""
 
@@ -73,9 +74,10 @@ class Lives:
         async with trio.open_nursery() as nursery:
             while True:
                 rows = await self._work()
-                for row in rows:
-                    self._take_up(nursery, row)
-                self._waiting = sum(row.state in BEGINNINGS and row.id not in self._deeds for row in rows)
+                if rows is not None:
+                    for row in sorted(rows, key=_is_no_build):
+                        self._take_up(nursery, row)
+                    self._waiting = sum(row.state in BEGINNINGS and row.id not in self._deeds for row in rows)
                 await trio.sleep(LOOK_SECONDS)
 
     @property
@@ -83,17 +85,18 @@ class Lives:
         begun = sum(deed.state in BEGINNINGS for deed in self._deeds.values())
         return max(0, self._places - len(self._running) - begun)
 
-    async def _work(self) -> tuple[WorkspaceRow, ...]:
+    async def _work(self) -> tuple[WorkspaceRow, ...] | None:
+        """None if nobody can be asked."""
         try:
             return await self._hosts.work(self._lease, places=max(0, self._free_places - self._waiting))
         except StoreUnavailable as error:
             telemetry.event("workspace.look_failed", error=str(error))
-            return ()
+            return None
 
     def _take_up(self, nursery: trio.Nursery, row: WorkspaceRow) -> None:
         deed = self._deeds.get(row.id)
-        if deed is None and row.state in BEGINNINGS and not self._free_places:
-            return  # it waits until another one is stopped
+        if deed is None and row.state is WorkspaceState.STARTING and not self._free_places:
+            return  # it waits until another one is stopped; a build could go elsewhere, and was taken for a place
         if deed is None:
             self._deeds[row.id] = deed = _Deed(row.state, trio.CancelScope())
             nursery.start_soon(self._do, nursery, row, deed)
@@ -239,3 +242,7 @@ class Lives:
             await self._reports.removed(row)
         except (ChatclusterError, OSError) as error:
             await self._put_off(row, str(error))
+
+
+def _is_no_build(row: WorkspaceRow) -> bool:
+    return row.state is not WorkspaceState.BUILDING

@@ -137,7 +137,7 @@ class Feed:
         self._stirs: _Stirs | None = None
         """While a task does what the merge stirs for."""
         self._commits: tuple[Outcome, ...] = ()
-        """The outcomes of this replica since the last read began; the oldest first."""
+        """The outcomes of this replica that are not shown, as far as is known; the oldest first."""
         self._changed: trio.Event | None = None
         """Set to wake readers, while any wait until something durable is shown, or is known not to exist."""
 
@@ -250,6 +250,8 @@ class Feed:
                 self._take_commits()
                 if merge.lacks_read:
                     await self._refresh()
+            if not merge.waits:
+                self._commits = ()  # what is left of them came with a read; each may have megabytes
             merge.take_rest()
             self._announce()
             wait_until = min(wait_until, trio.current_time() + FRAMES_SECONDS_MAX) if merge.waits else inf

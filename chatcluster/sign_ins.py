@@ -27,6 +27,8 @@ from chatcluster.ports import McpServers, SignInWait, Store
 from chatcluster.transitions import Transitions
 
 LOOK_SECONDS = 30.0
+LET_IN_SECONDS_MAX = 5.0
+"""A user who comes back from a sign-in waits no longer than that for the calls: each of them may wait for Postgres."""
 WAITS_MAX = 100
 """So many waiting calls are looked at in one look, in no order."""
 
@@ -44,8 +46,10 @@ class SignIns:
             await self._look()
 
     async def let_in(self, user_id: UUID) -> None:
-        """This user has signed in somewhere, which stands whatever fails here: the next look makes up for it."""
-        await self._look(user_id)
+        """This user has signed in somewhere, which stands whatever fails here, or takes too long: the next look makes
+        up for it."""
+        with trio.move_on_after(LET_IN_SECONDS_MAX):
+            await self._look(user_id)
 
     async def _look(self, user_id: UUID | None = None) -> None:
         try:

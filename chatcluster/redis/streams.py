@@ -22,7 +22,8 @@ verdict on an ``XADD`` before the ``PUBLISH`` of the same frame, because that wo
 * a refused frame is published all the same, but after the ``open`` that refused it, or, when it is a
   repetition, after itself: a reader drops whatever is not above the last position that it has seen;
 * a frame that was admitted just before a newer ``open`` may be published just after it. A reader
-  drops that one as well, and has it from the stream, which it reads when it turns to a new tenure;
+  drops that one as well, and has it from the stream, which it reads where a tenure begins and what it has does not
+  end with the ``close`` of the one before;
 * a frame of a stream that is gone is published, and may be shown: its owner restores the stream with it.
 
 A refused ``open`` is published too, and dropped by readers as the lower position that it is. Whatever is

@@ -202,8 +202,10 @@ class McpLink:
                     nursery.cancel_scope.cancel()
             except* (OSError, msgspec.MsgspecError, trio.BrokenResourceError) as group:
                 telemetry.event("mcp.process_failed", error=str(first_error(group)))
-            telemetry.event("mcp.process_ended", requests=len(self._waiters), sessions=len(self._sessions))
-            self._fail_all()
+            finally:  # also where this is begun anew: nobody answers what the process was asked before
+                lost = len(self._waiters), len(self._sessions)
+                self._fail_all()
+            telemetry.event("mcp.process_ended", requests=lost[0], sessions=lost[1])
             await trio.sleep(RESTART_SECONDS)
 
     # for callers

@@ -182,6 +182,24 @@ async def test_p10_a_user_whose_logins_cannot_be_read_keeps_no_other_waiting(
     await finish(world, chat)
 
 
+async def test_p10_who_comes_back_from_a_sign_in_waits_for_no_chat_without_end(
+    world: World, mail: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.replica()
+    await refused(world, a)
+    await mail.sign_in()
+    asked: list[object] = []
+
+    async def apply(chat_id: UUID, *_: object, **__: object) -> Outcome:
+        asked.append(chat_id)
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(a.transitions, "apply", apply)
+    with trio.fail_after(60):
+        await mail.sign_ins(a).let_in(OWNER)
+    assert len(asked) == 1
+
+
 async def test_a_sign_in_stands_where_the_database_goes_away_right_behind_it(world: World, mail: Mail) -> None:
     a = await world.replica()
     chat, _ = await refused(world, a)

@@ -97,8 +97,8 @@ select few.crowded, claimed.* from few left join claimed on true order by waited
 -- but what it takes, and nothing at all when there is nothing to take. Each step is a look into a small partial index.
 --
 -- A chat is suspected when three tenures in a row did not end in order. A worker takes one of those at a time, the one that
--- waits longest, and no other for a while (alone_seconds in ports/store.py), so that the next death tells which it was;
--- those that kill more slowly are told by chance, as each death scatters them. Chats to be interrupted are no exception:
+-- waits longest, and no other for a while (alone_seconds in ports/claim_rules.py), so that the next death tells which it
+-- was; those that kill more slowly are told by chance, as each death scatters them. Chats to be interrupted are no exception:
 -- they would share each death of the one that kills, and never be told apart from it.
 --
 -- What is asked is a table of its own, so that the plan does not depend on it: then it is made once, and not each time.

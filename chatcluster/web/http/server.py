@@ -102,10 +102,8 @@ class Server:
                 watching.start_soon(self.departures.run)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as intake:
-                        for port in private:
-                            intake.start_soon(self._accept, port, False, connections, trio.CancelScope())
-                        for port in public:
-                            intake.start_soon(self._accept, port, True, connections, self._public)
+                        intake.start_soon(self._accept_at, private, False, connections, trio.CancelScope())
+                        intake.start_soon(self._accept_at, public, True, connections, self._public)
                         task_status.started()
                         await self._cut.wait()
                         intake.cancel_scope.cancel()
@@ -124,12 +122,18 @@ class Server:
                 while True:
                     connections.start_soon(self._connect, False, port.accept()[0])
 
-    async def _accept(
-        self, port: socket.socket, public: bool, connections: trio.Nursery, scope: trio.CancelScope
+    async def _accept_at(
+        self, ports: Sequence[socket.socket], public: bool, connections: trio.Nursery, scope: trio.CancelScope
     ) -> None:
+        with scope:
+            async with trio.open_nursery() as accepting:
+                for port in ports:
+                    accepting.start_soon(self._accept, port, public, connections)
+
+    async def _accept(self, port: socket.socket, public: bool, connections: trio.Nursery) -> None:
         """The next one is for whoever is quicker, of the replicas that share the port."""
         port.setblocking(False)
-        with port, scope:
+        with port:
             while True:
                 await trio.lowlevel.wait_readable(port)
                 try:

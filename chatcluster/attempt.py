@@ -46,6 +46,7 @@ from chatcluster.parts import (
     strings_of,
 )
 from chatcluster.ports import Attachable, Attachment, Delta, Finished, KeepAlive, Meter, Model, ModelRequest
+from chatcluster.turn import OF_THE_CONVERSATION
 
 ATTACHED_MAX = 6
 """Connections that break without a word, one after the other, over some 10 seconds."""
@@ -173,7 +174,8 @@ class Attempt:
             except ProviderError as error:
                 if self._streamed_bytes > streamed_bytes:
                     broken = 0
-                is_refused, self.has_heard = not self.has_heard, has_heard or self.has_heard
+                is_refused = not self.has_heard and error.kind not in OF_THE_CONVERSATION
+                self.has_heard = has_heard or self.has_heard
                 end = end if end is not None and is_refused else error
                 if not self._outlives(error, broken):
                     raise end from None

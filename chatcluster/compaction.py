@@ -8,7 +8,8 @@ leaves the old history, after it the new one, and its successor decides again fr
 What happens on failure:
 
 * the provider says that what is to be summarised is too long itself: the newest half of it is told as one text, then
-  half of that, and so on;
+  half of that, and so on; and so where it is too long to be told as a whole, and the model refuses what there is room
+  for, as that may be for something that was said long ago;
 * the model fails, refuses, or says nothing: if the prompt can be sent nevertheless, the turn goes on without a summary,
   readers get a notice, and the next step tries again; else it is a failed attempt like any other (``runner.py``), and
   so is that of a summary which the user asked for;
@@ -238,15 +239,19 @@ class Compaction:
         room = tokens if window is None else max(window.limit_tokens - INSTRUCTION_TOKENS, ROOM_TOKENS_MIN)
         if source is Source.OVERFLOW:
             room = min(room, tokens) // 2
+        why = "not even a part of the conversation is short enough to be sent"
+        failure = ProviderError(why, kind="context_overflow")
         for _ in range(SHORTENED_MAX):
-            asked = request if tokens <= room else _shortened(request, kept, room)
+            is_part = tokens > room
             try:
-                return await self._ask(asked)
+                return await self._ask(_shortened(request, kept, room) if is_part else request)
             except ProviderError as error:
-                if error.kind != "context_overflow" or room // 2 < ROOM_TOKENS_MIN:
+                is_refused = is_part and error.kind == "content_filter"
+                if not (is_refused or error.kind == "context_overflow") or room // 2 < ROOM_TOKENS_MIN:
                     raise
+                failure = error if is_refused else failure
             room = min(room, tokens) // 2
-        raise ProviderError("not even a part of the conversation is short enough to be sent", kind="context_overflow")
+        raise failure
 
     async def _ask(self, request: ModelRequest) -> NewMessage:
         attempt = Attempt(self._outside.model, _Unheard(self._held.stream.flush), self._settings, _forget)

@@ -30,6 +30,8 @@ CHATS_MAX = 20
 FAMILY_MAX = 1000
 OBEY_SECONDS = 0.1
 """Between two tries to have an order carried out while somebody holds the row."""
+OBEY_SECONDS_MAX = 5.0
+"""A row is held for less. An order that cannot be carried out, of a chat that is damaged, is not waited for."""
 ROUNDS_MAX = 10
 """Rounds of orders: an agent that obeys gives orders to its own agents, as deep as a family goes."""
 
@@ -70,8 +72,8 @@ async def report(store: Store, notices: Notices, chat: Chat) -> None:
 async def when_obeyed(store: Store, notices: Notices, agent: Chat) -> Chat:
     """The agent, once it has carried out what it was ordered: what it is told now follows that, and is not undone by
     it. Raises what the store raises."""
-    is_ordered = False
-    while agent.id in await store.due_orders(FAMILY_MAX, root_id=agent.family_id):
+    is_ordered, until = False, trio.current_time() + OBEY_SECONDS_MAX
+    while trio.current_time() < until and agent.id in await store.due_orders(FAMILY_MAX, root_id=agent.family_id):
         is_ordered, outcome = True, await store.obey(agent.id)
         _tell(notices, outcome)
         if outcome is None:

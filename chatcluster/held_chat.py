@@ -169,7 +169,7 @@ class HeldChat:
         return outcome
 
     async def settle_family(self) -> None:
-        """The chat is ours no longer: see to what follows for those that wait for it, or that it waits for."""
+        """See to what follows for those that wait for the chat, that it waits for, or that look at its family."""
         await settle(self._store, self._notices, self.chat)
 
     async def reload(self) -> None:

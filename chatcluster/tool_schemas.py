@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -57,6 +57,7 @@ HOPS_MAX = 20
 TOLD = "\n\nThe arguments also have to be valid by this JSON schema: "
 
 _ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _REFERENCE = re.compile(r"#/(\$defs|definitions)/([^/]+)")
 
 
@@ -209,9 +210,16 @@ def _drop_dangling(whole: dict[str, Any]) -> None:
     named = {one["$id"] for one in schemas if "$id" in one} | {
         f"#{one['$anchor']}" for one in schemas if "$anchor" in one
     }
-    dangling = [one for one in schemas if "$ref" in one and one["$ref"] not in named and not _leads_on(one, whole)]
+    known: dict[str, Any] = {}  # what each reference leads to: there may be many of one
+
+    def at(reference: str) -> Any:
+        if reference not in known:
+            known[reference] = _at(reference, whole)
+        return known[reference]
+
+    dangling = [one for one in schemas if "$ref" in one and one["$ref"] not in named and not _leads_on(one, at)]
     for one in dangling:
-        del one["$ref"]
+        one.pop("$ref", None)  # a schema may stand in two places: as an argument, and where it was taken from
 
 
 def _all_in(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -225,14 +233,14 @@ def _all_in(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
             waiting.extend(schema[word] for word in SINGLE if word in schema)
 
 
-def _leads_on(schema: Any, whole: dict[str, Any]) -> bool:
+def _leads_on(schema: Any, at: Callable[[str], Any]) -> bool:
     """Whether there is a schema in the end that refers to no other."""
     for _ in range(HOPS_MAX):
         if isinstance(schema, bool) or (isinstance(schema, dict) and "$ref" not in schema):
             return True
         if not isinstance(schema, dict):
             return False
-        schema = _at(schema["$ref"], whole)
+        schema = at(schema["$ref"])
     return False
 
 
@@ -242,8 +250,8 @@ def _at(reference: str, whole: dict[str, Any]) -> Any:
     found: Any = whole if start == "#" else None
     for step in steps:
         name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and name in map(str, range(len(found))):
-            found = found[int(name)]
+        if isinstance(found, list):
+            found = found[int(name)] if _INDEX.fullmatch(name) and int(name) < len(found) else None
         else:
             found = found.get(name) if isinstance(found, dict) else None
     return found

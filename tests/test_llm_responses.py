@@ -523,6 +523,8 @@ def test_a_step_is_its_items_in_order_and_then_the_results() -> None:
         ((TextPart("b"), THOUGHT), ["message"]),
         ((THOUGHT,), []),
         ((THOUGHT, SEARCH), ["reasoning", "web_search_call"]),
+        ((msgspec.structs.replace(THOUGHT, prefix="before"), SEARCH, TextPart("b")), ["message"]),
+        ((SEARCH, TextPart("b")), ["web_search_call", "message"]),
         ((OpaquePart("another", "gpt-x", "reasoning", THOUGHT.data), TextPart("b")), ["message"]),
         ((OpaquePart("test.example", "gpt-y", "reasoning", THOUGHT.data), TextPart("b")), ["message"]),
         ((OpaquePart("test.example", "gpt-x", "reasoning", "damaged"), TextPart("b")), ["message"]),

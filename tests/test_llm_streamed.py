@@ -33,15 +33,18 @@ def test_arguments_of_the_last_call_of_an_answer_that_was_cut_are_not_known(reas
     assert decoder.feed(b"[DONE]") == [Delta(ToolArgumentsPart("new_1", "{}")), Finished(reason)]
 
 
-@pytest.mark.parametrize(("more", "arguments"), [(['{"a":', "1}"], '{"a":1}'), ([], "{}")])
-def test_an_empty_object_before_the_arguments_is_none_of_them(more: list[str], arguments: str) -> None:
-    """Some gateways send what the call begins with, and then what it has."""
+@pytest.mark.parametrize(
+    ("more", "reason", "arguments"),
+    [(['{"a":', "1}"], "length", '{"a":1}'), ([], "stop", "{}"), ([], "length", ""), ([], "content_filter", "")],
+)
+def test_an_empty_object_before_the_arguments_is_none_of_them(more: list[str], reason: str, arguments: str) -> None:
+    """Some gateways send what the call begins with, and then what it has: if the answer was cut, that is not known."""
     decoder = ChunkDecoder(ROUTE, new_call_id=numbered_call_ids())
     told: list[ModelEvent] = []
     for text in ("{}", *more):
         piece = {"index": 0, "id": "call_0", "function": {"name": "f", "arguments": text}}
         told += decoder.feed(json.dumps({"choices": [{"delta": {"tool_calls": [piece]}}]}).encode())
-    told += decoder.feed(b'{"choices":[{"delta":{},"finish_reason":"length"}]}') + decoder.feed(b"[DONE]")
+    told += decoder.feed(b'{"choices":[{"delta":{},"finish_reason":"%s"}]}' % reason.encode()) + decoder.feed(b"[DONE]")
     (call,) = joined(event.part for event in told if isinstance(event, Delta))
     assert call == ToolCallPart("new_1", "f", arguments, "call_0")
 

@@ -6,7 +6,7 @@ import pytest
 
 from chatcluster.config import Settings
 from chatcluster.llm.windows import catalogue_tool_limits, catalogue_windows
-from chatcluster.models import Catalogue, ModelEntry, Provider
+from chatcluster.models import Catalogue, Kind, ModelEntry, ModelOptions, Provider
 from chatcluster.ports import Window
 
 SETTINGS = Settings(llm_context_tokens=8000, compaction_percent=50)
@@ -58,3 +58,11 @@ def test_how_many_tools_are_offered_is_a_matter_of_the_wire_of_the_model_that_is
     assert [limits("one", 0), limits(None, 0), limits("one", 1), limits("two", 0)] == [128, 128, None, None]
     assert catalogue_tool_limits(lambda: None, Settings(llm_kind="openai-responses"))("any", 0) == 128
     assert catalogue_tool_limits(lambda: catalogue(), Settings(llm_kind="anthropic"))("any", 0) is None
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("openai", 128), ("openai-responses", 127), ("anthropic", None)])
+def test_the_search_of_the_server_itself_is_one_of_the_tools_where_it_is_a_tool(kind: str, limit: int | None) -> None:
+    provider = Provider(name="p", kind=Kind(kind), base_url="http://localhost/v1")
+    searching = model("one", None, options=ModelOptions(web_search={}), is_default=True)
+    limits = catalogue_tool_limits(lambda: Catalogue({"p": provider}, {"one": searching}), SETTINGS)
+    assert limits("one", 0) == limit

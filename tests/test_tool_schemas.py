@@ -131,6 +131,28 @@ def test_what_refers_to_nothing_may_be_anything(reference: str) -> None:
     assert schema["properties"]["a"] == {"title": "A"}
 
 
+@pytest.mark.parametrize("top", [{"$ref": "#/$defs/pet"}, {"anyOf": [{"$ref": "#/$defs/pet"}]}])
+def test_what_was_taken_in_and_refers_to_nothing_may_be_anything_in_both_places(top: dict[str, Any]) -> None:
+    pet = {"type": "object", "properties": {"a": {"$ref": "#/components/schemas/Pet", "title": "A"}}}
+    schema, _ = told({"type": "object", **top, "$defs": {"pet": pet}})
+    assert schema["properties"]["a"] == schema["$defs"]["pet"]["properties"]["a"] == {"title": "A"}
+
+
+def test_p10_references_to_the_places_of_a_long_list_are_followed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    followed: list[str] = []
+
+    def at(reference: str, whole: dict[str, Any]) -> Any:
+        followed.append(reference)
+        return _at(reference, whole)
+
+    _at = tool_schemas._at
+    monkeypatch.setattr(tool_schemas, "_at", at)
+    chain = [{"$ref": f"#/properties/a/prefixItems/{number + 1}"} for number in range(200)]
+    schema, _ = told({"type": "object", "properties": {"a": {"type": "array", "prefixItems": [*chain, TEXT]}}})
+    assert len(followed) == 200, "each once, over however many others it is referred to"
+    assert schema["properties"]["a"]["prefixItems"][-2:] == [chain[-1], TEXT]
+
+
 @pytest.mark.parametrize("reference", ["#", "#/$defs/a~1b", "#/properties/b/prefixItems/0", "#pet"])
 def test_what_refers_to_something_goes_on_doing_so(reference: str) -> None:
     listed = {"type": "array", "prefixItems": [TEXT], "items": False}

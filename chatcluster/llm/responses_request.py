@@ -157,8 +157,11 @@ def _said(part: Part) -> Iterator[bytes | None]:
 
 
 def _sent_items(parts: tuple[Part, ...], route: Route) -> set[int]:
-    """Which of the parts are items of this model's that go back to it. Reasoning that led to nothing is none."""
+    """Which of the parts are items of this model's that go back to it. Reasoning that led to nothing is none; and where
+    reasoning stays here, as it was behind another prompt, so does what it led to: a search, which has to follow it."""
     sent: set[int] = set()
+    if any(isinstance(part, OpaquePart) and part.kind == REASONING and not is_for(part, route) for part in parts):
+        return sent
     is_followed = False
     for at in range(len(parts) - 1, -1, -1):
         part = parts[at]

@@ -78,8 +78,8 @@ class StreamedCalls:
         answer that was cut they are not known."""
         if not all(call.name for call in self._calls):
             raise nameless_call(self._provider)
-        known = [call for call in self._calls if call.is_bare or call is not self._calls[-1] or reason not in CUT_SHORT]
-        return [ToolArgumentsPart(call.id, "{}") for call in known if not "".join(call.pieces).strip()]
+        whole = self._calls[:-1] if reason in CUT_SHORT else self._calls
+        return [ToolArgumentsPart(call.id, "{}") for call in whole if not "".join(call.pieces).strip()]
 
     def _call_at(self, index: int, call_id: str, *, is_named: bool) -> _Call | None:
         """The call that a piece is of, as it seems: mostly the last one at its index. Where calls are written side by

@@ -41,7 +41,13 @@ def catalogue_tool_limits(known: Callable[[], Catalogue | None], settings: Setti
         if catalogue is None or catalogue.is_empty:
             return WIRES[Kind(settings.llm_kind)].tools_max
         candidates = catalogue.candidates(model)
-        return WIRES[candidate_of(candidates, failures).provider.kind].tools_max if candidates else None
+        if not candidates:
+            return None
+        asked = candidate_of(candidates, failures)
+        tools_max, searches = WIRES[asked.provider.kind].tools_max, asked.model.options.web_search is not None
+        if tools_max is not None and searches and asked.provider.kind is Kind.RESPONSES:
+            return tools_max - 1  # the search of the server itself is one of them there
+        return tools_max
 
     return limit
 

@@ -7,7 +7,8 @@ makes in a session of its own: then whoever waited for it looks anew.
 
 What goes wrong is remembered as well, for ``FAILURE_SECONDS``: a server that is down costs a turn ten seconds now and
 then, and not each turn. Each time that a server refuses us although it was given fresh tokens that is remembered for
-twice as long, up to ``REFUSED_SECONDS_MAX``, until the user signs in anew or an administrator changes its row.
+twice as long, up to ``REFUSED_SECONDS_MAX``, until the user signs in anew on this replica or an administrator changes
+its row.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from chatcluster.tools.mcp_wire import ListedTool, Trouble
 
 LIST_SECONDS = 300.0
 FAILURE_SECONDS = 20.0
-REFUSED_SECONDS_MAX = 900.0
+REFUSED_SECONDS_MAX = 120.0
+"""A replica where the user does not sign in anew learns of it no sooner."""
 SIGN_IN_SECONDS = 1.0
 """The user may be about to do so."""
 LOOK_SECONDS = 10.0

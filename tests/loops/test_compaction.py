@@ -216,6 +216,22 @@ async def test_the_beginning_of_a_refusal_is_no_summary(world: World) -> None:
     assert summary_of(chat) is None
 
 
+async def test_where_the_model_refuses_to_summarise_what_is_too_long_it_is_told_less_of_it(world: World) -> None:
+    """Above the limit there is no way on without a summary: each further turn would end in the same error."""
+    a = await world.replica()
+    chat = await long_chat(world, a, input_tokens=1200)
+    await a.send(chat, "more")
+    request = await summary_request(world)
+    request.say("I am not able")
+    request.finish("content_filter")
+    (await summary_request(world)).answer("They said hello.")
+    (await world.model.next_call()).answer("Here is more.")
+    await chat.until_status("waiting")
+    summary = summary_of(chat)
+    assert summary is not None
+    assert summary.text == "They said hello."
+
+
 @pytest.mark.parametrize(("words", "reason"), [("They said", "length"), ("x" * 5000, "stop"), ("字" * 5000, "stop")])
 async def test_a_summary_that_is_cut_says_so_and_leaves_room_for_what_follows(
     world: World, words: str, reason: str

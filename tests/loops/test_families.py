@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from chatcluster.chat import CallState
-from chatcluster.families import settle
+from chatcluster.families import OBEY_SECONDS_MAX, settle, when_obeyed
 from chatcluster.parts import Role, ToolCallPart, ToolResultPart, text_of
 from loops.cluster_world import Chat, SimulatedReplica, World, open_world
 from loops.scripted_model import Call
@@ -387,6 +389,28 @@ async def test_a_message_follows_the_stop_of_before_and_is_not_undone_by_it(worl
     await chat.until_status("waiting")
     await agent.until_status("waiting")
     assert agent.history[-1] == "assistant: Two cats."
+
+
+async def test_an_order_that_cannot_be_carried_out_is_not_waited_for_without_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Of an agent whose row is damaged, say: whoever speaks to it is told so."""
+    agent: Any = SimpleNamespace(id=1, family_id=2)
+
+    async def due_orders(_limit: int, *, root_id: int) -> tuple[int, ...]:
+        return (agent.id, root_id)
+
+    async def obey(_agent_id: int) -> None:
+        """Nothing is done, and the order stays."""
+
+    async def get(_agent_id: int) -> Any:
+        return agent
+
+    store: Any = SimpleNamespace(due_orders=due_orders, obey=obey, get=get)
+    notices: Any = None
+    started = trio.current_time()
+    assert await when_obeyed(store, notices, agent) is agent
+    assert OBEY_SECONDS_MAX <= trio.current_time() - started < OBEY_SECONDS_MAX + 1
 
 
 async def test_a_message_that_is_sent_again_by_the_next_owner_is_one_message(world: World) -> None:

@@ -274,13 +274,17 @@ async def test_a_provider_that_one_cannot_attach_to_again_costs_an_attempt(
     assert chat.history[-1] == "assistant: Anew."
 
 
-async def test_what_the_provider_says_of_its_answer_on_a_later_connection_is_what_counts(world: World) -> None:
+@pytest.mark.parametrize("more", [[" an"], []])
+async def test_what_the_provider_says_of_its_answer_on_a_later_connection_is_what_counts(
+    world: World, more: list[str]
+) -> None:
     _, call, reader = await asked(world, Continuation.BACKGROUND)
     call.begin("resp_1")
     call.say_numbered(2, "Half")
     call.hang_up()
     again = await world.model.next_call()
-    again.say_numbered(3, " an")
+    for words in more:
+        again.say_numbered(3, words)
     again.fail("content_filter", retryable=False)
     await reader.until_line("error content_filter")
 

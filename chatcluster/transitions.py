@@ -32,6 +32,7 @@ from chatcluster.chat import (
     Pin,
     Rename,
     Send,
+    SubmitToolResults,
     Unarchive,
     UserCommand,
 )
@@ -99,7 +100,7 @@ class Transitions:
         self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
     ) -> Outcome:
         """Any command of the chat's user. Raises ``UsageLimitExceeded`` for a new message, or a changed one."""
-        if isinstance(command, Send | Edit):
+        if _says_more(command):
             await self._require_room(owner_id, idempotency)
         act = partial(self._store.apply, chat_id, command, owner_id=owner_id, idempotency=idempotency)
         outcome, begun = await self._carry_out(chat_id, act, wakes=isinstance(command, WAKING))
@@ -209,6 +210,11 @@ class Transitions:
     async def configure(self, chat: Chat, setup: ChatSetup) -> Chat:
         """Other tools, from the chat's next turn on."""
         return (await self.apply(chat.id, Configure(setup), owner_id=chat.owner_id)).chat
+
+
+def _says_more(command: UserCommand) -> bool:
+    """Whether its user says something, new or changed, for a model to answer."""
+    return isinstance(command, Send | Edit) or (isinstance(command, SubmitToolResults) and command.message is not None)
 
 
 def _join(outcome: Outcome) -> None:

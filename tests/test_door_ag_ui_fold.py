@@ -27,7 +27,7 @@ from chatcluster.parts import (
     ToolProgressPart,
     ToolResultPart,
 )
-from chatcluster.turn_log import Attempted, Ended, Told, Withdrawn
+from chatcluster.turn_log import Attempted, Ended, Told, UpToDate, Withdrawn
 from chatcluster.web.doors.ag_ui.event_fold import EventFold, Run
 from chatcluster.web.doors.voices import Voice, spoken_in
 
@@ -176,6 +176,12 @@ def test_who_runs_again_has_what_was_thought_once(whole: list[Part]) -> None:
     answer = message(2, Role.ASSISTANT, whole, "stop")
     _, client = folded([answer, FINISHED], run)
     assert client.said == history_of([answer])
+
+
+def test_reasoning_that_a_client_has_without_a_name_is_passed_over() -> None:
+    more: list[Event] = [{"role": "reasoning"}, {"id": ["a"], "role": "reasoning"}, {"id": "b", "role": "reasoning"}]
+    _, snapshot = EventFold(Run("thread", "run", "answer_1", begins_anew=True, more=more)).tell(UpToDate())
+    assert [one["id"] for one in snapshot["messages"]] == ["b"]
 
 
 def test_an_approval_is_an_interrupt_and_a_call_of_the_pages_tool_just_ends_the_run() -> None:

@@ -116,7 +116,7 @@ FOUND_BY = {
     "wall-clock-leases": 30,
     "deaths-of-the-old-primary": 23,
     "silent-repeats": 39,
-    "two-answers": 20,
+    "two-answers": 223,
     "lost-client-results": 39,
     "no-sweep": 43,
     "once-given-back": 39,

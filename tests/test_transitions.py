@@ -10,7 +10,18 @@ from contract_worlds import OWNER, fence_of, memory_world
 
 from chatcluster import tokens
 from chatcluster.agents import agent_of
-from chatcluster.chat import CallState, DeleteQueued, Edit, FinishTurn, Interrupt, Promote, Rename, Send
+from chatcluster.chat import (
+    CallState,
+    DeleteQueued,
+    Edit,
+    FinishTurn,
+    Interrupt,
+    Promote,
+    Rename,
+    Send,
+    SubmitToolResults,
+    ToolResult,
+)
 from chatcluster.errors import ChatNotFound, Conflict, InvalidRequest, UsageLimitExceeded
 from chatcluster.memory import MemoryAccounts, MemoryBroker, MemoryDatabase, MemoryPubSub
 from chatcluster.notices import LIFECYCLES, Notices
@@ -89,6 +100,16 @@ async def test_what_was_accepted_stays_so_where_its_repeat_comes_when_all_is_spe
     for key in (None, Idempotency("new", b"digest")):
         with pytest.raises(UsageLimitExceeded):
             await spent.create(new, key)
+
+
+async def test_a_message_behind_results_is_refused_as_any_other_where_all_is_spent(users: Users) -> None:
+    """Its owner looks at limits before a step that results lead to, and not before one that a user's message does."""
+    chat = await users.world.ask(call("a", CallState.CLIENT))
+    spent = Transitions(users.world.store, users.notices, Spent())
+    results = (ToolResult("a", "1"),)
+    with pytest.raises(UsageLimitExceeded):
+        await spent.apply(chat.id, SubmitToolResults(results, user("more")), owner_id=OWNER)
+    assert len((await spent.apply(chat.id, SubmitToolResults(results), owner_id=OWNER)).messages) == 1
 
 
 async def test_agents_spend_what_their_user_may_and_no_more(users: Users) -> None:

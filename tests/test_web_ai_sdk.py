@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ from test_web_api import claim, fence_of, finish
 from web_world import World, client_of, error_code
 
 from chatcluster.chat import CallState, CommitStep, OpenCall
-from chatcluster.parts import Message, NewMessage, Role, TextPart, ToolCallPart, text_of
+from chatcluster.parts import Message, NewMessage, Role, TextPart, ToolCallPart, ToolResultPart, text_of
 
 Json = dict[str, Any]
 ASKED = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
@@ -146,6 +147,38 @@ async def test_what_is_asked_again_has_to_be_what_the_chat_has_there_unless_it_i
         assert world.written() == before
 
 
+async def test_what_was_edited_away_elsewhere_is_no_place_to_count_from() -> None:
+    """Another tab went on; what it wrote is not taken away by one that does not know of it."""
+    world = World()
+    async with client_of(world) as client:
+        for text in ("one", "two"):
+            await submitted(client, user(text, text))
+            await finish(world)
+        stale = (await client.get("/api/ai/chat/x")).json()["messages"][:3]
+        await submitted(client, user("ONE", "ONE"), messageId=stale[0]["id"])
+        await finish(world)
+        await submitted(client, user("three", "three"))
+        await finish(world)
+        body = {"id": "x", "messages": stale, "trigger": "regenerate-message"}
+        assert error_code(await client.post("/api/ai/chat", json=body)) == "invalid_request"
+        assert asked(world) == ["ONE", "three"]
+
+
+async def test_messages_that_came_from_another_chat_have_their_places_in_this_one() -> None:
+    """As in an application that branches: it begins a chat with what it has of another."""
+    world = World()
+    async with client_of(world) as client:
+        for text in ("one", "two"):
+            await submitted(client, user(text, text))
+            await finish(world)
+        before = (await client.get("/api/ai/chat/x")).json()["messages"]
+        sent = (*before, user("branch", "branch"))
+        await submitted(client, *sent, id="y")
+        await finish(world)
+        await submitted(client, *sent, id="y", trigger="regenerate-message")
+        assert asked(world) == ["one", "two", "branch"]
+
+
 async def test_a_message_brings_the_outputs_before_it_along() -> None:
     world = World()
     async with client_of(world) as client:
@@ -164,3 +197,19 @@ async def test_a_message_brings_the_outputs_before_it_along() -> None:
         await finish(world)
         shown = (await client.get("/api/ai/chat/x")).json()["messages"]
         assert [one["role"] for one in shown] == ["user", "assistant", "user", "assistant"]
+
+
+async def test_outputs_that_a_message_brings_along_are_whole() -> None:
+    """What looks like a file was taken out of the body as it came."""
+    world = World()
+    async with client_of(world) as client:
+        await submitted(client, user("m1", "what is there?"), tools=[{"name": "ask"}])
+        call, plan = ToolCallPart("c1", "ask", "{}"), OpenCall("c1", "ask", CallState.CLIENT)
+        said = NewMessage(Role.ASSISTANT, (call,), "tool_calls")
+        await world.store.commit(fence_of(await claim(world)), CommitStep((said,), (plan,)))
+        data = "data:text/plain;base64," + b64encode(b"a line\n" * 2000).decode()
+        part = {"type": "dynamic-tool", "toolName": "ask", "toolCallId": "c1", "state": "output-available"}
+        called = {"id": "a1", "role": "assistant", "parts": [{**part, "output": {"data": data}}]}
+        await submitted(client, user("m1", "what is there?"), called, user("m2", "well?"))
+        (result,) = [part for one in history(world) for part in one.parts if isinstance(part, ToolResultPart)]
+        assert data in result.text

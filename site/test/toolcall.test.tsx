@@ -73,6 +73,7 @@ describe("JSON of a call", () => {
     ['{"a"', '{"a"'],
     ["", "…"],
     ['{"a":"\u202E\u200c"}', '{\n  "a": "\\u202e\u200c"\n}'],
+    ['{"a":"\u200f1 \u200f> \u200f2"}', '{\n  "a": "\\u200f1 \\u200f> \\u200f2"\n}'],
   ])("%j is shown as %j", (text, shown) => expect(block(text)).toBe(shown));
 });
 

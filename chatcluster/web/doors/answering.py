@@ -31,6 +31,7 @@ from chatcluster.web.api.tool_bodies import (
     denial,
     results,
 )
+from chatcluster.web.doors.given_files import restored
 from chatcluster.web.request import ApiRequest
 
 NEWEST_MAX, NEWEST_BYTES = 200, 1 << 20
@@ -95,9 +96,11 @@ async def answer_behind(
         return None
     waiting = [action for action in await request.services.store.actions(chat.id) if action.chat_id is UNSET]
     given = {action.call_id: found.get(action.call_id) for action in waiting if action.kind is CallState.CLIENT}
-    outputs = [_result(call_id, one) for call_id, one in given.items() if isinstance(one, Output)]
-    if not outputs or len(outputs) < len(waiting):
+    answers = {call_id: one for call_id, one in given.items() if isinstance(one, Output)}
+    if not answers or len(answers) < len(waiting):
         return None
+    whole = {call_id: one._replace(value=await restored(request, one.value)) for call_id, one in answers.items()}
+    outputs = [_result(call_id, one) for call_id, one in whole.items()]
     command = results(SubmitResults(results=outputs), bytes_max=request.services.settings.content_bytes_max)
     return msgspec.structs.replace(command, message=message)
 

@@ -26,9 +26,9 @@ export function indented(json: string): string {
 }
 
 /** Of what is not seen these belong to how some languages are written. */
-const JOINERS = "\u200c\u200d\u200e\u200f\u061c";
+const JOINERS = "\u200c\u200d";
 
-/** The same JSON, in which nothing is hidden: what is not seen, or turns the text around, is escaped. */
+/** The same JSON, in which nothing is hidden: what is not seen, or turns the text around, is escaped; but for joiners. */
 export const plain = (json: string): string =>
   json.replace(UNSEEN, (hidden) => (hidden === "\r" || JOINERS.includes(hidden) ? hidden : escaped(hidden)));
 

@@ -74,7 +74,8 @@ class EventFold:
         self._steps = Steps((*ANSWERED_BY_THE_CLIENT, "question"))
         self._told: list[Event] = []
         """The messages of the run, as the client has them."""
-        self._taken_back = [one["id"] for one in run.more if one.get("role") == REASONING and "id" in one]
+        thoughts = (one.get("id") for one in run.more if one.get("role") == REASONING)
+        self._taken_back = [one for one in thoughts if isinstance(one, str)]
         """Reasoning that counts no more."""
         self._texts: dict[str, list[str]] = {}
         """What its words are, by message."""

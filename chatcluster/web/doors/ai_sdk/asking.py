@@ -113,9 +113,7 @@ async def _parts_meant(request: ApiRequest, data: SubmitChat, chat: Chat, found:
     meant = said(asked[-1]) if asked else None
     if meant is None or text_in(asked[-1]) == text_of(found.parts):
         return found.parts
-    since, _ = place_of_last(data.messages or ())
-    newest = await request.services.readers.logs.responses.asked(chat.id)
-    if message_of(data.message_id) is None and not since and (newest is None or newest.message_id != found.id):
+    if not await _is_clear(request, data, chat, found):
         raise InvalidRequest(
             "the messages are not those of this chat, so it is not clear which is asked again: send all of them, or "
             "messageId as GET /api/ai/chat/{id} has it",
@@ -124,9 +122,26 @@ async def _parts_meant(request: ApiRequest, data: SubmitChat, chat: Chat, found:
     return await parts_of(request, meant)
 
 
+async def _is_clear(request: ApiRequest, data: SubmitChat, chat: Chat, found: Message) -> bool:
+    if message_of(data.message_id) is not None:
+        return True
+    since, _ = place_of_last(data.messages or ())
+    if since:
+        return await _has(request, chat, since)
+    newest = await request.services.readers.logs.responses.asked(chat.id)
+    return newest is not None and newest.message_id == found.id
+
+
+async def _has(request: ApiRequest, chat: Chat, message_id: int) -> bool:
+    """Whether this is a message of the chat's user. What a client knows may be of another chat, or edited away."""
+    found = await request.services.readers.logs.responses.asked(chat.id, 0, since=message_id)
+    return found is not None and found.message_id == message_id
+
+
 async def _replaced(request: ApiRequest, data: SubmitChat, chat: Chat) -> int | None:
     """The user's message that is meant: by our ID of it or of its answer, else by its place behind the newest message
-    that is known by one, as a client may have sent the last of its messages alone."""
+    that is known by one, as a client may have sent the last of its messages alone; among all of them, where that one is
+    not in this chat."""
     known = message_of(data.message_id)
     if known is not None:
         return known
@@ -135,6 +150,8 @@ async def _replaced(request: ApiRequest, data: SubmitChat, chat: Chat) -> int | 
         found = await responses.asked(chat.id)
     else:
         since, number = place_of_last(data.messages)
+        if since and not await _has(request, chat, since):
+            since, number = 0, max(0, sum(one.get("role") == "user" for one in data.messages) - 1)
         found = await responses.asked(chat.id, number, since=since)
     return None if found is None else found.message_id
 

@@ -7,10 +7,12 @@ import { expect } from "vitest";
 import type { View } from "./page.ts";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+export const NARROW: View = { width: 320, height: 640 };
+
 export const VIEWS: [string, View][] = [
   ["light", {}],
   ["dark", { dark: true }],
-  ["narrow", { width: 320, height: 640 }],
+  ["narrow", NARROW],
 ];
 
 type Violation = { id: string; nodes: { html: string; failureSummary: string }[] };

@@ -2,7 +2,7 @@
 
 import type { Page } from "playwright-core";
 import { afterAll, describe, expect, test } from "vitest";
-import { expectAccessible, VIEWS } from "./accessible.ts";
+import { expectAccessible, NARROW, VIEWS } from "./accessible.ts";
 import {
   allReplicas,
   atRest,
@@ -98,25 +98,25 @@ describe.each(VIEWS)("%s", (look, view) => {
     expect(await other.getByText("Your session has ended.").count()).toBe(0);
     await seen(page, "signed-out-elsewhere");
   });
+});
 
-  test("with every replica frozen: that is told, and the answer goes on afterwards", async () => {
-    const { id } = await newChat(ENDLESS, { title: "Frozen" });
-    const page = await open(`/chats/${id}`, view);
-    await until("words come", () => wordsShown(page));
-    for (const name of REPLICAS) kill(name, "SIGSTOP");
-    try {
-      await page.getByText("Nothing has come for a while").waitFor();
-      await seen(page, "silent");
-      await page.getByText(/^The connection is lost/).waitFor();
-      await seen(page, "frozen");
-    } finally {
-      for (const name of REPLICAS) kill(name, "SIGCONT");
-    }
-    await allReplicas();
-    const before = await wordsShown(page);
-    await until("more words", async () => (await wordsShown(page)) > before + 10);
-    await stopAndCompare(page, id);
-  });
+test("with every replica frozen: that is told, and the answer goes on afterwards", async () => {
+  const { id } = await newChat(ENDLESS, { title: "Frozen" });
+  const page = await open(`/chats/${id}`, NARROW);
+  await until("words come", () => wordsShown(page));
+  for (const name of REPLICAS) kill(name, "SIGSTOP");
+  try {
+    await page.getByText("Nothing has come for a while").waitFor();
+    await seen(page, "silent");
+    await page.getByText(/^The connection is lost/).waitFor();
+    await seen(page, "frozen");
+  } finally {
+    for (const name of REPLICAS) kill(name, "SIGCONT");
+  }
+  await allReplicas();
+  const before = await wordsShown(page);
+  await until("more words", async () => (await wordsShown(page)) > before + 10);
+  await stopAndCompare(page, id);
 });
 
 test("two browsers and four tabs that stop, edit, queue and send at once show one history in the end", async () => {

@@ -11,5 +11,7 @@ export default defineConfig({
     testTimeout: 600_000,
     hookTimeout: 180_000,
     retry: 0,
+    // Each test as it ends: one that waits for what does not come is known by the one before.
+    reporters: ["verbose"],
   },
 });

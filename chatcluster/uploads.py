@@ -1,8 +1,8 @@
 """Takes files in, below every front door: bytes as they come, in chunks to the store, hashed and looked at on the way.
 
-An upload holds one chunk in memory. An image is read back once it is whole and made fit for models, one at a time, of
-each user by turns: so
-what cannot be read is refused while its sender is there, and no request to a model has to decode it.
+An upload holds one chunk in memory. An image is read back once it is whole and made fit for models, one at a time, and
+users take turns. So what cannot be read is refused while its sender is there, and no request to a model has to decode
+it.
 
 What happens on failure: what is too large, of no kind that is taken, or broken off leaves nothing behind; where even
 the clean-up fails, or the replica dies, the purge removes it an hour later. A failure after ``finish`` leaves a file

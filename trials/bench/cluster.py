@@ -104,6 +104,13 @@ class Cluster:
         self.replicas.append(replica)
         return replica
 
+    async def add_host(self, **settings: object) -> tuple[int, str]:
+        """A host of workspaces: its process ID, and what it lacks on this machine, which is empty if nothing."""
+        environment = self._environment | {env_name(name): str(value) for name, value in settings.items()}
+        command = ["chatcluster", "workspace-host", "--default-template", "--workspaces-port", "0"]
+        process, ready = await self._spawn("workspace-host", command, environment)
+        return process.pid, str(ready["problem"])
+
     async def condition(self) -> str:
         """What a look behind the API shows, for an error that needs an explanation."""
         rows = await self.servers.sql("SELECT status, count(*), count(worker_id) FROM chats GROUP BY 1 ORDER BY 1")

@@ -11,7 +11,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,14 @@ def family(pid: int | None) -> Iterable[int]:
     if pid is None:
         return
     yield pid
-    yield from map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    with suppress(OSError):  # it is gone
+        yield from map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that it began, those that they began, and so on."""
+    found = [child for child in family(pid) if child != pid]
+    return [*found, *(below for child in found for below in descendants(child))]
 
 
 def reset_peak(pid: int) -> None:
@@ -197,6 +204,14 @@ def reset_peak(pid: int) -> None:
 
 def resident_kb(pid: int) -> int:
     return _status_kb(pid, "VmRSS:")
+
+
+def share_kb(pid: int) -> int:
+    """Memory of its own, and its part of what it shares with others; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/smaps_rollup").read_text().partition("Pss:")[2].split()[0])
+    except (OSError, IndexError):
+        return 0
 
 
 def peak_mb(pid: int) -> float:

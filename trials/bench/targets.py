@@ -89,6 +89,8 @@ TARGETS: dict[tuple[str, str], dict[str, Target]] = {
     ("doors", "mcp"): _door("whole_times"),
     ("page", "words to a tab"): {"reader_times": Target(1.1), **ALL_SERVED},
     ("page", "a tab that comes"): {"reader_times": Target(1.1)},
+    ("workspaces", "one after the other"): {"p50_ms": Target(1000)},
+    ("workspaces", "100 of them"): {"workspace_mb": Target(25), "host_share": Target(0.1)},
     ("resume", "by cursor"): {"p50_ms": Target(15), "failed": Target(0), **NOTHING_LOST},
 }
 

@@ -22,6 +22,7 @@ from bench.workloads import (
     tool_step,
     tool_takeover,
     turns,
+    workspaces,
 )
 
 WORKLOADS: tuple[Workload, ...] = (
@@ -43,5 +44,6 @@ WORKLOADS: tuple[Workload, ...] = (
     requests.WORKLOAD,
     doors.WORKLOAD,
     page.WORKLOAD,
+    workspaces.WORKLOAD,
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

@@ -262,6 +262,43 @@ def test_a_reset_tells_everything_again(reading: Reading) -> None:
     assert reading.end(edited, answer(6, "thus")) == {}
 
 
+def forgotten(reading: Reading) -> None:
+    """An answer was shown whole; a failover may have taken back something of its chat; and that is long ago."""
+    reading.ask()
+    reading.attempt("1-1")
+    reading.parts("because ", "so", after="1-1")
+    reading.message(ANSWER, position="1-3")
+    reading.status("waiting", 1)
+    reading.checker.faults.append(Fault(kind="failover", time=reading.time, until=reading.time))
+    reading.checker.forgotten(CHAT, up_to_version=20)
+    reading.time += 60
+
+
+def test_history_that_is_told_again_long_after_a_failover_is_not_streamed_again(reading: Reading) -> None:
+    """A chat at rest starts its readers anew with the first write to it, whenever that comes."""
+    forgotten(reading)
+    reading.event("history_reset", "20.0-0.0")
+    reading.message(QUESTION, cursor="20.1-3.1")
+    reading.message(ANSWER, position="1-3", cursor="20.1-3")
+    reading.event("queue", "21.1-3", queue=[])
+    reading.status("waiting", 1, version=21)
+    reading.checker.wrote(sent("why?", 0))
+    assert reading.end(QUESTION, ANSWER) == {}
+
+
+def test_p3_what_is_told_for_the_first_time_then_had_to_be_streamed(reading: Reading) -> None:
+    """Also if it has the number of what the failover took back."""
+    forgotten(reading)
+    reading.event("history_reset", "20.0-0.0")
+    question, said = replace(QUESTION, text="how?", revision=20), replace(ANSWER, text="thus", revision=21)
+    reading.message(question, cursor="20.1-3.1")
+    reading.message(said, position="2-3", cursor="21.2-3")
+    reading.event("queue", "21.2-3", queue=[])
+    reading.status("waiting", 2, version=21)
+    reading.checker.wrote(sent("how?", 20))
+    assert reading.end(question, said) == {Kind.TEXT: 1}
+
+
 # --- P1: nothing acknowledged is lost, and each is answered once ------------------------------
 
 

@@ -24,7 +24,8 @@ interruption ended late may be for want of Postgres, or known late from a replic
 noted here (``doubts``), and decided when all faults are known.
 
 A failover that loses transactions takes back what a reader may have been told: it is **unsettled**, and not judged
-until ``history_reset`` tells it to start anew, above all that is lost. What it holds in the end is judged in any case.
+until ``history_reset`` tells it to start anew, above all that is lost: which a chat at rest says with the next write to
+it, whenever that comes. What it holds in the end is judged in any case.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class Subscriber:
         self._event = Event(0.0, "", "", "", {})
         self._known_epoch = 0
         self._last_id = self._last_revision = 0
-        self._newest_id = 0
-        """The same, but not forgotten with a reset: what is told again had no preview this time."""
+        self._told: set[FinalMessage] = set()
+        """Not forgotten with a reset, nor with a failover: what is told again, as it was, had no preview this time."""
         self._shown_epoch = 0
         """The tenure whose frames were shown last, since the last reset."""
         self._attempt: tuple[int, int] | None = None
@@ -138,7 +139,7 @@ class Subscriber:
     def _settle(self) -> None:
         """What follows is of the server that took over: tenures and frames may have the numbers of lost ones."""
         self._agreement, self._unsettled_up_to, self._stopping_since = self._next_agreement, 0, None
-        self._known_epoch = self._newest_id = 0
+        self._known_epoch = 0
         self._caught_up = False
 
     def observe(self, event: Event) -> None:
@@ -209,10 +210,10 @@ class Subscriber:
             self._violate(Kind.REPEAT, f"message {message.id} came twice")
         elif message.id <= self._last_id:
             self._violate(Kind.ORDER, f"message {message.id} came after message {self._last_id}")
-        new = message.id > self._newest_id
+        new = message not in self._told
         self._last_id = max(self._last_id, message.id)
         self._last_revision = max(self._last_revision, message.revision)
-        self._newest_id = max(self._newest_id, message.id)
+        self._told.add(message)
         self.messages[message.id] = message
         self._disagreement(self._agreement.message(message))
         if message.role in ("assistant", "tool"):

@@ -286,6 +286,31 @@ def test_history_that_is_told_again_long_after_a_failover_is_not_streamed_again(
     assert reading.end(QUESTION, ANSWER) == {}
 
 
+@pytest.mark.parametrize(("failed_of", "found"), [("worker-a", {}), ("worker-b", {Kind.TEXT: 1})])
+def test_the_owner_whose_model_failed_before_a_failover_is_known_behind_it(
+    reading: Reading, failed_of: str, found: dict[Kind, int]
+) -> None:
+    """The failover takes back which worker had the epoch, and not what had vanished before it."""
+    reading.ask()
+    reading.attempt("1-1")
+    reading.parts("because ", after="1-1")
+    fault = Fault(kind="provider", time=reading.time, until=reading.time, worker_id=failed_of)
+    asked_next = replace(QUESTION, id=2, text="how?", revision=20)
+    reading.message(replace(asked_next, revision=3))
+    reading.checker.faults.append(fault)
+    reading.checker.forgotten(CHAT, up_to_version=20)
+    reading.event("history_reset", "20.0-0.0")
+    reading.message(QUESTION, cursor="20.1-2.1")
+    reading.message(asked_next, cursor="20.1-2.2")
+    reading.event("queue", "20.1-2", queue=[])
+    reading.message(ANSWER, cursor="21.1-3")
+    reading.status("waiting", 1, version=21)
+    reading.checker.wrote(sent("why?", 0))
+    reading.checker.wrote(asked("interrupt", 0.4))
+    reading.checker.wrote(sent("how?", 0.5))
+    assert reading.end(QUESTION, asked_next, ANSWER) == found
+
+
 def test_p3_what_is_told_for_the_first_time_then_had_to_be_streamed(reading: Reading) -> None:
     """Also if it has the number of what the failover took back."""
     forgotten(reading)

@@ -65,6 +65,8 @@ class Doubt(NamedTuple):
     began: float
     replica: str
     shown: bool
+    worker_id: str | None = None
+    """The owner of that epoch, as far as it was known by then: a failover may give the epoch to another one."""
 
 
 class Subscriber:
@@ -332,7 +334,8 @@ class Subscriber:
         if not self._caught_up or self._unsettled_up_to:
             return
         began = self._attempt_began if self._attempt else self._event.time
-        self.doubts.append(Doubt(self._violation(Kind.TEXT, detail), epoch, began, self._event.replica, shown))
+        owner = self._agreement.workers.get(epoch)
+        self.doubts.append(Doubt(self._violation(Kind.TEXT, detail), epoch, began, self._event.replica, shown, owner))
 
     def _drop_preview(self) -> None:
         self.preview = ""

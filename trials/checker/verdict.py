@@ -157,7 +157,7 @@ class Checker:
         for reader in chat.readers:
             reader.finish(final)
             for doubt in reader.doubts:
-                self._settle(doubt, chat.agreement.workers.get(doubt.epoch))
+                self._settle(doubt, doubt.worker_id or chat.agreement.workers.get(doubt.epoch))
 
     def judge(self, recovery: Recovery) -> None:
         """Whether a reader was told in time, and nothing was cut that need not have been."""

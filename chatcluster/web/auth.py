@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import trio
 from litestar.connection import ASGIConnection
@@ -41,6 +41,7 @@ from chatcluster.errors import (
 )
 from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub, Sessions, TokenScope
 from chatcluster.web.http.connections import counted_address
+from chatcluster.web.http.exchange import BY_ANYBODY
 from chatcluster.web.sessions import READING, cookie, require_own_page, site_of
 from chatcluster.web.shares import Buckets, Shares
 
@@ -218,6 +219,7 @@ def authentication(authenticator: Authenticator, shares: Shares, public_url: str
             handler = scope["route_handler"]
             if handler.opt.get(OPEN):
                 _check(scope, handler)
+                cast(Any, scope["extensions"])[BY_ANYBODY]()
                 await app(scope, receive, send)
                 return
             token = credential_in(scope, public_url)

@@ -42,7 +42,7 @@ NAMES: Mapping[str, str] = {
 }
 """What a file is called whose sender does not say, by what the sender says that it is."""
 LOOKS_PER_TURN = 500
-"""So much that looks like the beginning of a file is looked at before others get their turn: a body may be full of it."""
+"""So many beginnings of files are looked at before others get their turn: a body may be full of what looks like one."""
 OPENING_BYTES_MAX = 1000
 BASE64_MIN = 16 << 10
 _NEEDED = OPENING_BYTES_MAX + BASE64_MIN

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from litestar._parsers import parse_query_string
 from web_world import World, client_of, error_code, unknown_chat
 
+from chatcluster.web.doors.openai.input_items import PARTS_MAX
 from chatcluster.web.http.boundary import ADDRESS_BYTES_MAX, PARAMETERS_MAX
 
 Json = dict[str, Any]
@@ -191,6 +192,15 @@ async def test_query_parameters_that_are_out_of_their_range() -> None:
             await refuse(client, world, "invalid_request", 400, "GET", f"{path}?{query}")
         for after in ("x", "%00", unknown_chat()):
             await refuse(client, world, "chat_not_found", 404, "GET", f"/api/v1/chats?after={after}")
+
+
+async def test_p10_what_is_read_of_items_in_one_step_is_bounded() -> None:
+    world = World()
+    item = {"role": "assistant", "content": [{"type": "output_text", "text": "a"}] * 100}
+    async with client_of(world) as client:
+        response = await client.post("/v1/responses", json={"model": "m", "input": [item] * (PARTS_MAX // 100 + 1)})
+        assert response.status_code == 400
+        assert str(PARTS_MAX) in response.text
 
 
 async def test_p10_an_address_is_bounded_as_what_became_of_the_last_thousand_is_kept() -> None:

@@ -1,47 +1,46 @@
-"""Bytes that the tasks of one moment share: each takes what it needs, waits where that is not free, and gives
-it back. One alone is never kept waiting, however much it wants. Who waits has nothing in hand, so there is no circle of
-waiters, as long as nobody takes twice."""
+"""Bytes that the tasks of one moment share: each takes what it needs, waits where that is not free, and gives it back.
+
+They are places (``fair_places.py``) that users get by turns, and more: who has some gets no more than leaves room for
+the largest that another one may need. So whatever one user holds, and for however long its models take, the first one
+of somebody else need not wait for that. What is alone is never kept waiting, however much it wants. Who waits has
+nothing in hand, so there is no circle of waiters, as long as nobody takes twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
 import trio
 
 from chatcluster.errors import NoPlace
+from chatcluster.fair_places import FairPlaces
 
 
-class Places:
-    """``total_bytes`` for all."""
+class BytePlaces(FairPlaces):
+    """``total`` bytes for all; nobody needs more than ``largest`` at a time."""
 
-    def __init__(self, total_bytes: int) -> None:
-        self._total_bytes = total_bytes
-        self._taken_bytes = 0
-        self._freed = trio.Event()
-
-    def __repr__(self) -> str:
-        return f"<Places {self._taken_bytes} of {self._total_bytes} bytes taken>"
-
-    async def take(self, size_bytes: int) -> None:
-        while self._taken_bytes and self._taken_bytes + size_bytes > self._total_bytes:
-            await self._freed.wait()
-        self._taken_bytes += size_bytes
-
-    def give_back(self, size_bytes: int) -> None:
-        self._taken_bytes -= size_bytes
-        self._freed.set()
-        self._freed = trio.Event()
+    def __init__(self, total: int, *, largest: int) -> None:
+        super().__init__(total)
+        self._largest = largest
 
     @asynccontextmanager
-    async def taken(self, size_bytes: int, *, seconds_max: float) -> AsyncIterator[None]:
+    async def taken_soon(self, user: Hashable, size: int, *, seconds_max: float) -> AsyncIterator[None]:
         """Take for the length of the block. Raises ``NoPlace``."""
+        if not size:
+            yield
+            return
         try:
             with trio.fail_after(seconds_max):
-                await self.take(size_bytes)
+                await self.take(user, size)
         except trio.TooSlowError:
-            raise NoPlace(f"there was no room for {size_bytes} bytes within {seconds_max:g} s") from None
+            raise NoPlace(f"there was no room for {size} bytes within {seconds_max:g} s") from None
         try:
             yield
         finally:
-            self.give_back(size_bytes)
+            self.give_back(user, size)
+
+    def _allows(self, user: Hashable, size: int) -> bool:
+        taken = self._taken.total()
+        left_to_others = self._largest if self._taken[user] else 0
+        return not taken or taken + size + left_to_others <= self._total

@@ -2,7 +2,8 @@
 
 So many are taken at a time as there are, and of one user no more than ``each``. Of those who wait, the next is one of
 the user whose turn it is, the longest wait of that user first. So whatever one has to be done, another one's is done
-after one of theirs, and not after all.
+after one of theirs, and not after all. Work may need several places at once: it waits until there are so many, and
+keeps nobody waiting who needs fewer.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable
 from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple
 
 import trio
+
+
+class _Waiting(NamedTuple):
+    admitted: trio.Event
+    size: int
 
 
 class FairPlaces:
@@ -21,51 +28,58 @@ class FairPlaces:
         self._total = total
         self._each = total if each is None else each
         self._taken: Counter[Hashable] = Counter()
-        self._waiting: OrderedDict[Hashable, deque[trio.Event]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
         """By user, the one whose turn it is first."""
 
     def __repr__(self) -> str:
-        return f"<FairPlaces {self._taken.total()} of {self._total} taken, {len(self._waiting)} users wait>"
+        return f"<{type(self).__name__} {self._taken.total()} of {self._total} taken, {len(self._waiting)} users wait>"
 
     def taken(self, user: Hashable) -> AbstractAsyncContextManager[None]:
         """A place of this user's, for the length of the block. It is waited for without end."""
         return _Place(self, user)
 
-    async def take(self, user: Hashable) -> None:
+    async def take(self, user: Hashable, size: int = 1) -> None:
         """Until ``give_back``. At once, without a checkpoint, where nothing is to be waited for."""
-        if user not in self._waiting and self._allows(user):
-            self._taken[user] += 1
+        if user not in self._waiting and self._allows(user, size):
+            self._taken[user] += size
             return
-        admitted = trio.Event()
-        self._waiting.setdefault(user, deque()).append(admitted)
+        waiting = _Waiting(trio.Event(), size)
+        self._waiting.setdefault(user, deque()).append(waiting)
         try:
-            await admitted.wait()
+            await waiting.admitted.wait()
         except trio.Cancelled:
-            if admitted.is_set():
-                self.give_back(user)
+            if waiting.admitted.is_set():
+                self.give_back(user, size)
             else:
-                self._leave(user, admitted)
+                self._leave(user, waiting)
+                self._admit_all()  # behind it may be one that needs fewer
             raise
 
-    def give_back(self, user: Hashable) -> None:
-        self._taken[user] -= 1
+    def give_back(self, user: Hashable, size: int = 1) -> None:
+        self._taken[user] -= size
         if not self._taken[user]:
             del self._taken[user]
-        while (next_user := next(filter(self._allows, self._waiting), None)) is not None:
+        self._admit_all()
+
+    def _allows(self, user: Hashable, size: int) -> bool:
+        return self._taken.total() + size <= self._total and self._taken[user] + size <= self._each
+
+    def _admit_all(self) -> None:
+        while (next_user := next(filter(self._is_next, self._waiting), None)) is not None:
             self._admit(next_user)
 
-    def _allows(self, user: Hashable) -> bool:
-        return self._taken.total() < self._total and self._taken[user] < self._each
+    def _is_next(self, user: Hashable) -> bool:
+        return self._allows(user, self._waiting[user][0].size)
 
     def _admit(self, user: Hashable) -> None:
-        self._taken[user] += 1
+        waiting = self._waiting[user][0]
+        self._taken[user] += waiting.size
         self._waiting.move_to_end(user)
-        admitted = self._waiting[user][0]
-        self._leave(user, admitted)
-        admitted.set()
+        self._leave(user, waiting)
+        waiting.admitted.set()
 
-    def _leave(self, user: Hashable, admitted: trio.Event) -> None:
-        self._waiting[user].remove(admitted)
+    def _leave(self, user: Hashable, waiting: _Waiting) -> None:
+        self._waiting[user].remove(waiting)
         if not self._waiting[user]:
             del self._waiting[user]
 

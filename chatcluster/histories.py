@@ -1,9 +1,10 @@
 """Reads the history of a chat within its own tenure, bounded in bytes: of one chat, and of all that a replica has.
 
 A history of one page is read at once. For a longer one there is a **place** to be had first: the long histories that a
-replica holds at a time have ``LONG_HISTORIES_BYTES`` together. Nobody waits for a place with one in hand, so there is
-no circle of waiters; a chat for which there is none for ``PLACE_SECONDS_MAX`` is given back, as another replica may
-have one. So a long history can keep waiting other long ones, and nothing else.
+replica holds at a time have ``LONG_HISTORIES_BYTES`` together, by turns between users (``byte_places.py``). Nobody
+waits for a place with one in hand, so there is no circle of waiters; a chat for which there is none for
+``PLACE_SECONDS_MAX`` is given back, as another replica may have one. So a long history can keep waiting other long ones
+of its user, and nothing else.
 
 What happens on failure: a history above its bound raises ``HistoryTooLarge``, one that cannot be read ``Unreadable``,
 one that changed while it was read ``Moved``, one that there is no place for ``NoPlace``.
@@ -22,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from uuid import UUID
 
 import trio
 
 from chatcluster import telemetry
-from chatcluster.byte_places import Places
+from chatcluster.byte_places import BytePlaces
 from chatcluster.config import Settings
 from chatcluster.content import SummaryPart
 from chatcluster.context import TOKEN_BYTES, has_whole_turn, newest_summary, prompt_of, tokens_of, unsendable_tokens
@@ -41,7 +43,7 @@ PAGE_BYTES = 1 << 20
 PAGE_BYTES_MIN = 64 << 10
 MESSAGE_BYTES_MAX = 12 << 20
 """A message is decoded in one step: one of so many bytes takes some 20 ms."""
-LONG_HISTORIES_BYTES = 64 << 20
+LONG_HISTORIES_BYTES = 80 << 20
 PLACE_SECONDS_MAX = 10.0
 
 
@@ -53,7 +55,7 @@ def bytes_max_of(settings: Settings) -> int:
 class History:
     """The history of one chat for one tenure. Leave it with ``close``: it may hold a place."""
 
-    def __init__(self, store: Store, places: Places, settings: Settings, windows: Windows) -> None:
+    def __init__(self, store: Store, places: BytePlaces, settings: Settings, windows: Windows) -> None:
         self.messages: list[Message] | None = None
         """None until they are read. Messages that are too old for any request are left out."""
         self.prompts = NOTHING_TOLD
@@ -64,6 +66,7 @@ class History:
         self._places = places
         self._windows = windows
         self._bytes_max = bytes_max_of(settings)
+        self._owner_id: UUID | None = None
         self._held_bytes = 0
         self._size_bytes = 0
         self._tokens = inf
@@ -72,9 +75,7 @@ class History:
     def close(self) -> None:
         """Forget the messages."""
         self.messages = None
-        if self._held_bytes:
-            self._places.give_back(self._held_bytes)
-        self._held_bytes = 0
+        self._hold_no_more_than(0)
         self._tokens = inf
 
     def extend(self, messages: Sequence[Message]) -> None:
@@ -140,7 +141,7 @@ class History:
         page = await self._page(chat, self._bytes_max, since=since)
         messages, size_bytes = list(page.messages), page.size_bytes
         while page.has_more:
-            await self._take_place()
+            await self._take_place(chat)
             page = await self._page(chat, self._bytes_max - size_bytes, after=messages[-1].id)
             messages.extend(page.messages)
             size_bytes += page.size_bytes
@@ -155,7 +156,7 @@ class History:
             if tokens > min(tokens_max, self._wanted_tokens(chat, messages)) and has_whole_turn(messages):
                 self._tokens = tokens
                 return [*await self._beginning(chat, messages[0]), *messages], size_bytes
-            await self._take_place()
+            await self._take_place(chat)
             page = await self._page(chat, self._bytes_max - size_bytes, before=messages[0].id)
             messages[:0] = page.messages
             size_bytes += page.size_bytes
@@ -179,20 +180,23 @@ class History:
                 kept.extend(message for message in page.messages if message.id == message_id)
         return kept
 
-    async def _take_place(self) -> None:
+    async def _take_place(self, chat: Chat) -> None:
         if self._held_bytes:
             return
         with trio.move_on_after(PLACE_SECONDS_MAX):
-            await self._places.take(self._bytes_max)
-            self._held_bytes = self._bytes_max
+            await self._places.take(chat.owner_id, self._bytes_max)
+            self._owner_id, self._held_bytes = chat.owner_id, self._bytes_max
             return
         raise NoPlace("this replica holds as many long histories as it can")
 
     def _keep(self, size_bytes: int) -> None:
         """Give back what was taken to be safe."""
         self._size_bytes = size_bytes
-        if self._held_bytes:
-            self._places.give_back(self._held_bytes - size_bytes)
+        self._hold_no_more_than(size_bytes)
+
+    def _hold_no_more_than(self, size_bytes: int) -> None:
+        if self._held_bytes > size_bytes:
+            self._places.give_back(self._owner_id, self._held_bytes - size_bytes)
             self._held_bytes = size_bytes
 
     async def _page(

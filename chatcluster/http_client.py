@@ -7,6 +7,9 @@ A peer that vanishes without a word is found out by the kernel, where the client
 two seconds nothing that was sent is acknowledged, or an idle or waiting connection does not answer its probes. A peer
 that is alive and takes nothing at all for two seconds, with all its buffers full, counts as gone as well.
 
+Cookies are nobody's: a client is shared by the chats of many users, and what one's answer sets would go out with
+another's request, and all of a replica to whichever server behind a load balancer it names.
+
 The body of a large request is made in slices between which others run, and let go as it is sent.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
+from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -49,7 +53,7 @@ def http_client(
                 socket_options=_watching_options(),
                 limits=limits or httpx.Limits(),
             )
-        return httpx.AsyncClient(trust_env=trust_environment, **options)
+        return httpx.AsyncClient(trust_env=trust_environment, cookies=_NoCookies(), **options)
     except OSError as error:  # those of ssl are such, too
         raise ConfigError(f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}") from None
     except (ImportError, ValueError, httpx.InvalidURL) as error:
@@ -91,6 +95,13 @@ def proxy_for(url: str) -> str | None:
     if not proxy or not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+class _NoCookies(CookieJar):
+    """Keeps none, and so has none to send."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        return
 
 
 def _watching_options() -> list[tuple[int, int, int]]:

@@ -29,12 +29,12 @@ import msgspec
 import trio
 
 from chatcluster import __version__, telemetry
-from chatcluster.byte_places import Places
+from chatcluster.byte_places import BytePlaces
 from chatcluster.config import Settings
 from chatcluster.deadlines import sweep
 from chatcluster.errors import LeaseLost, StoreUnavailable, errors_in
 from chatcluster.heartbeat import Lease, hold_lease
-from chatcluster.histories import LONG_HISTORIES_BYTES, History
+from chatcluster.histories import LONG_HISTORIES_BYTES, History, bytes_max_of
 from chatcluster.notices import Notices
 from chatcluster.ports import RUNNABLE_CHANNEL, Claimed, Outside, Renewal
 from chatcluster.ports import Replica as ReplicaRow
@@ -70,7 +70,7 @@ class Replica:
         self._publisher = publisher
         self._notices = notices
         self._on_incarnation = on_incarnation
-        self._places = Places(LONG_HISTORIES_BYTES)
+        self._places = BytePlaces(LONG_HISTORIES_BYTES, largest=bytes_max_of(settings))
         self.tenures = self._new_tenures()
         self._replaces: tuple[UUID, ...] = (UUID(settings.replaces),) if settings.replaces else ()
         self._wake = trio.Event()

@@ -275,8 +275,8 @@ class Runner:
             await self._ends.end(FinishTurn((answer,)), "finished")
 
     def _request(self, model: str | None) -> ModelRequest:
-        prompt = self._held.history.prompt
-        return ModelRequest(self.chat.id, prompt, model or self.chat.model, failures=self.chat.failures)
+        chat, prompt = self.chat, self._held.history.prompt
+        return ModelRequest(chat.id, prompt, model or chat.model, failures=chat.failures, owner_id=chat.owner_id)
 
     async def _whole_request(self, messages: Sequence[Message]) -> ModelRequest:
         """The request with the tools and all that the model is told before the conversation, once that is known."""

@@ -6,8 +6,6 @@ with fences that nothing in them can close; of files and images it is said that 
 
 from __future__ import annotations
 
-import re
-
 from chatcluster.content import FilePart
 from chatcluster.parts import (
     ImagePart,
@@ -21,7 +19,6 @@ from chatcluster.parts import (
     ToolResultPart,
 )
 
-_BACKTICKS = re.compile(r"`+")
 _NAMES = {Role.SYSTEM: "System", Role.USER: "User", Role.ASSISTANT: "Assistant", Role.TOOL: "Tools"}
 
 
@@ -70,5 +67,7 @@ def _result(part: ToolResultPart) -> str:
 
 
 def _fenced(text: str, language: str = "") -> str:
-    fence = "`" * max(3, 1 + max(map(len, _BACKTICKS.findall(text)), default=0))
+    fence = "```"
+    while fence in text:  # longer than need be, and found in no time, whatever the text is made of
+        fence += fence
     return f"{fence}{language}\n{text}\n{fence}"

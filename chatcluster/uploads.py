@@ -12,7 +12,6 @@ that nobody refers to, for a day.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import AsyncIterable
 from contextlib import suppress
 from uuid import UUID
@@ -29,10 +28,10 @@ from chatcluster.ports.files import CHUNK_BYTES, Files, Rendition, StoredFile
 from chatcluster.texts import is_blank, visible
 
 NAME_CHARS_MAX = 200
+NAME_CHARS_LOOKED_AT = 4 * NAME_CHARS_MAX
+"""Of a name, behind its folders: each character of it is looked at, and a client may send a million."""
 UNNAMED = "file"
 DISCARD_SECONDS_MAX = 2.0
-
-_FOLDERS = re.compile(r".*[/\\]", re.DOTALL)
 
 
 class Uploads:
@@ -148,5 +147,6 @@ def _require_size(size_bytes: int, bytes_max: int) -> None:
 
 def clean_name(name: str) -> str:
     """The name of a file as it may be shown: one visible line, without folders."""
-    name = visible(_FOLDERS.sub("", name))[:NAME_CHARS_MAX].strip()
+    _, _, name = name.replace("\\", "/").rpartition("/")
+    name = visible(name[:NAME_CHARS_LOOKED_AT])[:NAME_CHARS_MAX].strip()
     return UNNAMED if is_blank(name.strip(".")) else name

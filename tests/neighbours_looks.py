@@ -199,7 +199,8 @@ class Looks:
         return one.id(7) in await self.hosts.heartbeats()
 
     async def work(self, one: Neighbour) -> bool:
-        rows = await self.hosts.work(HostLease(HOST, INCARNATION), places=10)
+        lease = HostLease(HOST, INCARNATION)
+        rows = await self.hosts.work(lease, places=10, idle=await self.hosts.last_uses(lease))
         return one.id(9) in {row.id for row in rows}
 
     async def bury_host(self, one: Neighbour) -> bool:

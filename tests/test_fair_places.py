@@ -8,6 +8,8 @@ import pytest
 import trio
 import trio.testing
 
+from chatcluster.byte_places import BytePlaces
+from chatcluster.errors import NoPlace
 from chatcluster.fair_places import FairPlaces
 
 GREEDY, MODEST, THIRD = "greedy", "modest", "third"
@@ -87,3 +89,68 @@ async def test_who_gives_up_leaves_the_queue_and_keeps_no_place() -> None:
         async with places.taken(THIRD):
             pass
     assert repr(places) == "<FairPlaces 0 of 1 taken, 0 users wait>"
+
+
+# --- bytes: what needs several places at once -------------------------------------------------
+
+
+async def test_p10_what_one_user_holds_leaves_room_for_the_largest_of_another(nursery: trio.Nursery) -> None:
+    places = BytePlaces(10, largest=4)
+    for _ in range(3):
+        nursery.start_soon(places.take, GREEDY, 3)
+    await trio.testing.wait_all_tasks_blocked()
+    assert repr(places) == "<BytePlaces 6 of 10 taken, 1 users wait>"
+    with trio.fail_after(1):
+        await places.take(MODEST, 4)
+    assert repr(places) == "<BytePlaces 10 of 10 taken, 1 users wait>"
+
+
+async def test_one_alone_is_not_kept_waiting_however_much_it_wants(nursery: trio.Nursery) -> None:
+    places = BytePlaces(10, largest=4)
+    with trio.fail_after(1):
+        await places.take(GREEDY, 20)
+    nursery.start_soon(places.take, MODEST, 1)
+    await trio.testing.wait_all_tasks_blocked()
+    assert repr(places) == "<BytePlaces 20 of 10 taken, 1 users wait>"
+    places.give_back(GREEDY, 15)
+    assert repr(places) == "<BytePlaces 6 of 10 taken, 0 users wait>"
+
+
+async def test_who_needs_few_does_not_wait_behind_who_needs_many(nursery: trio.Nursery) -> None:
+    places = BytePlaces(10, largest=4)
+    await places.take(THIRD, 7)
+    nursery.start_soon(places.take, GREEDY, 4)
+    await trio.testing.wait_all_tasks_blocked()
+    with trio.fail_after(1):
+        await places.take(MODEST, 1)
+    places.give_back(THIRD, 7)
+    assert repr(places) == "<BytePlaces 5 of 10 taken, 0 users wait>"
+
+
+async def test_what_waited_behind_one_that_gave_up_is_next() -> None:
+    places = BytePlaces(10, largest=4)
+    await places.take(THIRD, 7)
+    async with trio.open_nursery() as nursery:
+        impatient = trio.CancelScope()
+
+        async def want_many() -> None:
+            with impatient:
+                await places.take(MODEST, 4)
+
+        nursery.start_soon(want_many)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(places.take, MODEST, 2)
+        await trio.testing.wait_all_tasks_blocked()
+        impatient.cancel()
+    assert repr(places) == "<BytePlaces 9 of 10 taken, 0 users wait>"
+
+
+async def test_bytes_that_are_not_there_in_time_are_no_place(autojump_clock: trio.testing.MockClock) -> None:
+    places = BytePlaces(10, largest=4)
+    async with places.taken_soon(GREEDY, 8, seconds_max=1):
+        async with places.taken_soon(GREEDY, 0, seconds_max=1):
+            pass
+        with pytest.raises(NoPlace):
+            async with places.taken_soon(MODEST, 4, seconds_max=1):
+                raise AssertionError("there was none")
+    assert repr(places) == "<BytePlaces 0 of 10 taken, 0 users wait>"

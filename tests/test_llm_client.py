@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import httpx
 import msgspec
 import pytest
 import trio
@@ -19,6 +20,7 @@ from settings_model import settings_model
 
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
+from chatcluster.http_client import http_client
 from chatcluster.llm import client as client_module
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.simulator.script import expected_text
@@ -407,6 +409,21 @@ async def test_an_error_without_end_is_read_for_a_moment_only(
     nursery.cancel_scope.cancel()
     assert (error.kind, error.retryable) == ("overloaded", True)
     assert "Loading model" in error.message
+
+
+async def test_p10_a_cookie_that_one_answer_sets_goes_with_no_other_request() -> None:
+    """They may be of two users, and would pile up where each has a name of its own."""
+    sent: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("cookie"))
+        return httpx.Response(200, headers={"set-cookie": f"session-{len(sent)}=secret; Path=/"})
+
+    url = "https://models.example/"
+    async with http_client(url, transport=httpx.MockTransport(answer)) as client:
+        for _ in range(2):
+            await client.get(url)
+    assert sent == [None, None]
 
 
 async def test_what_goes_out(nursery: trio.Nursery) -> None:

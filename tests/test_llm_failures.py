@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from time import process_time
 from typing import Any
 
 import pytest
@@ -449,6 +450,29 @@ def test_a_limit_of_answers_that_is_refused_is_no_conversation_that_is_too_long(
     assert in_stream.kind == "config"
     for told in (error, in_stream):
         assert told.message.endswith("(chatcluster model set NAME --output-tokens-max)")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "maximum context length is " + "1" * 16_000,
+        "maximum context length is " + "1 " * 8_000,
+        ("maximum context length is 1 " + "1 " * 85) * 80,
+        "requested " + "1" * 16_000,
+        "requested 1 " * 1_400,
+        "https://" + "://a" * 4_000,
+        "Bearer " * 2_400,
+        "<html>" + "<h1>" * 4_000,
+        "<html>" + "<title><h1 >" * 1_400,
+    ],
+    ids=lambda message: message[:30],
+)
+def test_p10_no_words_take_long_to_read_however_often_they_are_repeated(message: str) -> None:
+    """Servers repeat what they were asked, so anybody may have written it. One took each replica's loop for minutes."""
+    began = process_time()
+    assert not failure(400, error_body(message=message)).retryable
+    failure(502, message.encode())
+    assert process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(("status", "message"), OVERFLOWS)

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -235,12 +236,33 @@ async def test_a_request_that_finds_no_room_for_its_files_is_tried_again_later(
 ) -> None:
     shelf = Shelf()
     files = SentFiles(shelf.files)
-    large = asking(*[await shelf.part(b"%PDF-1.7\n" + bytes(8 << 20)) for _ in range(2)])
+    large = asking(*[await shelf.part(b"%PDF-1.7\n" + bytes(7 << 20)) for _ in range(2)])
     async with files.inserted(large, ALL), files.inserted(large, ALL):
         with pytest.raises(ProviderError) as caught:
             await sent(files, large)
     assert caught.value.retryable
     assert await sent(files, large)
+
+
+async def test_p10_files_of_one_user_whose_models_are_silent_leave_room_for_those_of_another(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A server may take a minute before it answers anything, and holds what it is sent until then."""
+    shelf = Shelf()
+    files, part = SentFiles(shelf.files), await shelf.part(b"%PDF-1.7\n" + bytes(9 << 20))
+    greedy, modest = [msgspec.structs.replace(asking(part, part), owner_id=uuid4()) for _ in range(2)]
+
+    async def ask_the_silent() -> None:
+        async with files.inserted(greedy, ALL):
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(ask_the_silent)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(1):
+            assert await sent(files, modest)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_store_that_is_away_is_a_failure_that_may_be_retried() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, get_args
 
+import pytest
+import trio
+from litestar._openapi.plugin import OpenAPIPlugin
+from litestar.openapi.spec import OpenAPI
 from web_world import World, client_of
 
 from chatcluster import events
@@ -25,6 +30,23 @@ def described(told: Json, path: str) -> set[str]:
     schemas = [told["components"]["schemas"][name] for name in names]
     assert all("type" in schema["required"] for schema in schemas)
     return {schema["properties"]["type"].get("const", "of a list") for schema in schemas}
+
+
+async def test_p10_the_loop_goes_on_while_the_description_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may ask for it, and it takes a quarter of a second the first time."""
+    threads: list[int] = []
+    write = OpenAPIPlugin._build_openapi
+
+    def written(self: OpenAPIPlugin) -> OpenAPI:
+        threads.append(threading.get_ident())
+        return write(self)
+
+    monkeypatch.setattr(OpenAPIPlugin, "_build_openapi", written)
+    async with client_of(World()) as client, trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(client.get, "/schema/openapi.json")
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
 
 
 async def test_each_event_of_a_chat_is_described_with_its_type() -> None:

@@ -13,7 +13,11 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from litestar._parsers import parse_query_string
 from web_world import World, client_of, error_code, unknown_chat
+
+from chatcluster.web.doors.openai.input_items import PARTS_MAX
+from chatcluster.web.http.boundary import ADDRESS_BYTES_MAX, PARAMETERS_MAX
 
 Json = dict[str, Any]
 
@@ -188,6 +192,32 @@ async def test_query_parameters_that_are_out_of_their_range() -> None:
             await refuse(client, world, "invalid_request", 400, "GET", f"{path}?{query}")
         for after in ("x", "%00", unknown_chat()):
             await refuse(client, world, "chat_not_found", 404, "GET", f"/api/v1/chats?after={after}")
+
+
+async def test_p10_what_is_read_of_items_in_one_step_is_bounded() -> None:
+    world = World()
+    item = {"role": "assistant", "content": [{"type": "output_text", "text": "a"}] * 100}
+    async with client_of(world) as client:
+        response = await client.post("/v1/responses", json={"model": "m", "input": [item] * (PARTS_MAX // 100 + 1)})
+        assert response.status_code == 400
+        assert str(PARTS_MAX) in response.text
+
+
+async def test_p10_an_address_is_bounded_as_what_became_of_the_last_thousand_is_kept() -> None:
+    """Also for those who are not signed in: 7 000 parameters took a megabyte, of each of the last thousand."""
+    world = World()
+    remembered = parse_query_string.cache_info().currsize
+    async with client_of(world) as client:
+        routes = [("POST", "/api/v1/session", {"authorization": ""}), ("GET", "/api/v1/chats", {})]
+        for method, path, headers in routes:
+            long, many = f"{path}?after={'x' * ADDRESS_BYTES_MAX}", f"{path}?{'a&' * PARAMETERS_MAX}"
+            await refuse(client, world, "request_too_large", 413, method, long, headers=headers)
+            await refuse(client, world, "invalid_request", 400, method, many, headers=headers)
+        await refuse(client, world, "request_too_large", 413, "GET", f"/api/v1/chats/{'x' * ADDRESS_BYTES_MAX}")
+        assert (await client.get(f"/v1/conversations/x/items?{'a&' * PARAMETERS_MAX}")).status_code == 400
+        assert parse_query_string.cache_info().currsize == remembered
+        query = "&".join(f"a{number}" for number in range(PARAMETERS_MAX))
+        await refuse(client, world, "invalid_request", 400, "GET", f"/api/v1/chats?{query}")
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,20 @@ class TestPlaces:
         assert sum(connections.admit(Peer(f"probe {number}"), public=False) for number in range(100)) == 100
         assert len(connections) == 3 + RESERVED, "silent ones on the replica's own port made room for one another"
 
+    def test_one_whose_request_is_open_to_everybody_and_not_whole_is_as_good_as_silent(self) -> None:
+        connections = Connections(Limits(silent_per_address=2), Clock())
+        first, second = admitted(connections, 2)
+        for peer in (first, second):
+            connections.busy(peer)
+        connections.idle(second)
+        connections.silent(first)
+        connections.silent(second)
+        connections.busy(second)
+        admitted(connections, 2)
+        assert dropped([first, second]) == [True, False]
+        connections.silent(first)
+        assert len(connections) == 3
+
     def test_nothing_is_remembered_of_those_that_are_gone(self) -> None:
         connections = Connections(Limits(), Clock())
         for peer in admitted(connections, 5):
@@ -216,6 +230,30 @@ class TestServer:
                     raise AssertionError("closed while it was idle")
             await stream.send_all(HEAD)
             assert await is_closed(stream)
+
+    async def test_p10_slow_bodies_of_nobody_knows_whom_keep_nobody_out(self) -> None:
+        """Each of them would have a place for half a minute."""
+        world = World()
+        world.limits = Limits(total=20, silent_per_address=4, grace_seconds=0.0)
+        sign_in = b"POST /api/v1/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        async with serving(world), AsyncExitStack() as stack, watching(world):
+            slow = [await stack.enter_async_context(await connect(world.url)) for _ in range(2)]
+            for stream in slow:  # one that has asked before is no better
+                await stream.send_all(HEAD + b"\r\n")
+                await read_until(stream, b'"alive"}')
+            slow += [await stack.enter_async_context(await connect(world.url)) for _ in range(40)]
+            for stream in slow:
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(sign_in + b"Content-Length: 9\r\n\r\n{")
+                await trio.testing.wait_all_tasks_blocked(0.005)
+            async with world.client(await world.token()) as client:
+                assert (await client.post("/api/v1/chats", json={"content": "x"})).status_code == 201
+            for stream in slow[:38]:
+                assert await is_closed(stream)
+            last = await stack.enter_async_context(await connect(world.url))
+            await last.send_all(sign_in + b"Content-Length: 2\r\n\r\n{")
+            await last.send_all(b"}")
+            assert b" 400 " in await read_until(last, b"\r\n")
 
     async def test_a_body_may_take_longer_than_a_head(self) -> None:
         world = World()

@@ -53,7 +53,7 @@ def test_a_cut_answer_says_so() -> None:
 
 def test_nothing_in_a_result_closes_its_block() -> None:
     text = markdown_of(said(ToolResultPart("1", "a\n````\n# b"), role=Role.TOOL))
-    assert "`````\na\n````\n# b\n`````" in text
+    assert "``````\na\n````\n# b\n``````" in text
 
 
 def test_calls_files_and_images_are_told() -> None:

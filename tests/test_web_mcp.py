@@ -380,6 +380,15 @@ async def test_a_refusal_is_told_and_the_state_used_up(world: World) -> None:
     assert world.mcp_client.asked == [("drop", "s")]
 
 
+async def test_p10_a_state_that_nobody_knows_counts_against_its_address() -> None:
+    """Each costs the database a look, and anybody may make them up."""
+    async with serving(World(auth_failures_per_second=0.01)) as world, world.client(None) as browser:
+        world.mcp_client.refusal = LoginNotFound("it is over")
+        answers = [await browser.get(f"/oauth/mcp/callback?state={number}&code=c") for number in range(3)]
+        assert [code_of(answer) for answer in answers] == [(404, "login_not_found"), *[(429, "too_many")] * 2]
+        assert len(world.mcp_client.asked) == 1
+
+
 @pytest.mark.parametrize("query", ["", "?code=c", "?state=", f"?state={'s' * 5000}&code=c"])
 async def test_a_callback_without_a_state_is_refused(world: World, query: str) -> None:
     async with world.client(None) as browser:

@@ -335,10 +335,32 @@ async def test_a_workspace_in_which_nobody_works_is_stopped(world: RowsWorld) ->
     lease = await world.host()
     row = await world.running(lease)
     await world.later(HOUR - 5)
-    assert await world.hosts.work(lease, places=0) == ()
+    assert await world.look(lease) == ()
     await world.later(10)
-    (work,) = await world.hosts.work(lease, places=0)
+    (work,) = await world.look(lease)
     assert (work.id, work.state, work.detail) == (row.id, WorkspaceState.STOPPING, "nobody worked in it")
+
+
+async def test_one_that_was_used_after_its_host_looked_is_not_stopped(world: RowsWorld) -> None:
+    lease = await world.host()
+    row = await world.running(lease)
+    await world.later(HOUR + 10)
+    seen = await world.hosts.last_uses(lease)
+    assert [(use.workspace_id, use.seconds_left < 0) for use in seen] == [(row.id, True)]
+    assert await world.workspaces.bump(row.id)
+    assert await world.hosts.work(lease, places=0, idle=seen) == ()
+
+
+async def test_use_that_a_clock_told_which_was_set_back_since_does_not_keep_it_from_being_told_anew(
+    world: RowsWorld,
+) -> None:
+    lease = await world.host()
+    row = await world.running(lease)
+    await world.later(-10 * HOUR)
+    assert await world.workspaces.bump(row.id)
+    (use,) = await world.hosts.last_uses(lease)
+    assert use.last_used_at == (await world.workspaces.workspace(row.id)).last_used_at
+    assert not await world.workspaces.bump(row.id)
 
 
 async def test_one_whose_chat_is_at_work_is_not_stopped_however_short_its_time_is(world: RowsWorld) -> None:
@@ -348,13 +370,13 @@ async def test_one_whose_chat_is_at_work_is_not_stopped_however_short_its_time_i
     _, fences = await world.work_on_chats()
     for _ in range(3):
         await world.later(10)
-        assert await world.hosts.work(lease, places=0) == ()
+        assert await world.look(lease) == ()
         found = await world.workspaces.workspace(row.id)
         assert (found.state, found.last_used_at != row.last_used_at) == (WorkspaceState.RUNNING, True)
     await world.store.commit(fences[row.chat_id], FinishTurn())
-    assert await world.hosts.work(lease, places=0) == (), "its time begins when the work is over"
+    assert await world.look(lease) == (), "its time begins when the work is over"
     await world.later(10)
-    (work,) = await world.hosts.work(lease, places=0)
+    (work,) = await world.look(lease)
     assert (work.id, work.state) == (row.id, WorkspaceState.STOPPING)
 
 
@@ -365,7 +387,7 @@ async def test_without_a_limit_it_is_never_stopped(world: RowsWorld) -> None:
     await world.later(1000 * HOUR)
     assert await world.workspaces.bump(row.id)
     assert (await world.workspaces.workspace(row.id)).expires_at is None
-    assert await world.hosts.work(lease, places=0) == ()
+    assert await world.look(lease) == ()
 
 
 # --- the log ----------------------------------------------------------------------------------

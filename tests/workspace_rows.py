@@ -87,6 +87,11 @@ class RowsWorld:
             assert await self.hosts.report(lease, Report(made.id, made.generation, state))
         return await self.workspaces.workspace(made.id)
 
+    async def look(self, lease: HostLease) -> tuple[WorkspaceRow, ...]:
+        """What a host has to do that has seen its workspaces run, and stops those whose time is over."""
+        idle = [use for use in await self.hosts.last_uses(lease) if use.seconds_left <= 0]
+        return await self.hosts.work(lease, places=0, idle=idle)
+
     async def work_on_chats(self) -> tuple[UUID, dict[UUID, Fence]]:
         """A worker that has taken every chat that there is to work on, and their fences."""
         worker_id = uuid4()

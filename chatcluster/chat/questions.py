@@ -107,7 +107,7 @@ def _problem(field: object, value: object) -> str | None:
         if not all(isinstance(item, str) for item in value):
             return "has to be a list of strings"
         choices = _choices(field.get("items"))
-        is_one = choices is None or all(item in choices for item in value)
+        is_one = choices is None or set(value) <= {choice for choice in choices if isinstance(choice, str)}
         return None if is_one else "has a value that is none of the choices"
     choices = _choices(field)
     return None if choices is None or value in choices else "is none of the choices"

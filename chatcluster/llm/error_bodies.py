@@ -13,7 +13,7 @@ from chatcluster.llm.retry_after import read_duration
 ERROR_DEPTH_MAX = 8
 WORD_CHARACTERS_MAX = 80
 
-_TITLE = re.compile(r"<(title|h1)[^>]{0,200}>(.{0,1000}?)</\1>", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<(title|h1)[^>]{0,200}>(.{0,200}?)</\1>", re.IGNORECASE | re.DOTALL)
 _HTML_CHARACTERS_MAX = 16 << 10
 _INNER = ("error", "errors", "fault", "base_resp")
 _MESSAGES = ("message", "Message", "detail", "msg", "error_msg", "status_msg", "faultstring", "title", "reason")

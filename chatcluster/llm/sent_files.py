@@ -6,8 +6,8 @@ options) becomes a note in its place, and so does what is gone, the rest of a te
 what the request has no room for: the files of a request have ``REQUEST_FILES_BYTES_MAX`` as they are sent, which the
 first ones get first. So the same history always gives the same request, and a longer one begins with it.
 
-All requests of this replica that have files share ``FILES_BYTES_MAX``, from the first byte read until they are sent. A
-request waits ``PLACE_SECONDS_MAX`` for its share.
+All requests of this replica that have files share ``FILES_BYTES_MAX``, by turns between users, from the first byte read
+until they are answered. A request waits ``PLACE_SECONDS_MAX`` for its share.
 
 What happens on failure: a store that cannot be reached is a ``ProviderError`` that may be retried, and so is the end of
 that wait.
@@ -24,7 +24,7 @@ from uuid import UUID
 import msgspec
 import trio
 
-from chatcluster.byte_places import Places
+from chatcluster.byte_places import BytePlaces
 from chatcluster.content import FilePart
 from chatcluster.errors import ProviderError, UnavailableError
 from chatcluster.file_errors import FileNotFound
@@ -36,7 +36,7 @@ from chatcluster.ports import ModelRequest
 from chatcluster.ports.files import CHUNK_BYTES, FILE_TEXT_BYTES_MAX, Files, SentForm
 
 REQUEST_FILES_BYTES_MAX = 24 << 20
-FILES_BYTES_MAX = 2 * REQUEST_FILES_BYTES_MAX
+FILES_BYTES_MAX = 64 << 20
 PLACE_SECONDS_MAX = 30.0
 MESSAGES_PER_STEP = 1000
 """Looked at before others run."""
@@ -54,7 +54,7 @@ class SentFiles:
 
     def __init__(self, files: Files | None) -> None:
         self._files = files
-        self._places = Places(FILES_BYTES_MAX)
+        self._places = BytePlaces(FILES_BYTES_MAX, largest=REQUEST_FILES_BYTES_MAX)
 
     @asynccontextmanager
     async def inserted(self, request: ModelRequest, takes: Set[Input]) -> AsyncIterator[ModelRequest]:
@@ -69,7 +69,8 @@ class SentFiles:
         try:
             plan = _Plan(await self._forms([request.messages[index] for index in at]), takes)
             planned = [plan.parts(request.messages[index]) for index in at]
-            async with self._places.taken(plan.size_bytes, seconds_max=PLACE_SECONDS_MAX):
+            place = self._places.taken_soon(request.owner_id, plan.size_bytes, seconds_max=PLACE_SECONDS_MAX)
+            async with place:
                 messages = list(request.messages)
                 for index, parts in zip(at, planned, strict=True):
                     loaded = tuple([await self._loaded(part) for part in parts])

@@ -21,6 +21,8 @@ from chatcluster.parts import Part, ReasoningPart, TextPart, Usage
 from chatcluster.ports import Delta
 
 OPENING, CLOSING = "<think>", "</think>"
+HELD_CHARACTERS_MAX = 1000
+"""Space before what may be a tag. Some models, once they say a blank, say nothing else."""
 TOKEN_CHARACTERS_MAX = 8
 """A piece with as many for several times is several tokens, which some servers send together."""
 
@@ -134,7 +136,7 @@ class _Tagged:
         if words.startswith(OPENING):
             self._tag = CLOSING
             return words[len(OPENING) :]
-        if OPENING.startswith(words):
+        if OPENING.startswith(words) and len(text) <= HELD_CHARACTERS_MAX:
             self._held = text
             return ""
         self._tag, self._is_said = None, True

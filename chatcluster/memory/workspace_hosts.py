@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from datetime import timedelta
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -23,6 +23,7 @@ from chatcluster.ports.workspaces import (
     REPORTED_FROM,
     ClosedCall,
     HostLease,
+    LastUse,
     LogEntry,
     LogLine,
     Report,
@@ -92,12 +93,22 @@ class MemoryWorkspaceHosts:
             ended = self._tables.of_host(host_id, STARTING, RUNNING, STOPPING)
             return tuple(self._end(row, STOPPED if row.state is STOPPING else LOST, HOST_LOST) for row in ended)
 
-    async def work(self, lease: HostLease, *, places: int) -> tuple[WorkspaceRow, ...]:
+    async def last_uses(self, lease: HostLease) -> tuple[LastUse, ...]:
+        async with self._link.crossing("last_uses"):
+            now = self._database.now()
+            return tuple(
+                LastUse(row.id, row.last_used_at, (row.expires_at - now).total_seconds())
+                for row in self._tables.of_host(lease.host_id, RUNNING)
+                if row.expires_at is not None and row.last_used_at is not None
+            )
+
+    async def work(self, lease: HostLease, *, places: int, idle: Collection[LastUse] = ()) -> tuple[WorkspaceRow, ...]:
         async with self._link.crossing("work"):
             self._require(lease)
             self._take(lease.host_id, places)
-            self._keep_at_work(lease.host_id)
-            self._stop_idle(lease.host_id)
+            last_used = {use.workspace_id: use.last_used_at for use in idle}
+            self._keep_at_work(lease.host_id, last_used)
+            self._stop_idle(lease.host_id, last_used)
             self._delete_orphans(lease.host_id)
             work = self._tables.of_host(lease.host_id, BUILDING, STARTING, STOPPING, DELETED)
             return tuple(sorted(work, key=lambda row: (row.updated_at or self._database.now(), row.id)))[:1000]
@@ -176,18 +187,17 @@ class MemoryWorkspaceHosts:
         chats = (self._database.chats.get(chat_id) for chat_id in family)
         return any(chat is not None and chat.state.worker_id is not None for chat in chats)
 
-    def _keep_at_work(self, host_id: UUID) -> None:
+    def _keep_at_work(self, host_id: UUID, last_used: Mapping[UUID, datetime]) -> None:
         now = self._database.now()
         for row in self._tables.of_host(host_id, RUNNING):
-            if row.expires_at is not None and row.expires_at <= now and self._is_at_work(row.chat_id):
+            if _is_idle(row, last_used) and self._is_at_work(row.chat_id):
                 bump = timedelta(seconds=row.settings.activity_bump_seconds)
                 self._put(row, expires_at=now + bump, last_used_at=now)
 
-    def _stop_idle(self, host_id: UUID) -> None:
-        now = self._database.now()
+    def _stop_idle(self, host_id: UUID, last_used: Mapping[UUID, datetime]) -> None:
         for row in self._tables.of_host(host_id, STARTING, RUNNING):
             chat = self._database.chats.get(row.chat_id)
-            if row.expires_at is not None and row.expires_at <= now and not self._is_at_work(row.chat_id):
+            if _is_idle(row, last_used) and not self._is_at_work(row.chat_id):
                 self._put(row, state=STOPPING, detail="nobody worked in it")
             elif chat is not None and (chat.state.archived or chat.state.archiving):
                 self._put(row, state=STOPPING, detail="its chat was archived")
@@ -221,6 +231,10 @@ class MemoryWorkspaceHosts:
                 yield ClosedCall(chat_id, call_id, GONE_EPOCH)
             elif _is_stopped(chat.state) or all(call.call_id != call_id for call in chat.state.open_calls):
                 yield ClosedCall(chat_id, call_id, chat.state.epoch)
+
+
+def _is_idle(row: WorkspaceRow, last_used: Mapping[UUID, datetime]) -> bool:
+    return row.expires_at is not None and last_used.get(row.id) == row.last_used_at
 
 
 def _is_stopped(state: ChatState) -> bool:

@@ -239,7 +239,7 @@ class MemoryWorkspaces:
         now, seconds = self._database.now(), row.settings.activity_bump_seconds
         if row.state is not WorkspaceState.RUNNING or row.last_used_at is None:
             return False
-        if row.last_used_at >= now - timedelta(seconds=BUMP_AFTER * seconds):
+        if now - timedelta(seconds=BUMP_AFTER * seconds) <= row.last_used_at <= now:
             return False
         expires_at = None if row.expires_at is None else max(row.expires_at, now + timedelta(seconds=seconds))
         self._tables.rows[row.id] = replace(row, last_used_at=now, expires_at=expires_at)

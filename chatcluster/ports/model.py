@@ -116,6 +116,8 @@ class ModelRequest(msgspec.Struct, frozen=True):
     failures: int = 0
     """How many failures count at this step by now: after some another model takes its place (``Stint``)."""
     meter: Meter | None = None
+    owner_id: UUID | None = None
+    """Whose chat it is, and so whose share of the replica's memory."""
 
 
 class Delta(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """The rows of workspaces: their templates, the hosts that run them, and the life of each.
 
-Who is authoritative: the rows, and the database's clock for what expires. A user's request writes what is wanted, the
-host that has the workspace does it and reports; so either may die in between, and the other finds it in the row.
+Who is authoritative: the rows, and for what is idle the clock of the host that runs it (``LastUse``). A user's request
+writes what is wanted, the host that has the workspace does it and reports; so either may die in between, and the other
+finds it in the row.
 
     create → building → starting → running → stopping → stopped → (start) starting …
                  └────────┴─→ failed         any of them → deleted (the host removes the files, then the row)
@@ -174,6 +175,14 @@ class Report(NamedTuple):
     startup: Startup = Startup.NONE
 
 
+class LastUse(NamedTuple):
+    """When somebody worked last in a running workspace, and how long from now on nobody may before it is stopped."""
+
+    workspace_id: UUID
+    last_used_at: datetime
+    seconds_left: float
+
+
 class RunningCall(NamedTuple):
     chat_id: UUID
     call_id: str
@@ -307,10 +316,15 @@ class WorkspaceHosts(Protocol):
         workspace whose row somebody holds is left to a later burial."""
         ...
 
-    async def work(self, lease: HostLease, *, places: int) -> tuple[WorkspaceRow, ...]:
+    async def last_uses(self, lease: HostLease) -> tuple[LastUse, ...]:
+        """Of the workspaces that run here, and are stopped once they are idle."""
+        ...
+
+    async def work(self, lease: HostLease, *, places: int, idle: Collection[LastUse] = ()) -> tuple[WorkspaceRow, ...]:
         """What this host has to do: its workspaces that are building, starting, stopping or deleted. Before it looks,
-        it takes up to ``places`` that nobody builds, and has those stopped that are idle or whose chats are archived,
-        and those deleted whose chats are gone. Raises ``LeaseLost``."""
+        it takes up to ``places`` that nobody builds, and has those stopped that are ``idle``, unless they were used
+        meanwhile or their chats are at work, or whose chats are archived, and those deleted whose chats are gone.
+        Raises ``LeaseLost``."""
         ...
 
     async def report(self, lease: HostLease, report: Report) -> bool:

@@ -21,6 +21,7 @@ from chatcluster.ports.workspaces import (
     REPORTED_FROM,
     ClosedCall,
     HostLease,
+    LastUse,
     LogEntry,
     Report,
     RunningCall,
@@ -58,8 +59,11 @@ class PostgresWorkspaceHosts:
     async def bury(self, host_id: UUID, token: str) -> tuple[WorkspaceRow, ...] | None:
         return await self._database.transaction(_bury, host_id, token, lane=Lane.CLUSTER)
 
-    async def work(self, lease: HostLease, *, places: int) -> tuple[WorkspaceRow, ...]:
-        return await self._database.transaction(_work, lease, places)
+    async def last_uses(self, lease: HostLease) -> tuple[LastUse, ...]:
+        return await self._database.autocommit(_last_uses, lease)
+
+    async def work(self, lease: HostLease, *, places: int, idle: Collection[LastUse] = ()) -> tuple[WorkspaceRow, ...]:
+        return await self._database.transaction(_work, lease, places, idle)
 
     async def report(self, lease: HostLease, report: Report) -> bool:
         return await self._database.autocommit(_report, lease, report) is not None
@@ -115,13 +119,21 @@ async def _bury(connection: Connection, host_id: UUID, token: str) -> tuple[Work
     return lost if was_alive or lost else None
 
 
-async def _work(connection: Connection, lease: HostLease, places: int) -> tuple[WorkspaceRow, ...]:
+async def _last_uses(connection: Connection, lease: HostLease) -> tuple[LastUse, ...]:
+    return tuple(LastUse(**row) for row in await connection.fetch(SQL["select_last_uses"], lease.host_id))
+
+
+async def _work(
+    connection: Connection, lease: HostLease, places: int, idle: Collection[LastUse]
+) -> tuple[WorkspaceRow, ...]:
     if await connection.fetchval(SQL["hold_lease"], *lease) is None:
         raise lease_lost(lease)
     if places > 0:
         await connection.execute(SQL["take"], lease.host_id, places)
-    await connection.execute(SQL["keep_at_work"], lease.host_id)
-    await connection.execute(SQL["stop_idle"], lease.host_id)
+    over = ([use.workspace_id for use in idle], [use.last_used_at for use in idle])
+    if idle:
+        await connection.execute(SQL["keep_at_work"], lease.host_id, *over)
+    await connection.execute(SQL["stop_idle"], lease.host_id, *over)
     await connection.execute(SQL["delete_orphans"], lease.host_id)
     await connection.execute(SQL["drop_unplaced"])
     return rows_of(await connection.fetch(SQL["select_work"], lease.host_id))

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import trio
 from litestar import Litestar, Request, Router
+from litestar._openapi.plugin import OpenAPIPlugin
 from litestar.datastructures import State
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -111,7 +112,14 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
         response_class=Answered,
         exception_handlers={Exception: respond},
         state=State(
-            {"services": services, "authenticator": authenticator, "pump": pump, "shares": shares}, deep_copy=False
+            {
+                "services": services,
+                "authenticator": authenticator,
+                "pump": pump,
+                "shares": shares,
+                "describing": trio.Lock(),
+            },
+            deep_copy=False,
         ),
         logging_config=None,
         openapi_config=_openapi(),
@@ -119,10 +127,14 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
     )
 
 
-def _no_other_page(request: Request[Any, Any, Any]) -> None:
-    """Litestar's own answer for whatever else stands under ``/schema`` is HTML, unlike all our errors."""
+async def _described(request: Request[Any, Any, Any]) -> None:
+    """Before what is under ``/schema``. The description takes a quarter of a second when it is asked for first: in one
+    step, the loop would serve nobody else. Litestar keeps it; its own answer for whatever else stands there is HTML,
+    unlike all our errors."""
     if request.path_params:
         raise NotFound("there is nothing at this address")
+    async with request.app.state.describing:
+        await trio.to_thread.run_sync(request.app.plugins.get(OpenAPIPlugin).provide_openapi_schema)
 
 
 def _openapi() -> OpenAPIConfig:
@@ -130,7 +142,7 @@ def _openapi() -> OpenAPIConfig:
         title="chatcluster",
         version=__version__,
         description='Durable AI chats. Errors are `{"error": {"code", "message", …}}`; the code never changes.',
-        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, before_request=_no_other_page),
+        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, before_request=_described),
         use_handler_docstrings=True,
         security=[{"token": []}, {"session": []}],
         components=Components(

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import trio
 from litestar.connection import ASGIConnection
@@ -41,6 +41,7 @@ from chatcluster.errors import (
 )
 from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub, Sessions, TokenScope
 from chatcluster.web.http.connections import counted_address
+from chatcluster.web.http.exchange import BY_ANYBODY
 from chatcluster.web.sessions import READING, cookie, require_own_page, site_of
 from chatcluster.web.shares import Buckets, Shares
 
@@ -100,7 +101,7 @@ class Authenticator:
 
     async def redeem(self, code_digest: bytes | None, secret_digest: bytes, *, address: str | None) -> Account:
         """Open a session with a code, which is used up. Raises ``InvalidCode``, and ``TooMany``."""
-        self._require_trust(address)
+        self.require_trust(address)
         account = None
         if code_digest is not None and self._sessions is not None:
             await self._take_place()
@@ -109,7 +110,7 @@ class Authenticator:
             finally:
                 self._places.release()
         if account is None:
-            self._distrust(address)
+            self.distrust(address)
             raise InvalidCode("the code was used, has expired, or is none; `chatcluster link` makes a new one")
         return account
 
@@ -118,21 +119,23 @@ class Authenticator:
         if self._sessions is None:
             return False
         counted = None if key.digest in self._cache else address
-        self._require_trust(counted)
+        self.require_trust(counted)
         await self._take_place()
         try:
             was_open = await self._sessions.close(key.digest)
         finally:
             self._places.release()
         if not was_open:
-            self._distrust(counted)
+            self.distrust(counted)
         return was_open
 
-    def _require_trust(self, address: str | None) -> None:
+    def require_trust(self, address: str | None) -> None:
+        """Raises ``TooMany`` where too much that nobody knows has come from there."""
         if address is not None and self._failures.is_empty(address):
             raise TooMany("too many tokens from this address are not valid", retry_after_seconds=FAILURES_RETRY_SECONDS)
 
-    def _distrust(self, address: str | None) -> None:
+    def distrust(self, address: str | None) -> None:
+        """It sent what nobody knows. Raises ``TooMany``."""
         if address is not None:
             self._failures.take(address)
 
@@ -143,10 +146,10 @@ class Authenticator:
     async def _admitted(self, token: tokens.Credential, address: str | None) -> Account | None:
         """The account of a token that has to be looked up, where its address may have that."""
         counted = None if token.digest in self._cache else address
-        self._require_trust(counted)
+        self.require_trust(counted)
         account = await self._look_up(token)
         if account is None:
-            self._distrust(counted)
+            self.distrust(counted)
         return account
 
     async def _look_up(self, token: tokens.Credential) -> Account | None:
@@ -218,6 +221,7 @@ def authentication(authenticator: Authenticator, shares: Shares, public_url: str
             handler = scope["route_handler"]
             if handler.opt.get(OPEN):
                 _check(scope, handler)
+                cast(Any, scope["extensions"])[BY_ANYBODY]()
                 await app(scope, receive, send)
                 return
             token = credential_in(scope, public_url)

@@ -19,8 +19,11 @@ import binascii
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from itertools import count
 from typing import Protocol
 from uuid import UUID
+
+import trio
 
 from chatcluster.errors import CallerError, InvalidRequest
 from chatcluster.file_errors import TooManyFiles
@@ -38,6 +41,8 @@ NAMES: Mapping[str, str] = {
     "text/plain": "text.txt",
 }
 """What a file is called whose sender does not say, by what the sender says that it is."""
+LOOKS_PER_TURN = 500
+"""So many beginnings of files are looked at before others get their turn: a body may be full of what looks like one."""
 OPENING_BYTES_MAX = 1000
 BASE64_MIN = 16 << 10
 _NEEDED = OPENING_BYTES_MAX + BASE64_MIN
@@ -89,7 +94,9 @@ class InlineFiles:
         return bytes(self._rest)
 
     async def _read(self) -> None:
-        while True:
+        for look in count(1):
+            if look % LOOKS_PER_TURN == 0:
+                await trio.lowlevel.checkpoint()
             opening = _OPENING.search(self._buffer, self._at)
             if opening is not None:
                 await self._open(opening.start())

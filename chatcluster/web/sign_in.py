@@ -2,7 +2,8 @@
 
 ``/oauth/mcp/sign-in/{ticket}`` is the link that a chat shows: the sealed ticket says who signs in where, and the
 browser is sent on, once. ``/oauth/mcp/callback`` is where the authorization server sends it back to: the state, which
-works once and for ten minutes, says who began this, on whatever replica. What the pages say is text, and escaped.
+works once and for ten minutes, says who began this, on whatever replica. A state that nobody knows counts against its
+address like a token: each costs a look-up. What the pages say is text, and escaped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from litestar import MediaType, Response, get
 from litestar.params import FromPath
 
 from chatcluster.errors import InvalidRequest
+from chatcluster.mcp_errors import LoginNotFound
+from chatcluster.web.auth import address_in
 from chatcluster.web.request import ApiRequest
 
 QUERY_CHARS_MAX = 4096
@@ -43,10 +46,17 @@ async def finish(request: ApiRequest) -> Response[str]:
     state, code, issuer, error = map(request.query_params.get, ("state", "code", "iss", "error"))
     if not state or any(len(text) > QUERY_CHARS_MAX for text in request.query_params.values()):
         raise InvalidRequest("state is missing, or something is too long: begin to sign in again")
+    authenticator, address = request.authenticator, address_in(request.scope)
+    authenticator.require_trust(address)
     if error or not code:
+        authenticator.distrust(address)
         await request.services.mcp.client.drop_sign_in(state)
         return _page(400, "Not signed in", f"The server of the tools says: {error or 'no code'}. You may try again.")
-    slug, user_id = await request.services.mcp.client.finish_sign_in(state, code, issuer)
+    try:
+        slug, user_id = await request.services.mcp.client.finish_sign_in(state, code, issuer)
+    except LoginNotFound:
+        authenticator.distrust(address)
+        raise
     await request.services.mcp.sign_ins.let_in(user_id)
     return _page(200, "Signed in", f"You are signed in at {slug}. You can close this page and go back to your chat.")
 

@@ -347,6 +347,29 @@ async def test_one_in_which_nobody_works_is_stopped_and_work_keeps_it_running() 
         assert (stopped.state, stopped.detail) == (WorkspaceState.STOPPED, "nobody worked in it")
 
 
+@pytest.mark.parametrize("seconds", [86_400, -86_400])
+async def test_p10_a_step_of_the_database_s_clock_neither_stops_one_that_is_in_use_nor_keeps_one_running(
+    seconds: int,
+) -> None:
+    async with open_host() as world:
+        world.start()
+        used, idle = await world.running_one(), await world.running_one()
+        for minute in range(80):
+            if minute == 5:
+                step_clock(world.database, seconds)
+            await trio.sleep(60)
+            await world.rows.workspaces.bump(used.id)
+            assert await world.rows.state(used) is WorkspaceState.RUNNING
+            if minute < 55:
+                assert await world.rows.state(idle) is WorkspaceState.RUNNING
+        assert await world.rows.state(idle) is WorkspaceState.STOPPED
+
+
+def step_clock(database: MemoryDatabase, seconds: float) -> None:
+    tell = database.clock
+    database.clock = lambda: tell() + seconds
+
+
 async def test_a_sandbox_that_ends_by_itself_is_told_and_can_be_started() -> None:
     async with open_host() as world:
         world.start()

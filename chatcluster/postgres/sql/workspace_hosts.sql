@@ -87,14 +87,26 @@ where id in (
     order by created_at limit $2 for update skip locked
 )
 
+-- name: select_last_uses
+select id as workspace_id, {moment last_used_at} as last_used_at,
+    extract(epoch from {moment expires_at} - statement_timestamp())::float8 as seconds_left
+from workspaces
+where host_id = $1 and state = 'running' and expires_at is not null and last_used_at is not null
+
+-- fragment: idle
+-- Its time is over by its host's clock, and nobody has used it since.
+workspaces.expires_at is not null and exists (
+    select from unnest($2::uuid[], $3::timestamptz[]) as idle (id, last_used_at)
+    where idle.id = workspaces.id and idle.last_used_at = workspaces.last_used_at
+)
+
 -- name: keep_at_work
 -- Those whose time is over while somebody works there: an owner's heartbeat may come later than a short time ends.
 update workspaces set
     expires_at = statement_timestamp() + {span bump_seconds}, last_used_at = statement_timestamp()
 where id in (
     select workspaces.id from workspaces
-    where workspaces.host_id = $1 and workspaces.state = 'running' and workspaces.expires_at <= statement_timestamp()
-        and {at_work}
+    where workspaces.host_id = $1 and workspaces.state = 'running' and {idle} and {at_work}
     for update skip locked
 )
 
@@ -102,14 +114,12 @@ where id in (
 -- Those whose time is over, and those of archived chats.
 update workspaces set
     state = 'stopping',
-    detail = case when expires_at <= statement_timestamp() then 'nobody worked in it' else 'its chat was archived' end,
+    detail = case when id = any($2::uuid[]) then 'nobody worked in it' else 'its chat was archived' end,
     updated_at = statement_timestamp()
 where id in (
     select workspaces.id from workspaces left join chats on chats.id = workspaces.chat_id
     where workspaces.host_id = $1 and workspaces.state in ('starting', 'running')
-        and (
-            (workspaces.expires_at <= statement_timestamp() and not {at_work}) or chats.archived or chats.archiving
-        )
+        and (({idle} and not {at_work}) or chats.archived or chats.archiving)
     for update of workspaces skip locked
 )
 

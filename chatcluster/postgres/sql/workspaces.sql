@@ -9,8 +9,10 @@ expires_at = case when idle_seconds > 0 then
 last_used_at = statement_timestamp()
 
 -- fragment: wants_bump
+-- Use in the future was told by a clock that was set back since.
 workspaces.state = 'running'
-and workspaces.last_used_at < statement_timestamp() - {bump_after} * {span workspaces.bump_seconds}
+and workspaces.last_used_at
+    not between statement_timestamp() - {bump_after} * {span workspaces.bump_seconds} and statement_timestamp()
 
 -- fragment: bump_after
 0.05

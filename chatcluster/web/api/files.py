@@ -29,6 +29,8 @@ from chatcluster.web.request import ApiRequest, parse_uuid
 
 FILES_MAX = 100
 FILES_DEFAULT = 50
+DISPOSITION_CHARS_MAX = 4096
+"""The standard library goes back over a longer one so often that nobody else would be served meanwhile."""
 DOWNLOAD = ResponseSpec(
     data_container=bytes, media_type="application/octet-stream", generate_examples=False, description="The bytes"
 )
@@ -185,6 +187,10 @@ def _disposed_name(request: ApiRequest) -> str:
     disposition = request.headers.get("content-disposition")
     if disposition is None:
         return ""
+    if len(disposition) > DISPOSITION_CHARS_MAX:
+        raise InvalidRequest(
+            f"Content-Disposition is longer than {DISPOSITION_CHARS_MAX} characters; give ?name= instead"
+        )
     message = Message()
     message["Content-Disposition"] = disposition
     try:

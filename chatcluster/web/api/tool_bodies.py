@@ -108,10 +108,9 @@ def checked_tools(tools: Sequence[InputTool]) -> tuple[ClientTool, ...]:
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise InvalidRequest("tools has two tools of one name")
-    checked = tuple(map(_checked_tool, tools))
-    if len(msgspec.json.encode(checked)) > TOOLS_BYTES_MAX:
+    if len(_written("tools", tools)) > TOOLS_BYTES_MAX:
         raise TooLarge(f"tools is larger than {TOOLS_BYTES_MAX} bytes", bytes_max=TOOLS_BYTES_MAX)
-    return checked
+    return tuple(map(_checked_tool, tools))
 
 
 def _checked_tool(tool: InputTool) -> ClientTool:
@@ -126,6 +125,14 @@ def _checked_tool(tool: InputTool) -> ClientTool:
         raise InvalidRequest(f"{field} are the schema of an object: their type must be object")
     _check_schema(field, tool.parameters)
     return ClientTool(tool.name, tool.description, {"type": "object", "properties": {}, **tool.parameters})
+
+
+def _written(field: str, value: object) -> bytes:
+    """As JSON, to tell how large it is before each value in it is looked at. Raises ``InvalidRequest``."""
+    try:
+        return msgspec.json.encode(value)
+    except RecursionError:
+        raise InvalidRequest(f"{field} are nested too deeply") from None
 
 
 def _check_json(field: str, value: object, *, depth_max: int) -> None:
@@ -207,10 +214,10 @@ def approval(call_id: str, data: ApproveCall, *, bytes_max: int) -> Approve:
 
 
 def _checked_arguments(arguments: dict[str, Any], bytes_max: int) -> str:
-    _check_json("arguments", arguments, depth_max=ARGUMENTS_DEPTH_MAX)
-    text = msgspec.json.encode(arguments)
+    text = _written("arguments", arguments)
     if len(text) > bytes_max:
         raise TooLarge(f"arguments are larger than {bytes_max} bytes", bytes_max=bytes_max)
+    _check_json("arguments", arguments, depth_max=ARGUMENTS_DEPTH_MAX)
     return text.decode()
 
 
@@ -218,11 +225,11 @@ def answering(call_id: str, data: AnswerCall) -> AnswerQuestions:
     """Raises ``InvalidRequest``, or ``TooLarge``. Whether they are answers to what is asked is not looked at."""
     if len(data.answers) > ANSWERS_MAX:
         raise InvalidRequest(f"answers has more than {ANSWERS_MAX} answers")
+    if len(_written("answers", data.answers)) > ANSWERS_BYTES_MAX:
+        raise TooLarge(f"answers is larger than {ANSWERS_BYTES_MAX} bytes", bytes_max=ANSWERS_BYTES_MAX)
     for key, reply in data.answers.items():
         storable("answers", key)
         _check_json("answers", reply.content, depth_max=ARGUMENTS_DEPTH_MAX)
-    if len(msgspec.json.encode(data.answers)) > ANSWERS_BYTES_MAX:
-        raise TooLarge(f"answers is larger than {ANSWERS_BYTES_MAX} bytes", bytes_max=ANSWERS_BYTES_MAX)
     replies = {key: Reply(reply.action, reply.content) for key, reply in data.answers.items()}
     return AnswerQuestions(call_id, replies, _checked_digest(data.digest))
 

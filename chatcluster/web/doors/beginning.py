@@ -9,6 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
+import trio
 
 from chatcluster.chat import ChatSetup, Status
 from chatcluster.errors import ChatBusy, ChatNotFound, InvalidRequest, StoreFailed
@@ -91,6 +92,7 @@ def _says_something(said: Said) -> bool:
 
 
 async def _message(request: ApiRequest, said: Said) -> NewMessage:
+    await trio.lowlevel.checkpoint()  # there may be two thousand, each of many parts
     finish_reason = "stop" if said.role is Role.ASSISTANT else None
     return NewMessage(said.role, await parts_of(request, said), finish_reason=finish_reason)
 

@@ -8,6 +8,8 @@
   as it comes, and has longer: as long as ``UPLOAD_BYTES_PER_SECOND_MIN`` takes. A body that may have files in it
   (``WITH_FILES``) has room for some; what it has besides them is counted where they are taken out
   (``web/inline_files.py``).
+* Its address is bounded, in bytes and in parameters: litestar remembers what became of the last thousand, and a replica
+  has to hold that.
 * It may belong to a trace of its caller's (``traceparent``): see ``trace_context.py``.
 * It gets an answer: an error that nobody handled is a 500 before the response has begun. After that the
   response is left unfinished, and the server breaks the connection off.
@@ -33,6 +35,9 @@ from chatcluster import telemetry, trace_context
 from chatcluster.errors import InvalidRequest, RequestTimeout, TooLarge
 from chatcluster.web.errors import answer_at
 
+ADDRESS_BYTES_MAX = 8 << 10
+"""Of path and query together, as they are written."""
+PARAMETERS_MAX = 100
 BODY_SECONDS_MAX = 30.0
 UPLOAD = ("POST", "/api/v1/files")
 UPLOAD_BYTES_PER_SECOND_MIN = 64 << 10
@@ -130,6 +135,7 @@ class Boundary:
 
     async def _serve(self, scope: Scope, body: _RequestBody, response: _Response) -> None:
         try:
+            _require_short_address(scope)
             await self._app(scope, body.receive, response.send)
         except Exception as error:  # noqa: BLE001 - every request gets an answer
             if response.status:
@@ -198,6 +204,15 @@ class _Response:
 
 def _method(scope: HTTPScope) -> str:
     return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def _require_short_address(scope: Scope) -> None:
+    """Raises ``TooLarge``, and ``InvalidRequest``."""
+    query = scope["query_string"]
+    if len(scope["raw_path"]) + len(query) > ADDRESS_BYTES_MAX:
+        raise TooLarge(f"the address is longer than {ADDRESS_BYTES_MAX} bytes", bytes_max=ADDRESS_BYTES_MAX)
+    if query.count(b"&") >= PARAMETERS_MAX:
+        raise InvalidRequest(f"there are more than {PARAMETERS_MAX} parameters in the query")
 
 
 def _request_id(scope: Scope) -> bytes:

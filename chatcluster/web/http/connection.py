@@ -166,6 +166,13 @@ class Connection:
         self._exchange = exchange = Exchange(self, head, is_last=self._requests >= REQUESTS_MAX)
         return exchange, scope_of(head, client=self._client, here=self._here, state=state)
 
+    def count(self, *, whole: bool) -> None:
+        """Count as one that has asked for something, or as silent until its request is ``whole``."""
+        if whole:
+            self._server.connections.busy(self)
+        else:
+            self._server.connections.silent(self)
+
     def _rest(self) -> None:
         self._exchange = None
         self._whole.deadline = trio.current_time() + KEEP_ALIVE_SECONDS

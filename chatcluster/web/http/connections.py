@@ -1,7 +1,9 @@
 """The connections of a server: how many there may be, and which one goes when there are too many.
 
 A connection is *silent* until the head of its first request is complete, *idle* between two requests, and *busy* while
-one is served; event streams are busy. Bounds, and what happens at each:
+one is served; event streams are busy. A request that anybody may make makes its connection silent again until its body
+is there: who sends that as slowly as they like has no more of a claim than who sends nothing. Bounds, and what happens
+at each:
 
 * ``silent_per_address`` and ``silent``: the silent connection that came first is dropped, of that address or of all,
   but none that has been there for less than ``grace_seconds``. When a replica has died all of its readers come at
@@ -70,9 +72,18 @@ class Connections:
         self._drop_silent(self._silent_at[connection.address], self._limits.silent_per_address, now)
         self._drop_silent(self._silent, self._limits.silent, now)
         self._all[connection] = None
+        self._count_silent(connection, now)
+        return True
+
+    def silent(self, connection: Connection) -> None:
+        """What it asks, anybody may, and what came is not the whole request."""
+        if connection in self._all:
+            self._idle.pop(connection, None)
+            self._count_silent(connection, self._clock())
+
+    def _count_silent(self, connection: Connection, now: float) -> None:
         self._silent[connection] = now
         self._silent_at[connection.address][connection] = None
-        return True
 
     def _drop_silent(self, silent: Mapping[Connection, object], limit: int, now: float) -> None:
         """Drop so many that there is a place for one more, as far as they had their time."""

@@ -5,6 +5,9 @@ a body is here than one piece; nobody reads while it works, and a client that le
 more, or sends. What the application leaves to its outlet (``outlet.py``) goes on in the same task when it has returned:
 then nothing of the request is kept, and the client's leaving, which is watched (``departures.py``), ends the response.
 
+Of a request that anybody may make (``BY_ANYBODY``) the body has to be here before its connection counts as one that has
+asked for something.
+
 A body that is no HTTP is answered here (400, 431), and what the application says to it is dropped: to it the client has
 left. An answer to a request whose body is still coming ends the connection, and has to say so: a client that took it
 for idle would lose its next request.
@@ -26,6 +29,8 @@ from chatcluster.web.http.request_body import body_of
 from chatcluster.web.http.request_head import NotHttp, RequestHead
 from chatcluster.web.http.response import Response
 
+BY_ANYBODY = "chatcluster.by-anybody"
+"""The name, among the scope's extensions, of what the application calls where it asks nobody who they are."""
 ASGI = {"version": "3.0", "spec_version": "2.1"}
 DISCONNECT = {"type": "http.disconnect"}
 _AUTHORITY = re.compile(rb"\Ahttps?://[^/?#]*", re.IGNORECASE)
@@ -50,6 +55,10 @@ class Link(Protocol):
         ...
 
     async def send(self, data: bytes) -> None: ...
+
+    def count(self, *, whole: bool) -> None:
+        """Count as one that has asked for something, or as silent until its request is ``whole``."""
+        ...
 
     async def refuse(self, error: NotHttp) -> None:
         """Say that this is no HTTP."""
@@ -89,7 +98,17 @@ def scope_of(head: RequestHead, *, client: Any, here: Any, state: dict[str, obje
 
 
 class Exchange:
-    __slots__ = ("_ahead", "_body", "_is_told", "_link", "_listening", "_outlet", "_refused", "_response")
+    __slots__ = (
+        "_ahead",
+        "_body",
+        "_is_told",
+        "_is_uncounted",
+        "_link",
+        "_listening",
+        "_outlet",
+        "_refused",
+        "_response",
+    )
 
     def __init__(self, link: Link, head: RequestHead, *, is_last: bool) -> None:
         self._link = link
@@ -98,6 +117,8 @@ class Exchange:
         """What is here of the body and nobody has asked for."""
         self._is_told = False
         """The application has the end of the body."""
+        self._is_uncounted = False
+        """Its connection counts as silent."""
         self._response = Response(head)
         self._response.closes |= is_last
         self._outlet = Outlet(link.socket, link.send, head.method, head.version)
@@ -120,7 +141,7 @@ class Exchange:
         return self._response.looks_complete_and_is_not and not self._outlet.finished
 
     async def run(self, app: ASGIApp, scope: Any) -> None:
-        scope["extensions"][OUTLET] = self._outlet
+        scope["extensions"] |= {OUTLET: self._outlet, BY_ANYBODY: self._is_by_anybody}
         try:
             await app(scope, self._receive, self._answer)
             if self._outlet.body is not None and self._response.started:
@@ -180,6 +201,9 @@ class Exchange:
                 self._outlet.abandoned = True
                 return DISCONNECT.copy()
         self._is_told = self._body.complete
+        if self._is_told and self._is_uncounted:
+            self._is_uncounted = False
+            self._link.count(whole=True)
         return {"type": "http.request", "body": piece, "more_body": not self._is_told}
 
     async def _until_left(self) -> Any:
@@ -191,6 +215,11 @@ class Exchange:
                     return DISCONNECT.copy()
             await trio.sleep_forever()
         return DISCONNECT.copy()
+
+    def _is_by_anybody(self) -> None:
+        if not self._has_whole_body():
+            self._is_uncounted = True
+            self._link.count(whole=False)
 
     def _has_whole_body(self) -> bool:
         """Whether it is here, asked for or not."""

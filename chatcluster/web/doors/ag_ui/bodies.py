@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -188,10 +189,11 @@ def results_in(messages: Sequence[Message]) -> dict[str, Reply]:
 def replies(data: RunAgent) -> dict[str, Reply]:
     """What the client says of calls: results behind the last message of the user, and answers to interrupts."""
     given = results_in(data.messages[len(before_the_answer(data.messages)) :])
+    answers: defaultdict[str, dict[str, InputReply]] = defaultdict(dict)
     for entry in data.resume or ():
         if (asked := Questioned.parse(entry.interrupt_id)) is not None:
-            before = given.get(asked.call_id)
-            said = {**(before.said if isinstance(before, Answers) else {}), asked.key: _answer(entry)}
+            said = answers[asked.call_id]
+            said[asked.key] = _answer(entry)
             given[asked.call_id] = Answers(asked.digest, said)
             continue
         shown = Approval.parse(entry.interrupt_id)

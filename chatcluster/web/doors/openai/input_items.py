@@ -24,6 +24,8 @@ from chatcluster.web.doors.openai.ids import RequestKey, parse_request_id
 Placed = Iterable[tuple[str, Any]]
 """Items, each with where it stands in the request."""
 ITEMS_MAX = 2000
+PARTS_MAX = 8000
+"""Of all items together: as many as are read in one step of the loop."""
 FILES = ("input_image", "input_file", "image_url", "file")
 IMAGE_PARTS = ("input_image", "image_url")
 TEXTS = ("input_text", "output_text", "text", "refusal", "summary_text")
@@ -73,11 +75,15 @@ def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_F
     system: list[str] = []
     messages: list[NewMessage] = []
     approvals: list[ApprovalAnswer] = []
+    parts = 0
     for number, (place, item) in enumerate(items):
         if number >= ITEMS_MAX:
             raise InvalidRequest(f"there are more than {ITEMS_MAX} items", param=place.partition("[")[0])
         if not isinstance(item, dict):
             raise _wrong(f"{place} is not an object")
+        parts += len(item["content"]) if isinstance(item.get("content"), list) else 1
+        if parts > PARTS_MAX:
+            raise InvalidRequest(f"the items have more than {PARTS_MAX} parts", param=place.partition("[")[0])
         if item.get("type", "message") == "message" and item.get("role") in SYSTEM_ROLES:
             system.append("\n".join(texts_of(item.get("content"), place)))
             continue

@@ -23,12 +23,20 @@ from chatcluster.errors import ConfigError, StoreLocked, StoreUnavailable
 from chatcluster.memory import Link, MemoryDatabase
 from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
 from chatcluster.ports.registry import Heartbeat
-from chatcluster.ports.workspaces import Startup, WorkspaceHosts, WorkspaceRow, WorkspaceState
+from chatcluster.ports.workspaces import (
+    LOG_LINES_MAX,
+    HostLease,
+    Startup,
+    WorkspaceHosts,
+    WorkspaceRow,
+    WorkspaceState,
+)
 from chatcluster.workspace_errors import StaleEpoch
 from chatcluster.workspace_watch import WorkspaceWatch
 from chatcluster.workspace_wire import CallRequest, CallUnderWay, Kind
 from chatcluster.workspaces.host.identity import Incarnations
 from chatcluster.workspaces.host.machine import Identity, Machine
+from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import RunningWorkspaces
 from chatcluster.workspaces.host.settings import HostSettings
 
@@ -379,6 +387,16 @@ async def test_the_start_up_script_runs_beside_and_its_end_is_told() -> None:
             lines = [line.text for line in await world.rows.workspaces.log(row.id) if line.source == "startup"]
             assert lines[:2] == ["one", "two"]
             assert said in lines[2]
+
+
+async def test_of_what_is_said_at_once_as_much_is_kept_as_a_log_has() -> None:
+    async with open_host() as world:
+        world.start()
+        row = await world.running_one()
+        reports = Reports(world.rows.hosts, HostLease(world.host_id, uuid4()))
+        await reports.log(row, "startup", *map(str, range(2 * LOG_LINES_MAX)))
+        kept = await world.rows.workspaces.log(row.id, limit=2 * LOG_LINES_MAX)
+        assert [line.text for line in kept] == [str(number) for number in range(LOG_LINES_MAX, 2 * LOG_LINES_MAX)]
 
 
 async def test_p10_output_of_a_start_up_script_that_is_not_given_is_asked_for_at_leisure() -> None:

@@ -238,9 +238,12 @@ def _target(places: Places, path: str) -> bytes:
 
 
 def _leads_to(found: bytes, target: bytes) -> bool:
-    """What the kernel tells of an open file may be a path of this machine, outside of the sandbox: ``/dev/stdout``."""
+    """What the kernel tells of an open file may be a path of this machine, outside of the sandbox: ``/dev/stdout``.
+    Raises ``OSError`` where a file is taken for a directory."""
     try:
         there = os.stat(found)
+    except NotADirectoryError:
+        raise
     except OSError:
         return True  # nothing is there yet, or nothing that may be looked at
     return os.path.lexists(target) and os.path.samestat(there, os.stat(target))

@@ -34,7 +34,7 @@ from chatcluster.secrets import Keyring
 from chatcluster.workspace_templates import DEFAULT_NAME, DEFAULT_SETTINGS
 from chatcluster.workspaces.directory import host_token_place
 from chatcluster.workspaces.host.forward import Forward
-from chatcluster.workspaces.host.identity import host_id_of
+from chatcluster.workspaces.host.identity import Incarnations, host_id_of
 from chatcluster.workspaces.host.machine import Identity, Machine
 from chatcluster.workspaces.host.providers import open_sandboxes
 from chatcluster.workspaces.host.running import RunningWorkspaces
@@ -90,7 +90,10 @@ async def _live(
         )
         hosts = PostgresWorkspaceHosts(database)
         say_ready = partial(_say_ready, ready_fd, port, sandboxes.problem)
-        machine = Machine(identity, hosts, sandboxes.provider, running, settings, options, on_registered=say_ready)
+        known = Incarnations(options.directory)
+        machine = Machine(
+            identity, hosts, sandboxes.provider, running, settings, options, known, on_registered=say_ready
+        )
         forward = Forward(running, sandboxes.dial, token, lambda: (CONTENT_TYPE, metrics.render()), sandboxes.headers)
         async with trio.open_nursery() as nursery:
             accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))

@@ -237,7 +237,7 @@ class UnderWay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of kind ``execute``."""
+    """A call of kind ``execute``, with the beginning of its command."""
 
     call_id: str
     chat_id: str
@@ -308,6 +308,8 @@ class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     is_repository: bool
+    directory: str = ""
+    """The one in the working directory that is the repository, where that itself is none: as after a `git clone`."""
     branch: str | None = None
     base: str | None = None
     files: tuple[DiffFile, ...] = ()

@@ -1,4 +1,4 @@
-"""A Docker engine as its API is documented (1.41), as far as workspaces ask for it. No engine is behind it."""
+"""A Docker engine as its API is documented (1.41 to 1.52), as far as workspaces ask for it. No engine is behind it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ HOST_CONFIG = {
     "LogConfig": dict,
 }
 MEMORY_BYTES_MIN = 6 << 20
+VERSION = {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Version": "20.10.24"}
 
 
 @dataclass
@@ -58,6 +59,7 @@ class FakeDocker:
     images: set[str] = field(default_factory=lambda: {"workspace:1"})
     registry: set[str] = field(default_factory=set)
     info: Json = field(default_factory=lambda: dict(INFO))
+    version: Json = field(default_factory=lambda: dict(VERSION))
     containers: dict[str, Made] = field(default_factory=dict)
     pulled: list[str] = field(default_factory=list)
     is_away: bool = False
@@ -67,8 +69,11 @@ class FakeDocker:
         await trio.lowlevel.checkpoint()
         if self.is_away:
             raise trio.BrokenResourceError
-        version, _, path = asked.path.removeprefix("/").partition("/")
-        assert version == "v1.41", asked.path
+        if (asked.method, asked.path) == ("GET", "/version"):
+            return Answered(200, self.version)
+        spoken, _, path = asked.path.removeprefix("/").partition("/")
+        if not self.version["MinAPIVersion"] <= spoken.removeprefix("v") <= self.version["ApiVersion"]:
+            return Answered(400, {"message": f"client version {spoken} is too old, or too new"})
         match (asked.method, *path.split("/")):
             case ("GET", "info"):
                 return Answered(200, self.info)

@@ -43,6 +43,7 @@ class Cluster:
         self.templates_by_name: dict[str, dict[str, Any]] = {}
         self.state, self.becomes, self.detail = "stopped", "running", ""
         self.asked: list[tuple[Any, ...]] = []
+        self.has_one = False
 
     def __call__(self, *_: str) -> Cluster:
         return self
@@ -82,8 +83,9 @@ class Cluster:
 
     async def create_workspace(self, chat_id: str, template: str, **fields: Any) -> dict[str, Any]:
         self.asked.append((chat_id, template, fields["parameters"]))
-        self.state = "building"
-        return {"workspace": {"id": "one"}, "changed": True}
+        if not self.has_one:
+            self.state = "building"
+        return {"workspace": {"id": "one"}, "changed": not self.has_one}
 
     async def start_workspace(self, workspace_id: str) -> None:
         await self.workspace(workspace_id)
@@ -145,6 +147,12 @@ def test_a_template_is_added_from_a_file_listed_shown_and_removed(cluster: Clust
     assert cluster.templates_by_name == {}
 
 
+def test_a_file_as_editors_of_windows_write_it_is_a_template(cluster: Cluster, say: Say, tmp_path: Path) -> None:
+    path = tmp_path / "template.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + TEMPLATE.replace("\n", "\r\n").encode())
+    assert say("template", "add", str(path)) == "python: revision 1\n"
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -172,6 +180,22 @@ def test_a_workspace_is_created_with_its_parameters_and_waited_for(cluster: Clus
     given = ("--parameter", "branch=next", "--parameter", "number=3", "--parameter", "text=a=b")
     assert say("workspace", "create", "chat", "python", *given) == "one python-1 is running\n"
     assert cluster.asked == [("chat", "python", {"branch": "next", "number": 3, "text": "a=b"})]
+
+
+def test_a_value_that_is_no_json_that_can_be_read_is_text(cluster: Cluster, say: Say) -> None:
+    deep = "[" * 100_000
+    say("workspace", "create", "chat", "python", "--parameter", f"deep={deep}", "--parameter", "open=[")
+    assert cluster.asked == [("chat", "python", {"deep": deep, "open": "["})]
+
+
+def test_a_chat_that_has_a_workspace_gets_no_other_and_that_is_said(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.has_one, cluster.state = True, "running"
+    assert cli.run(["workspace", "create", "chat", "other", *REACH]) == 0
+    said = capsys.readouterr()
+    assert said.out == "one python-1 is running\n"
+    assert said.err == "the chat has a workspace already, of the template python: one\n"
 
 
 def test_a_workspace_is_listed_shown_started_stopped_and_deleted(cluster: Cluster, say: Say) -> None:

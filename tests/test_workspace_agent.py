@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ from chatcluster.workspaces.agent.calls import Calls
 from chatcluster.workspaces.agent.ledger import Ledger
 from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places
-from chatcluster.workspaces.agent.processes import Processes
+from chatcluster.workspaces.agent.processes import SERVICE_CALL, Processes
 from chatcluster.workspaces.agent.refused import Refused
 from chatcluster.workspaces.agent_client import AgentClient, dial_unix
 
@@ -153,6 +154,18 @@ async def test_a_command_that_is_longer_than_an_argument_may_be_says_what_to_do(
     told = await client.put("long", execute(f": {'x' * 131_070}"))
     assert told.state is CallState.FAILED
     assert str(told.error).startswith("too_large: a command has 131071 bytes at most")
+
+
+@pytest.mark.parametrize("command", ["-x", "--version", "-c ls"])
+async def test_a_command_is_one_though_it_begins_as_an_option_does(client: AgentClient, command: str) -> None:
+    answer = await ran(client, command)
+    assert answer.exit_code == 127
+    assert b"not found" in answer.output
+
+
+async def test_the_longest_path_that_may_be_asked_for_is_answered(client: AgentClient) -> None:
+    with pytest.raises(WorkspaceRefused, match="more than 4096 bytes"):
+        await client.read_file("\N{GRINNING FACE}" * 4096, offset=0, limit=10)
 
 
 async def test_a_command_is_killed_at_its_deadline(client: AgentClient) -> None:
@@ -298,6 +311,23 @@ async def test_processes_are_listed_those_that_run_first(agent: AgentProcess, cl
     assert (over.exit_code, over.background, over.state) == (1, False, "exited")
 
 
+async def test_many_long_commands_are_listed(client: AgentClient) -> None:
+    for number in range(20):
+        await client.put(f"long-{number}", execute(": '" + "\n" * 100_000 + "'"))
+    listed = await client.processes()
+    assert len(listed) == 20
+    assert sum(len(process.command) for process in listed) < 100_000
+
+
+def test_the_programs_of_a_screen_are_forgotten_when_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes, wait = Processes(), os.waitpid
+    child = processes.begin(["true"], directory=b"/", environment={}, call=SERVICE_CALL, output=subprocess.DEVNULL)
+    monkeypatch.setattr(os, "waitpid", lambda _all, _options: wait(child.pid, 0))  # no other child of the tests'
+    processes._reap_all()
+    assert child.exit_code == 0
+    assert processes._calls_by_session == {}
+
+
 async def test_a_cancel_of_foreground_calls_leaves_what_went_to_the_background(client: AgentClient) -> None:
     commands: dict[str, dict[str, Any]] = {
         "asked": {"background": True},
@@ -438,6 +468,7 @@ async def test_what_is_kept_of_old_calls_is_their_end(tmp_path: Path, monkeypatc
     assert oldest is not None
     assert newest is not None
     assert (oldest.state, oldest.exit_code, oldest.kept_bytes) == (CallState.EXITED, 7, 0)
+    assert oldest.command.command == "", "what it left behind can be signalled all the same"
     assert newest.kept_bytes == 3
     assert sorted(os.listdir(tmp_path / "output")) == ["3", "4"]
     ledger.close()
@@ -471,6 +502,17 @@ def nothing_written() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+async def test_the_least_disk_that_there_may_be_is_not_the_ledger_s(tmp_path: Path) -> None:
+    async with running_agent(tmp_path, f"--file-bytes-max={1 << 20}") as agent:
+        for number in range(80):  # what the ledger writes of them in the first place is more than a megabyte
+            written = await agent.client.put(f"w{number}", request(Kind.WRITE_FILE, path="f", content="x"))
+            assert written.state is CallState.EXITED, written.error
+        large = await agent.client.put("large", request(Kind.WRITE_FILE, path="f", content="x" * (1 << 21)))
+        assert (large.error or "").startswith("disk_full")
+        assert (await ran(agent.client, "head -c 2M /dev/zero >f")).exit_code != 0
+        assert (agent.work / "f").stat().st_size <= 1 << 20
 
 
 async def test_a_full_disk_begins_nothing_and_forgets_no_end(tmp_path: Path) -> None:

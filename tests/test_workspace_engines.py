@@ -154,6 +154,22 @@ async def test_an_image_that_is_not_there_is_pulled_and_one_that_cannot_be_is_to
         assert docker.runs() == 0
 
 
+async def test_an_engine_is_spoken_to_in_a_version_of_its_api_that_it_has(docker: DockerWorld) -> None:
+    """Docker 29 has none below 1.44."""
+    docker.docker.version = {"ApiVersion": "1.52", "MinAPIVersion": "1.44", "Version": "29.0.0"}
+    async with docker.open() as provider:
+        await provider.start(spec_of("one"))
+        assert docker.runs() == 1
+
+
+@pytest.mark.parametrize("version", ["1.40", "", "new"])
+async def test_an_engine_that_is_too_old_is_one_line(docker: DockerWorld, version: str) -> None:
+    docker.docker.version["ApiVersion"] = version
+    with pytest.raises(SandboxMissing, match=r"20\.10 or newer: its API is"):
+        async with docker.open():
+            pass
+
+
 async def test_a_pod_that_cannot_come_up_is_removed_and_told(kubernetes: KubernetesWorld) -> None:
     async with kubernetes.open() as provider:
         with pytest.raises(SandboxFailed, match="ImagePullBackOff"):
@@ -362,7 +378,11 @@ def test_what_a_cluster_says_of_a_pod_is_told(status: dict[str, object], said: s
     assert told is None if said is None else said in str(told)
 
 
-def test_why_a_pod_waits_is_told_in_the_schedulers_words() -> None:
+def test_why_a_pod_waits_is_told_in_the_schedulers_words_and_in_those_of_its_node() -> None:
     conditions = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]
     assert why_it_waits({"status": {"conditions": conditions}}) == "0/3 nodes are available"
+    conditions = [{"type": "Ready", "status": "False", "message": "containers with unready status: [agent]"}]
+    state = {"waiting": {"reason": "CreateContainerConfigError", "message": "non-numeric user"}}
+    told = why_it_waits({"status": {"conditions": conditions, "containerStatuses": [{"state": state}]}})
+    assert told == "CreateContainerConfigError: non-numeric user; containers with unready status: [agent]"
     assert "does not say" in why_it_waits({})

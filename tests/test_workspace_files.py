@@ -118,6 +118,32 @@ def test_what_has_no_end_or_is_no_file_is_not_read(places: Places, work: Path) -
             files.read(places, path, 0, 10)
 
 
+def test_who_waits_to_write_into_a_pipe_does_not_take_this_for_its_reader(
+    places: Places, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(work / "pipe")
+    opened: list[int] = []
+    real = os.open
+
+    def noted(path: bytes, flags: int) -> int:
+        opened.append(flags)
+        return real(path, flags)
+
+    monkeypatch.setattr(os, "open", noted)
+    with refused_with(Code.NOT_A_FILE):
+        files.read(places, "pipe", 0, 10)
+    assert opened
+    assert all(flags & os.O_PATH for flags in opened)
+
+
+def test_of_a_file_whose_size_nobody_knows_it_is_told_that_there_is_more(places: Places) -> None:
+    whole = Path("/proc/filesystems").read_bytes()
+    first = files.read(places, "/proc/filesystems", 0, 10)
+    assert (first.content, first.size_bytes > 10) == (whole[:10], True)
+    rest = files.read(places, "/proc/filesystems", 10, len(whole))
+    assert (first.content + rest.content, rest.size_bytes) == (whole, len(whole))
+
+
 def test_a_read_has_an_end(places: Places, work: Path) -> None:
     with (work / "a").open("wb") as file:
         file.truncate(1 << 40)
@@ -162,9 +188,10 @@ def test_a_link_stays_and_what_it_leads_to_is_written(places: Places, work: Path
         (WriteFile(path="new/", content="x"), Code.NOT_A_FILE),
         (WriteFile(path="pipe", content="x"), Code.NOT_A_FILE),
         (WriteFile(path="file/below", content="x"), Code.INVALID_PATH),
+        (WriteFile(path="file/.", content="x"), Code.INVALID_PATH),
         (WriteFile(path="/proc/version", content="x"), Code.NOT_ALLOWED),
     ],
-    ids=["nothing", "two contents", "too large", "directory", "slash", "pipe", "below a file", "read only"],
+    ids=["nothing", "two contents", "too large", "directory", "slash", "pipe", "below a file", "in a file", "read only"],
 )
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(
     places: Places, work: Path, wanted: WriteFile, code: Code
@@ -176,6 +203,17 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(
     with refused_with(code):
         files.write(places, wanted)
     assert sorted(os.listdir(work)) == ["file", "pipe"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_file_that_somebody_closed_is_not_replaced(places: Places, work: Path) -> None:
+    (work / "closed").write_text("old")
+    (work / "closed").chmod(0o444)
+    with refused_with(Code.NOT_ALLOWED):
+        files.write(places, WriteFile(path="closed", content="new"))
+    with refused_with(Code.NOT_ALLOWED):
+        files.edit(places, EditFiles(files=(FileEdits(path="closed", edits=(Edit(search="old", replace="new"),)),)))
+    assert (work / "closed").read_text() == "old"
 
 
 # --- editing ------------------------------------------------------------------------------------
@@ -222,6 +260,14 @@ def test_if_one_edit_cannot_be_made_none_is(places: Places, work: Path, second: 
     with refused_with(code):
         files.edit(places, EditFiles(files=(edits("a", ("one", "new")), second)))
     assert {path.name: path.read_bytes() for path in work.iterdir()} == contents
+
+
+def test_who_edits_a_file_whose_lines_end_as_on_windows_is_told_so(places: Places, work: Path) -> None:
+    (work / "a").write_bytes(b"one\r\ntwo\r\n")
+    with pytest.raises(Refused, match=r"end in \\r\\n"):
+        files.edit(places, EditFiles(files=(edits("a", ("one\ntwo", "three")),)))
+    files.edit(places, EditFiles(files=(edits("a", ("one\r\ntwo", "three")),)))
+    assert (work / "a").read_bytes() == b"three\r\n"
 
 
 def test_what_is_edited_at_a_time_is_bounded_as_the_agent_has_it_in_memory(places: Places, work: Path) -> None:

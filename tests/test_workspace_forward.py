@@ -122,6 +122,12 @@ async def test_a_body_is_passed_on_as_it_comes_and_calls_are_noticed(host: Host)
     assert running.may_have_calls
 
 
+async def test_the_longest_path_of_a_file_is_passed_on(host: Host) -> None:
+    with pytest.raises(WorkspaceUnreachable, match="what is no answer"):  # it is asked for its status here
+        await host.client().read_file("\N{GRINNING FACE}" * 4096, offset=0, limit=1)  # type: ignore[attr-defined]
+    assert host.agent.received.count(b"%F0%9F%98%80") == 4096
+
+
 async def test_without_the_token_nobody_gets_anywhere(host: Host) -> None:
     for token in ("another", TOKEN + "x", TOKEN[:-1]):
         with pytest.raises(WorkspaceRefused) as refused:

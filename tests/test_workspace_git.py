@@ -157,6 +157,16 @@ async def test_where_there_is_no_repository_or_no_commit_that_is_told(inside: Ag
     assert [(file.path, file.status) for file in answer.files] == [("a", "added")]
 
 
+async def test_where_one_directory_is_the_repository_it_is_that_which_is_told(inside: AgentClient) -> None:
+    await ran(inside, f"mkdir cloned other && cd cloned && {REPOSITORY} && echo 1 >a && git add . && git commit -qm 1")
+    await ran(inside, "echo 2 >cloned/a")
+    answer = await inside.diff()
+    assert (answer.is_repository, answer.directory, answer.additions, answer.deletions) == (True, "cloned", 1, 1)
+    assert answer.patch.encode() == (await ran(inside, "git -C cloned diff HEAD")).output
+    await ran(inside, "git init -q other")
+    assert not (await inside.diff()).is_repository, "nobody says which of them"
+
+
 # --- what a repository would have run ---------------------------------------------------------------
 
 

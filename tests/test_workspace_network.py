@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from agent_process import ran
 from sandbox_world import needs_sandboxes, spec_of
 
 from chatcluster.errors import ConfigError
+from chatcluster.workspaces import network_proxy
 from chatcluster.workspaces.agent_client import AgentClient, over_unix
 from chatcluster.workspaces.network_proxy import CONNECTIONS_MAX
 from chatcluster.workspaces.process_provider import ProcessProvider, open_process_provider
@@ -64,10 +66,11 @@ def test_names_are_those_of_the_list(host: str, port: int, is_named: bool) -> No
     assert Reach(["pypi.org", "*.example.org", "Git.example.net:9418"]).names(host, port) is is_named
 
 
+ADDRESSES = ((socket.AF_INET6, "2606:2800:21f:cb07:6820:80da:af6b:8b2c"), (socket.AF_INET, "93.184.215.14"))
 INWARD = (
     *("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.100.100.200", "0.0.0.0"),
     *("::1", "fd00:ec2::254", "fe80::1%eth0", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a00:1"),
-    *("2002:7f00:1::", "224.0.0.1", "255.255.255.255", "not an address"),
+    *("2002:7f00:1::", "224.0.0.1", "255.255.255.255", "168.63.129.16", "::ffff:168.63.129.16", "not an address"),
 )
 
 
@@ -79,6 +82,25 @@ def test_addresses_are_public_but_for_networks_that_are_let_in() -> None:
     assert [one for one in INWARD if let_in.leads_to(one)] == ["127.0.0.1", "10.0.0.1", "::ffff:127.0.0.1"]
     with pytest.raises(ConfigError, match="commas"):
         networks("10.0.0.1/8")
+
+
+async def test_an_address_that_is_silent_leaves_time_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """As where a name has one of IPv6, and nothing of that comes through."""
+    outside = object()
+
+    async def connect(family: int, *_: object) -> Any:
+        if family == socket.AF_INET6:
+            await trio.sleep_forever()
+        return outside
+
+    found = [(family, socket.SOCK_STREAM, 6, "", (address, 443)) for family, address in ADDRESSES]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(network_proxy, "_connect", connect)
+    proxy = network_proxy._Proxy("one", Reach(["two.example"]))
+    with trio.fail_after(network_proxy.DIAL_SECONDS):
+        assert await proxy._connected(network_proxy._Target("two.example", 443, b""), "two.example:443") is outside
 
 
 # --- a sandbox that has one -----------------------------------------------------------------------
@@ -143,6 +165,9 @@ async def test_what_is_listed_is_reached_as_programs_do_it_and_by_connect(outsid
         head = there.heard[0].decode()
         assert head.startswith("GET /a?b=c HTTP/1.1\r\n")
         assert f"host: allowed.example:{there.port}\r\n" in head.lower()
+        for end, target in (("?next=/a", "/?next=/a"), ("", "/"), ("//a", "//a"), ("/a/?b=/c?d#e", "/a/?b=/c?d")):
+            await asked(inside, rf"GET http://allowed.example:{there.port}{end} HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert there.heard.pop().startswith(f"GET {target} HTTP/1.1\r\n".encode())
         place = f"allowed.example:{there.port}"
         answer = await asked(inside, rf"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\nGET / HTTP/1.0\r\n\r\n")
         assert answer.startswith("HTTP/1.1 200 Connection established")

@@ -158,6 +158,16 @@ def odd_files() -> Iterator[Row]:
         ln -s nowhere dangling; ln -s loop loop; ln -s /run/chatcluster own; printf '\\033[2J\\r\\n' >escapes
         /usr/bin/python3 -c "{program}\" """
     yield run(make, exit_code=0)
+    yield run("echo old >closed; chmod 444 closed", exit_code=0)
+    yield refused("write_file", {"path": "closed", "content": "new"}, "read-only")
+    yield refused(
+        "edit_files", {"files": [{"path": "closed", "edits": [{"search": "o", "replace": "n"}]}]}, "read-only"
+    )
+    yield run("(echo hello >pipe) & sleep 0.3; echo begun", output="begun\n")
+    yield refused("read_file", {"path": "pipe"}, "no regular file")
+    yield run("timeout 5 cat pipe", output="hello\n")
+    yield refused("read_file", {"path": "\N{GRINNING FACE}" * 4096}, "more than 4096 bytes")
+    yield ok("read_file", {"path": "/proc/kallsyms"}, lambda told: told["next_offset"] <= PIECE_BYTES, truncated=True)
     for path in ("pipe", "sock", "ro", "dangling", "loop", "c0", "/dev/zero", "/dev/full", "/dev/tty", "/proc/kmsg"):
         yield refused("read_file", {"path": path}, path)
     for path in ("/proc/self/environ", "/proc/1/mem", "/proc/thread-self/maps", "own/ledger.sqlite", "~root/x", "-rf"):
@@ -198,6 +208,8 @@ def odd_commands() -> Iterator[Row]:
     yield run("umask 000; touch open; stat -c %a open", output="666\n")
     yield run("date -s 2001-01-01 >/dev/null 2>&1 || echo no", output="no\n")
     yield run("kill -RTMAX $$", exit_code=192)
+    yield run("-x", lambda told: "not found" in told["output"], exit_code=127)
+    yield run("--version", lambda told: "not found" in told["output"], exit_code=127)
     yield ok("execute", {"command": "kill -STOP $$", "timeout": "200ms"}, success=False, exit_code=-1)
     yield refused("execute", {"command": "true", "timeout": "-1s"}, "no duration")
     yield run("chmod 000 /workspace", exit_code=0)

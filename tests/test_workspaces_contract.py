@@ -24,7 +24,7 @@ from chatcluster.workspace_errors import (
     WorkspaceNotRunning,
     WorkspacesFull,
 )
-from chatcluster.workspace_templates import TemplateParameter, TemplateSettings
+from chatcluster.workspace_templates import TEMPLATES_MAX, TemplateParameter, TemplateSettings
 
 STRANGER = UUID(int=7)
 HOUR = 3600.0
@@ -68,6 +68,15 @@ async def test_a_default_template_takes_no_other_one_s_place(world: RowsWorld) -
     assert await world.workspaces.ensure_template("default", TemplateSettings(desktop=True))
     assert not await world.workspaces.ensure_template("default", TemplateSettings())
     assert (await world.workspaces.template("default")).settings.desktop
+
+
+@pytest.mark.parametrize("name", ["plain", "default"])
+async def test_where_there_is_room_for_no_template_a_default_one_is_not_missed(world: RowsWorld, name: str) -> None:
+    """A host that wants one begins all the same."""
+    for number in range(TEMPLATES_MAX - 1):
+        await world.template(f"other-{number}")
+    assert not await world.workspaces.ensure_template(name, TemplateSettings(desktop=True))
+    assert len(await world.workspaces.templates()) == TEMPLATES_MAX
 
 
 async def test_a_template_that_is_removed_is_there_no_more(world: RowsWorld) -> None:

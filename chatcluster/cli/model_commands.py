@@ -301,7 +301,7 @@ def _option(text: str) -> tuple[str, Any]:
         raise click.UsageError(f"--option takes NAME=VALUE, not {text}")
     try:
         return name, msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return name, value  # a word stands for itself
 
 

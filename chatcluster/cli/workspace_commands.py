@@ -100,11 +100,14 @@ def workspace_create(*, chat_id: str, template_name: str, parameters: tuple[str,
     """Make a workspace for a chat, and wait until it runs."""
     values = dict(map(_parameter, parameters))
 
-    async def create(client: WorkspaceClient) -> dict[str, Any]:
+    async def create(client: WorkspaceClient) -> tuple[dict[str, Any], bool]:
         asked = await client.create_workspace(chat_id, template_name, parameters=values)
-        return await _at_rest(client, asked["workspace"]["id"])
+        return await _at_rest(client, asked["workspace"]["id"]), asked["changed"]
 
-    _say_state(ask(options, WorkspaceClient, create))
+    found, is_new = ask(options, WorkspaceClient, create)
+    if not is_new:
+        click.echo(f"the chat has a workspace already, of the template {found['template']}: {found['id']}", err=True)
+    _say_state(found)
 
 
 @workspace.command("show")
@@ -201,7 +204,7 @@ def _say_state(found: dict[str, Any]) -> None:
 
 def _text(path: Path) -> str:
     try:
-        with click.open_file(str(path), encoding="utf-8") as file:
+        with click.open_file(str(path), encoding="utf-8-sig") as file:
             text = str(file.read(FILE_CHARACTERS_MAX + 1))
     except OSError as error:
         raise click.ClickException(f"cannot read {path}: {error.strerror}") from None
@@ -218,7 +221,7 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise click.UsageError("--parameter takes NAME=VALUE")
     try:
         return name, msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return name, value
 
 

@@ -71,7 +71,7 @@ class MemoryWorkspaces:
 
     async def ensure_template(self, name: str, settings: TemplateSettings) -> bool:
         async with self._link.crossing("ensure_template"):
-            if name in self._tables.templates:
+            if name in self._tables.templates or len(self._tables.templates) >= TEMPLATES_MAX:
                 return False
             self._insert_template(name, settings)
             return True

@@ -236,7 +236,7 @@ class Workspaces(Protocol):
         ...
 
     async def ensure_template(self, name: str, settings: TemplateSettings) -> bool:
-        """Make it if there is none of this name. Whether that was so."""
+        """Make it if there is none of this name, and room for one. Whether that was so."""
         ...
 
     async def remove_template(self, name: str, deed: Deed | None = None) -> bool:

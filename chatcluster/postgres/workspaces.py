@@ -8,6 +8,7 @@ user and that chat, so nobody else waits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID, uuid4
 
 import msgspec
@@ -37,7 +38,7 @@ from chatcluster.ports.workspaces import (
 from chatcluster.postgres import Connection, Database, Row
 from chatcluster.postgres.administration import record_deed
 from chatcluster.postgres.queries import load_queries
-from chatcluster.workspace_errors import TemplateChanged
+from chatcluster.workspace_errors import TemplateChanged, TemplatesFull
 from chatcluster.workspace_templates import TEMPLATES_MAX, TemplateSettings, Value, chosen_values
 
 SQL = load_queries("workspaces.sql")
@@ -62,7 +63,7 @@ class PostgresWorkspaces:
         return await self._database.transaction(_put_template, name, settings, deed, revision)
 
     async def ensure_template(self, name: str, settings: TemplateSettings) -> bool:
-        return await self._database.transaction(_insert_template, name, settings) is not None
+        return await self._database.transaction(_ensure_template, name, settings)
 
     async def remove_template(self, name: str, deed: Deed | None = None) -> bool:
         return await self._database.transaction(_remove_template, name, deed)
@@ -140,6 +141,12 @@ async def _insert_template(connection: Connection, name: str, settings: Template
         raise templates_full()
     row = await connection.fetchrow(SQL["insert_template"], uuid4(), name, _written(settings))
     return None if row is None else _template_of(row)
+
+
+async def _ensure_template(connection: Connection, name: str, settings: TemplateSettings) -> bool:
+    with suppress(TemplatesFull):  # then there is enough to begin with
+        return await _insert_template(connection, name, settings) is not None
+    return False
 
 
 async def _put_template(

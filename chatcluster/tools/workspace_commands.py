@@ -31,6 +31,7 @@ TIMEOUT_SECONDS_DEFAULT = 10.0
 TIMEOUT_SECONDS_MAX = 600.0
 WAIT_SECONDS_MAX = 60.0
 PAUSE_SECONDS = 0.1
+CHARACTER_BYTES_MAX = 4
 RESULT_BYTES_MAX = SHOWN_BYTES_MAX - 64
 """The most of a result as a model sees it, all of its fields."""
 PROCESSES_MAX = 50
@@ -111,7 +112,7 @@ class CommandTools:
         answer = await self._calls.answer(process_id)
         if answer.kind != Kind.EXECUTE:
             raise Refused(NO_PROCESS)
-        offset = int(call.arguments.get("offset") or 0)
+        offset = min(int(call.arguments.get("offset") or 0), answer.kept_bytes)  # behind the end nothing goes on
         if wait_seconds and not answer.state.ended:
             answer = await self._waited(answer, offset or answer.kept_bytes, wait_seconds)
         if answer.state.ended:
@@ -136,9 +137,9 @@ class CommandTools:
     async def _waited(self, answer: CallAnswer, offset: int, wait_seconds: float) -> CallAnswer:
         """The process once it has ended, or has printed more than up to ``offset``, or ``wait_seconds`` have passed."""
         with trio.move_on_after(wait_seconds):
-            while not answer.state.ended and answer.kept_bytes <= offset:
+            while not answer.state.ended and not _has_more(answer, offset):
                 answer = await self._calls.answer(answer.call_id, offset=offset, wait_seconds=WAIT_SECONDS)
-                if not answer.output:
+                if not _has_more(answer, offset):
                     await trio.sleep(PAUSE_SECONDS)
         return answer
 
@@ -176,6 +177,8 @@ class CommandTools:
             whole = await output_of(self._calls, answer, KEPT_BYTES_MAX, offset=offset)
         except Refused as refused:
             whole, notes = b"", [*notes, f"What it printed cannot be read now: {refused}"]
+        if not answer.state.ended:  # the rest of a character may be yet to come
+            whole = whole[: head_of(whole, len(whole)).size_bytes]
         if answer.output_bytes > answer.kept_bytes:
             dropped = answer.output_bytes - answer.kept_bytes
             notes = [*notes, f"It printed more than is kept: the last {dropped} bytes are gone."]
@@ -211,6 +214,14 @@ def fitted(fields: dict[str, Any], output: bytes) -> tuple[str, bool]:
         if size <= RESULT_BYTES_MAX or half < 2:
             return text, True
         half = min(half * RESULT_BYTES_MAX // size, half - 128)
+
+
+def _has_more(answer: CallAnswer, offset: int) -> bool:
+    """Whether it has printed more than up to ``offset``: one character at least."""
+    more = answer.kept_bytes - offset
+    if more >= CHARACTER_BYTES_MAX:
+        return True
+    return more > 0 and answer.offset == offset and head_of(answer.output, more).size_bytes > 0
 
 
 class Cut(NamedTuple):

@@ -8,13 +8,14 @@ A workspace that is made or started says where it is, and its instructions, in t
 under way stays as it is.
 
 ``stop_workspace`` is a way back from an agent that has died. It does so only after two signs: a tool of this turn had
-no answer, and there is none now either.
+no answer, which these are as well, and there is none now either.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import trio
@@ -23,10 +24,19 @@ from chatcluster.agents import as_text
 from chatcluster.errors import CallerError, InvalidRequest, StoreUnavailable
 from chatcluster.parts import TextPart
 from chatcluster.ports import Printed, Progressed, Tell, ToolCall, ToolResult
-from chatcluster.ports.workspaces import Asked, NewWorkspace, Startup, Template, WorkspaceRow, WorkspaceState
+from chatcluster.ports.workspaces import (
+    LOG_LINES_MAX,
+    Asked,
+    LogLine,
+    NewWorkspace,
+    Startup,
+    Template,
+    WorkspaceRow,
+    WorkspaceState,
+)
 from chatcluster.texts import checked_line
 from chatcluster.tools.workspace_context import Surroundings
-from chatcluster.tools.workspace_link import NO_LOOKUP, Link, Refused, words_of
+from chatcluster.tools.workspace_link import ANSWER_SECONDS_MAX, NO_LOOKUP, SILENT, Link, Refused, words_of
 from chatcluster.workspace_names import NAME_CHARS_MAX
 
 POLL_SECONDS = 0.5
@@ -98,25 +108,27 @@ class LifeTools:
             rows, per_user_max = self._link.rows, self._per_user_max
             asked = await _rows(lambda: rows.create(new, per_user_max=per_user_max))
             self._link.forget()
-            row = asked.workspace
+            row, log = asked.workspace, _Log(self._link, tell)
             told: dict[str, Any] = {"created": asked.changed, "workspace_name": row.name}
             if not asked.changed:
                 told |= {"status": "already_exists", "state": str(row.state)}
                 if row.state not in (*UNDER_WAY, WorkspaceState.RUNNING):
                     return _told({**told, "note": words_of(row)})
-            return await self._ready(await self._up(row, tell), told, tell)
+            return await self._ready(await self._up(row, log, _agent_seconds(row)), told, log)
 
     async def start_workspace(self, _call: ToolCall, tell: Tell) -> ToolResult:
         async with self._one_at_a_time:
-            row = await self._link.existing()
-            row = await self._past(row, _is_stopping, STOP_SECONDS_MAX, tell)
+            row, log = await self._link.existing(), _Log(self._link, tell)
+            row = await self._past(row, _is_stopping, STOP_SECONDS_MAX, log)
+            if row.state not in (*UNDER_WAY, WorkspaceState.RUNNING):
+                await log.pass_over(row)
             asked = await self._start(row)
             told = {"started": asked.changed, "workspace_name": asked.workspace.name}
-            up = await self._up(asked.workspace, tell)
+            up = await self._up(asked.workspace, log, _agent_seconds(asked.workspace))
             if not asked.changed and up.row.state is WorkspaceState.STOPPED:
                 told["started"] = True  # it had just ended, and its host found that out now
-                up = await self._up((await self._start(up.row)).workspace, tell)
-            return await self._ready(up, told, tell)
+                up = await self._up((await self._start(up.row)).workspace, log)
+            return await self._ready(up, told, log)
 
     async def stop_workspace(self, _call: ToolCall, tell: Tell) -> ToolResult:
         async with self._one_at_a_time:
@@ -130,9 +142,11 @@ class LifeTools:
                 if await self._link.is_answering():
                     self._link.has_been_silent = False
                     raise Refused("The workspace was not stopped: it answers again. Go on with it.")
+            log = _Log(self._link, tell)
+            await log.pass_over(row)
             asked = await _rows(lambda: self._link.rows.stop(row.id))
             self._link.forget()
-            row = await self._past(asked.workspace, _is_stopping, STOP_SECONDS_MAX, tell)
+            row = await self._past(asked.workspace, _is_stopping, STOP_SECONDS_MAX, log)
             told = {"stopped": asked.changed, "workspace_name": row.name, "state": str(row.state)}
             return _told({**told, "note": "Its files are kept. start_workspace starts it again."})
 
@@ -157,10 +171,10 @@ class LifeTools:
         self._link.forget()
         return asked
 
-    async def _up(self, row: WorkspaceRow, tell: Tell) -> _Up:
+    async def _up(self, row: WorkspaceRow, log: _Log, agent_seconds: float = AGENT_SECONDS_MAX) -> _Up:
         """The workspace once it runs and its agent answers; or as it is when it does not run, or the time is over."""
-        row = await self._past(row, _is_under_way, BUILD_SECONDS_MAX, tell)
-        with trio.move_on_after(AGENT_SECONDS_MAX):
+        row = await self._past(row, _is_under_way, BUILD_SECONDS_MAX, log)
+        with trio.move_on_after(agent_seconds):
             while row.state is WorkspaceState.RUNNING:
                 if await self._link.is_answering():
                     return _Up(row, is_answering=True)
@@ -168,17 +182,17 @@ class LifeTools:
                 row = await self._again(row)
         return _Up(row, is_answering=False)
 
-    async def _ready(self, up: _Up, told: dict[str, Any], tell: Tell) -> ToolResult:
+    async def _ready(self, up: _Up, told: dict[str, Any], log: _Log) -> ToolResult:
         """The result, where the workspace is up when its start-up script is over."""
         row = up.row
         if row.state is not WorkspaceState.RUNNING:
             words = f"The workspace {row.name} does not run: it is {row.state}. {words_of(row)}"
             return _told({**told, "agent_status": "no_agent", "agent_error": words}, is_error=True)
         if not up.is_answering:
-            told |= {"agent_status": "not_ready", "agent_error": "Its agent does not answer yet. Try again later."}
-            return _told(told)
+            self._link.has_been_silent = True  # one of the two signs for stop_workspace
+            return _told({**told, "agent_status": "not_ready", "agent_error": SILENT})
         told["agent_status"] = "ready"
-        row = await self._past(await self._again(row), _starts_up, STARTUP_SECONDS_MAX, tell)
+        row = await self._past(await self._again(row), _starts_up, STARTUP_SECONDS_MAX, log)
         if row.startup is not Startup.NONE:
             told["startup_scripts"] = str(row.startup)
         await self._link.look_up()
@@ -186,15 +200,16 @@ class LifeTools:
         return _told(told, text)
 
     async def _past(
-        self, row: WorkspaceRow, goes_on: Callable[[WorkspaceRow], bool], seconds_max: float, tell: Tell
+        self, row: WorkspaceRow, goes_on: Callable[[WorkspaceRow], bool], seconds_max: float, log: _Log
     ) -> WorkspaceRow:
         """The workspace once this does not go on any more; or as it is when the time is over."""
-        log = _Log(self._link, tell)
         with trio.move_on_after(seconds_max):
             while goes_on(row):
                 await log.told(row)
                 await trio.sleep(POLL_SECONDS)
                 row = await self._again(row)
+                if not goes_on(row):
+                    await log.told(row)  # what was said at the end
         return row
 
     async def _again(self, row: WorkspaceRow) -> WorkspaceRow:
@@ -216,16 +231,28 @@ class _Log:
         self._number = 0
         self._offset = 0
 
+    async def pass_over(self, row: WorkspaceRow) -> None:
+        """What was said until now is of earlier deeds."""
+        with suppress(StoreUnavailable, CallerError):
+            while lines := await self._link.rows.log(row.id, after=self._number, limit=LOG_LINES_MAX):
+                self._number = lines[-1].number
+
     async def told(self, row: WorkspaceRow) -> None:
         self._tell(Progressed(self._number, message=f"{row.name} is {row.state}"))
-        try:
-            lines = await self._link.rows.log(row.id, after=self._number, limit=LOG_LINES)
-        except (StoreUnavailable, CallerError):
-            return
+        with suppress(StoreUnavailable, CallerError):  # the next one tells more
+            while lines := await self._link.rows.log(row.id, after=self._number, limit=LOG_LINES):
+                self._tell_lines(lines)
+
+    def _tell_lines(self, lines: Iterable[LogLine]) -> None:
         for line in lines:
             data = f"{line.text}\n".encode("utf-8", "replace")
             self._tell(Printed(self._offset, data))
             self._number, self._offset = line.number, self._offset + len(data)
+
+
+def _agent_seconds(row: WorkspaceRow) -> float:
+    """How long its agent is waited for: one that runs already should answer as it does any tool."""
+    return ANSWER_SECONDS_MAX if row.state is WorkspaceState.RUNNING else AGENT_SECONDS_MAX
 
 
 def _is_under_way(row: WorkspaceRow) -> bool:

@@ -15,6 +15,7 @@ somebody removes or ends is one whose agent has ended. While the engine does not
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -35,8 +36,9 @@ from chatcluster.workspaces.engine_http import EngineHttp, Json, open_engine
 from chatcluster.workspaces.places import Place, place_of, prepared, remove, user_id_of
 from chatcluster.workspaces.sandbox import HOME, NETWORK, PROXY_NAME, STATE, WORK, shared_memory_bytes, tmp_bytes
 
-API = "/v1.41"
-"""The version of the API that Docker 20.10 has, and whatever is newer."""
+API_VERSION = (1, 41)
+"""The version of the API that Docker 20.10 has. Newer engines speak it as well, but for those (from 29.0 on) that begin
+with a later one: that one is spoken with them."""
 HOST_LABEL, WORKSPACE_LABEL, EPOCH_LABEL = "chatcluster.host", "chatcluster.workspace", "chatcluster.epoch"
 PULL_SECONDS_MAX = 600.0
 START_SECONDS = 30.0
@@ -68,12 +70,15 @@ class DockerEngine:
         self._mark = mark
         self._image = image
         self._has_users = os.geteuid() == 0
+        self._api = ""
+        """The beginning of each path: the version of the API that is spoken."""
         self.unbounded: tuple[str, ...] = ()
 
     async def check(self) -> None:
         """Ask what the engine can do. Raises ``SandboxMissing`` with one line where it cannot be used."""
         try:
-            found = await self._http.ask("GET", f"{API}/info")
+            self._api = _spoken(await self._http.ask("GET", "/version"))
+            found = await self._http.ask("GET", f"{self._api}/info")
         except SandboxFailed as error:
             raise SandboxMissing(f"workspaces need a Docker engine of version 20.10 or newer: {error}") from None
         lacking = [sentence for name, sentence in FEATURES.items() if not found.get(name)]
@@ -103,7 +108,7 @@ class DockerEngine:
                 raise
             await self._pull(spec.base or self._image)
             made = await self._create(spec)
-        await self._http.ask("POST", f"{API}/containers/{made['Id']}/start")
+        await self._http.ask("POST", f"{self._api}/containers/{made['Id']}/start")
         return Agent(partial(dial_unix, place.socket))
 
     async def ending(self, workspace_id: str) -> str | None:
@@ -128,7 +133,7 @@ class DockerEngine:
 
     async def remove_orphans(self) -> int:
         filters = msgspec.json.encode({"label": [f"{HOST_LABEL}={self._mark.host_id}"]}).decode()
-        found = await self._http.ask("GET", f"{API}/containers/json", query={"all": "true", "filters": filters})
+        found = await self._http.ask("GET", f"{self._api}/containers/json", query={"all": "true", "filters": filters})
         orphans = [one for one in found["items"] if one["Labels"].get(EPOCH_LABEL) != str(self._mark.epoch)]
         for one in orphans:
             self._check(one["Labels"], one["Id"])
@@ -145,7 +150,7 @@ class DockerEngine:
 
     async def _inspect(self, workspace_id: str) -> Json | None:
         try:
-            return await self._http.ask("GET", f"{API}/containers/{self._name(workspace_id)}/json")
+            return await self._http.ask("GET", f"{self._api}/containers/{self._name(workspace_id)}/json")
         except EngineRefused as refused:
             if refused.status == 404:
                 return None
@@ -157,7 +162,7 @@ class DockerEngine:
             while True:
                 try:
                     await self._http.ask(
-                        "DELETE", f"{API}/containers/{container_id}", query={"force": "true", "v": "1"}
+                        "DELETE", f"{self._api}/containers/{container_id}", query={"force": "true", "v": "1"}
                     )
                 except EngineRefused as refused:
                     if refused.status == 404:
@@ -169,7 +174,7 @@ class DockerEngine:
 
     async def _create(self, spec: WorkspaceSpec) -> Json:
         query = {"name": self._name(spec.workspace_id)}
-        return await self._http.ask("POST", f"{API}/containers/create", query=query, body=self._body(spec))
+        return await self._http.ask("POST", f"{self._api}/containers/create", query=query, body=self._body(spec))
 
     def _body(self, spec: WorkspaceSpec) -> Json:
         user = self._user_id(spec)
@@ -214,19 +219,24 @@ class DockerEngine:
         name, _, tag = image.rpartition(":") if ":" in image.rpartition("/")[2] else (image, "", "latest")
         query = {"fromImage": image} if "@" in image else {"fromImage": name, "tag": tag}
         try:
-            told = await self._http.read("POST", f"{API}/images/create", query=query, seconds_max=PULL_SECONDS_MAX)
+            told = await self._http.read(
+                "POST", f"{self._api}/images/create", query=query, seconds_max=PULL_SECONDS_MAX
+            )
         except EngineRefused as refused:
             raise SandboxFailed(f"the image {image} is not there, and cannot be pulled: {refused}") from None
         for line in told.splitlines():
             with suppress(AttributeError, *UNDECODABLE):
-                if error := msgspec.json.decode(line).get("error"):
+                said = msgspec.json.decode(line)
+                if error := said.get("error") or said.get("errorDetail", {}).get(
+                    "message"
+                ):  # newer engines: the latter
                     raise SandboxFailed(f"the image {image} cannot be pulled: {str(error)[:SAID_CHARACTERS_MAX]}")
 
     async def _said(self, container_id: str) -> str:
         """The end of what it said."""
         query = {"stdout": "1", "stderr": "1", "tail": "5"}
         try:
-            log = await self._http.read("GET", f"{API}/containers/{container_id}/logs", query=query)
+            log = await self._http.read("GET", f"{self._api}/containers/{container_id}/logs", query=query)
         except SandboxFailed:
             return "what it said is not known"
         words = " ".join(_unframed(log).decode("utf-8", "replace").split())
@@ -248,6 +258,21 @@ class DockerEngine:
             directory.chmod(directory.stat().st_mode | 0o700)
             if self._has_users:
                 os.chown(directory, self._user_id(spec), self._user_id(spec), follow_symlinks=False)
+
+
+def _spoken(told: Json) -> str:
+    """The version to speak with an engine that tells its newest and its oldest. Raises ``SandboxFailed``."""
+    newest, oldest = (_version(told.get(name)) for name in ("ApiVersion", "MinAPIVersion"))
+    if newest < API_VERSION:
+        raise SandboxFailed(f"its API is {told.get('ApiVersion') or 'of no version'}")
+    major, minor = max(API_VERSION, oldest)
+    return f"/v{major}.{minor}"
+
+
+def _version(text: object) -> tuple[int, int]:
+    """Nought where it is none."""
+    found = re.fullmatch(r"(\d{1,4})\.(\d{1,4})", str(text))
+    return (0, 0) if found is None else (int(found[1]), int(found[2]))
 
 
 def _unframed(log: bytes) -> bytes:

@@ -297,8 +297,11 @@ def how_it_ended(pod: Json) -> str | None:
 
 def why_it_waits(pod: Json) -> str:
     """Pure."""
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    said = [one.get("message") or one.get("reason") for one in conditions if one.get("status") == "False"]
+    status = pod.get("status") or {}
+    containers = ((one.get("state") or {}).get("waiting") or {} for one in status.get("containerStatuses") or ())
+    said = [": ".join(filter(None, (one.get("reason"), one.get("message")))) for one in containers]
+    conditions = status.get("conditions") or ()
+    said += [one.get("message") or one.get("reason") for one in conditions if one.get("status") == "False"]
     return "; ".join(filter(None, said)) or "the cluster does not say why"
 
 

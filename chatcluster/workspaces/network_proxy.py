@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import h11
 import trio
@@ -201,10 +201,8 @@ class _Proxy:
             self._tell(place, "no public address")
             raise _No(403, f"{place} leads to no public address")
         for family, kind, protocol, _, address in usable[:-1]:
-            try:
+            with suppress(OSError), trio.move_on_after(DIAL_SECONDS / ADDRESSES_TRIED_MAX):
                 return await _connect(family, kind, protocol, address)
-            except OSError:
-                continue
         family, kind, protocol, _, address = usable[-1]
         return await _connect(family, kind, protocol, address)
 
@@ -237,20 +235,19 @@ def _target(request: h11.Request) -> _Target:
         else:
             parts = urlsplit(text)
             if parts.scheme == "http" and parts.hostname and "@" not in parts.netloc:
-                return _Target(parts.hostname, parts.port or HTTP_PORT, _passed_on(request, text, parts.netloc))
+                return _Target(parts.hostname, parts.port or HTTP_PORT, _passed_on(request, parts))
     except ValueError:
         pass
     raise _No(400, "a request to this proxy is CONNECT name:port, or has a whole URL of http")
 
 
-def _passed_on(request: h11.Request, url: str, place: str) -> bytes:
+def _passed_on(request: h11.Request, url: SplitResult) -> bytes:
     """The head of the request as its server wants it, which then closes the connection."""
-    path = url.partition("://")[2].partition("/")[2]
     headers = [(name, value) for name, value in request.headers if name not in _HOP_HEADERS]
     head = h11.Request(
         method=request.method,
-        target=f"/{path.partition('#')[0]}",
-        headers=[(b"host", place.encode()), *headers, (b"connection", b"close")],
+        target=(url.path or "/") + (f"?{url.query}" if url.query else ""),
+        headers=[(b"host", url.netloc.encode()), *headers, (b"connection", b"close")],
     )
     return h11.Connection(h11.CLIENT).send(head) or b""
 

@@ -16,9 +16,16 @@ from chatcluster.push_endpoints import is_public
 
 PORTS = (443, 80)
 """The ports where a template says none."""
-NEVER = tuple(
-    map(ip_network, ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32", "192.0.0.0/24"))
+METADATA = (
+    "169.254.0.0/16",
+    "fe80::/10",
+    "fd00:ec2::254/128",
+    "100.100.100.200/32",
+    "192.0.0.0/24",
+    "168.63.129.16/32",
 )
+NEVER = tuple(map(ip_network, METADATA))
+"""Link-local addresses, and those at which clouds tell a machine its credentials, of which one looks public."""
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 
 Network = IPv4Network | IPv6Network
@@ -42,12 +49,10 @@ class Reach:
         """Whether an IP address that a name stands for may be connected to."""
         try:
             ip = ip_address(address.partition("%")[0])
-            if is_public(address):
-                return True
         except ValueError:
             return False
         mapped = getattr(ip, "ipv4_mapped", None) or ip
-        return not _within(mapped, NEVER) and _within(mapped, self._private)
+        return not _within(mapped, NEVER) and (is_public(address) or _within(mapped, self._private))
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -55,7 +60,8 @@ def networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(one.strip()) for one in text.split(",") if one.strip())
     except ValueError as error:
-        raise ConfigError(f"networks are written like 10.0.0.0/8, with commas between them: {error}") from None
+        words = "workspaces-private-networks has networks such as 10.0.0.0/8, with commas between them"
+        raise ConfigError(f"{words}: {error}") from None
 
 
 def _split(host: str) -> tuple[str, tuple[int, ...]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 from uuid import UUID, uuid4
 
@@ -21,11 +23,20 @@ from chatcluster.errors import ConfigError, StoreLocked, StoreUnavailable
 from chatcluster.memory import Link, MemoryDatabase
 from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
 from chatcluster.ports.registry import Heartbeat
-from chatcluster.ports.workspaces import Startup, WorkspaceHosts, WorkspaceRow, WorkspaceState
+from chatcluster.ports.workspaces import (
+    LOG_LINES_MAX,
+    HostLease,
+    Startup,
+    WorkspaceHosts,
+    WorkspaceRow,
+    WorkspaceState,
+)
 from chatcluster.workspace_errors import StaleEpoch
 from chatcluster.workspace_watch import WorkspaceWatch
 from chatcluster.workspace_wire import CallRequest, CallUnderWay, Kind
+from chatcluster.workspaces.host.identity import Incarnations
 from chatcluster.workspaces.host.machine import Identity, Machine
+from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import RunningWorkspaces
 from chatcluster.workspaces.host.settings import HostSettings
 
@@ -52,6 +63,7 @@ class HostWorld:
     rows: RowsWorld
     database: MemoryDatabase
     nursery: trio.Nursery
+    directory: Path
     provider: ScriptedProvider = field(default_factory=ScriptedProvider)
     running: RunningWorkspaces = field(default_factory=RunningWorkspaces)
     link: CutLink = field(default_factory=CutLink)
@@ -60,7 +72,8 @@ class HostWorld:
 
     def start(self, *, problem: str = "", **options: float) -> None:
         """A process of the host, with nothing left of the one before."""
-        self.scope, self.running = trio.CancelScope(), RunningWorkspaces()
+        scope = self.scope = trio.CancelScope()
+        self.running = RunningWorkspaces()
         registered = Identity(
             id=self.host_id,
             name="host",
@@ -77,10 +90,11 @@ class HostWorld:
             self.running,
             Settings(),
             HostSettings(**options),  # type: ignore[arg-type]
+            Incarnations(self.directory),
         )
 
         async def run() -> None:
-            with self.scope:
+            with scope:
                 await machine.run()
 
         self.nursery.start_soon(run)
@@ -129,10 +143,11 @@ class HostWorld:
 @asynccontextmanager
 async def open_host() -> AsyncIterator[HostWorld]:
     database = MemoryDatabase()
-    async with memory_rows(database) as rows, trio.open_nursery() as nursery:
-        await rows.template()
-        yield HostWorld(rows, database, nursery)
-        nursery.cancel_scope.cancel()
+    with TemporaryDirectory() as directory:
+        async with memory_rows(database) as rows, trio.open_nursery() as nursery:
+            await rows.template()
+            yield HostWorld(rows, database, nursery, Path(directory))
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_workspace_is_built_started_and_told_running() -> None:
@@ -397,6 +412,16 @@ async def test_the_start_up_script_runs_beside_and_its_end_is_told() -> None:
             assert said in lines[2]
 
 
+async def test_of_what_is_said_at_once_as_much_is_kept_as_a_log_has() -> None:
+    async with open_host() as world:
+        world.start()
+        row = await world.running_one()
+        reports = Reports(world.rows.hosts, HostLease(world.host_id, uuid4()))
+        await reports.log(row, "startup", *map(str, range(2 * LOG_LINES_MAX)))
+        kept = await world.rows.workspaces.log(row.id, limit=2 * LOG_LINES_MAX)
+        assert [line.text for line in kept] == [str(number) for number in range(LOG_LINES_MAX, 2 * LOG_LINES_MAX)]
+
+
 async def test_p10_output_of_a_start_up_script_that_is_not_given_is_asked_for_at_leisure() -> None:
     async with open_host() as world:
         world.start()
@@ -633,27 +658,57 @@ async def test_a_build_that_was_taken_is_begun_and_a_start_of_the_same_moment_wa
         await world.comes_to(first, WorkspaceState.RUNNING)
 
 
-async def two_processes(world: HostWorld) -> None:
-    world.start()
-    await world.running_one()
-    world.provider = ScriptedProvider()
-    world.start()
-    await trio.sleep(60)
+async def ends_as_another_lives(world: HostWorld, begin: Callable[[], None]) -> None:
+    """One of the processes that are begun ends with the reason."""
+
+    async def live() -> None:
+        async with trio.open_nursery() as world.nursery:
+            begin()
+            await trio.sleep(60)
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await live()
+    (error,) = ended.value.exceptions
+    assert isinstance(error, ConfigError)
+    assert "host-id" in str(error)
 
 
-async def test_of_two_processes_of_one_host_the_later_one_stays_and_the_other_ends_with_the_reason() -> None:
+async def test_a_second_process_of_a_host_that_lives_ends_with_the_reason_however_often_it_is_begun() -> None:
     """A directory of workspaces that was copied to another machine makes two."""
     async with open_host() as world:
-        first = world.provider
-        with pytest.raises(ExceptionGroup) as ended:
-            async with trio.open_nursery() as world.nursery:
-                await two_processes(world)
-        (error,) = ended.value.exceptions
-        assert isinstance(error, ConfigError)
-        assert "host-id" in str(error)
-        (row,) = await world.rows.workspaces.workspaces()
-        assert first.running == set()
-        assert await world.rows.state(row) is WorkspaceState.STOPPED
+        (world.directory / "copy").mkdir()
+        world.start()
+        row, first = await world.running_one(), world.provider
+        world.directory, world.provider = world.directory / "copy", ScriptedProvider()
+        for _ in range(3):
+            await ends_as_another_lives(world, world.start)
+            assert first.running == {str(row.id)}
+            assert await world.rows.state(row) is WorkspaceState.RUNNING
+
+
+async def test_of_two_processes_of_one_host_that_do_not_know_of_each_other_one_stays() -> None:
+    async with open_host() as world:
+
+        def begin() -> None:
+            world.start()
+            world.start()
+
+        await ends_as_another_lives(world, begin)
+
+
+@pytest.mark.parametrize(("is_copy", "seconds"), [(False, 0.1), (True, 3.0)])
+async def test_the_next_process_of_a_host_that_was_killed_takes_its_place(is_copy: bool, seconds: float) -> None:
+    """At once, in the same directory."""
+    async with open_host() as world:
+        world.start()
+        row = await world.running_one()
+        world.link.is_cut = True  # nobody is told that it ends
+        await world.stop()
+        world.link, world.provider = CutLink(), ScriptedProvider()
+        if is_copy:
+            world.directory = world.directory / "copy"
+        world.start()
+        await world.comes_to(row, WorkspaceState.STOPPED, seconds=seconds)
 
 
 async def test_a_machine_that_cannot_run_workspaces_is_in_the_list_with_the_reason() -> None:

@@ -129,6 +129,29 @@ async def test_one_that_takes_longer_than_its_time_out_goes_on_and_can_be_follow
     assert place.agent.cancelled == []
 
 
+async def test_what_is_followed_has_each_character_once_and_whole() -> None:
+    place = Place()
+    place.agent.scripts["slow"] = Script([(1.0, b"caf\xc3"), (30.0, b"\xa9 \xff\n")], ends_after=60.0)
+    async with place.turn() as turn:
+        process_id = (await turn.run("execute", command="slow"))["background_process_id"]
+        first = await turn.run("process_output", process_id=process_id)
+        assert (first["output"], first["next_offset"]) == ("caf", 3)
+        nothing = await turn.run("process_output", process_id=process_id, offset=3, wait="5s")
+        assert (nothing["output"], nothing["next_offset"]) == ("", 3)
+        rest = await turn.run("process_output", process_id=process_id, offset=3, wait="50s")
+        assert (rest["output"], rest["next_offset"]) == ("é \ufffd\n", 8)
+
+
+async def test_who_reads_on_behind_the_end_is_told_where_that_is() -> None:
+    place = Place()
+    place.agent.scripts["serve"] = Script([(1.0, b"up\n"), (30.0, b"hit\n")], ends_after=60.0)
+    async with place.turn() as turn:
+        process_id = (await turn.run("execute", command="serve"))["background_process_id"]
+        assert (await turn.run("process_output", process_id=process_id, offset=1000))["next_offset"] == 3
+        more = await turn.run("process_output", process_id=process_id, offset=1000, wait="50s")
+        assert (more["output"], more["next_offset"]) == ("hit\n", 7)
+
+
 @pytest.mark.parametrize("ends_after", [1.0, 30.0])
 async def test_output_that_is_said_to_be_there_and_is_not_given_is_asked_for_at_leisure(ends_after: float) -> None:
     """What runs in a workspace may have done away with it."""
@@ -506,6 +529,22 @@ async def test_one_whose_agent_does_not_come_is_not_ready() -> None:
     assert told["agent_status"] == "not_ready"
 
 
+@pytest.mark.parametrize("name", ["create_workspace", "start_workspace"])
+async def test_one_that_runs_and_does_not_answer_is_told_within_5_s_and_can_be_brought_back(name: str) -> None:
+    place = Place()
+    place.agent.silent = True
+    asked = {"template_id": "python"} if name == "create_workspace" else {}
+    async with place.turn() as turn:
+        began_at = trio.current_time()
+        told = await turn.run(name, **asked)
+        assert trio.current_time() - began_at < ANSWER_SECONDS_MAX + 0.5
+        assert told["agent_status"] == "not_ready"
+        assert "stop_workspace" in told["agent_error"]
+        assert (await turn.run("stop_workspace"))["stopped"]
+        place.agent.silent = False
+        assert (await turn.run("start_workspace"))["agent_status"] == "ready"
+
+
 async def test_a_start_up_script_is_waited_for_and_its_end_told() -> None:
     place = Place()
     place.is_(WorkspaceState.STOPPED, startup=Startup.FAILED)
@@ -513,6 +552,27 @@ async def test_a_start_up_script_is_waited_for_and_its_end_told() -> None:
         told = await turn.run("start_workspace")
         assert (told["started"], told["startup_scripts"]) == (True, "failed")
         assert not (await turn.run("start_workspace"))["started"]
+
+
+async def test_the_log_of_a_start_is_told_whole_and_once_and_not_that_of_earlier_ones() -> None:
+    place = Place()
+    place.is_(WorkspaceState.STOPPED, startup=Startup.RUNNING)
+    place.rows.lines = ["of an earlier start"] * 300
+    lines = [f"line {number}" for number in range(1000)]
+
+    async def go_on() -> None:
+        for start, end in ((0, 300), (300, 500)):
+            await trio.sleep(0.7)
+            place.rows.lines += lines[start:end]
+        await trio.sleep(3)
+        place.rows.lines += lines[500:]
+        row = place.rows.rows[place.row.id]
+        place.rows.rows[row.id] = msgspec.structs.replace(row, startup=Startup.SUCCEEDED)
+
+    async with place.turn() as turn, trio.open_nursery() as nursery:
+        nursery.start_soon(go_on)
+        assert (await turn.run("start_workspace"))["startup_scripts"] == "succeeded"
+    assert turn.printed.decode().splitlines() == lines
 
 
 async def test_one_whose_end_its_host_has_yet_to_notice_is_started_as_well() -> None:

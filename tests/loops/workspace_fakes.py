@@ -383,11 +383,8 @@ class FakeRows:
         from datetime import UTC, datetime
 
         now = datetime.now(UTC)
-        return tuple(
-            LogLine(number=number, at=now, source="build", text=text)
-            for number, text in enumerate(self.lines, 1)
-            if number > after
-        )
+        lines = enumerate(self.lines[after : after + limit], after + 1)
+        return tuple(LogLine(number=number, at=now, source="build", text=text) for number, text in lines)
 
     async def bump(self, workspace_id: UUID) -> bool:
         await self._asked()

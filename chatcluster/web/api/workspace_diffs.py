@@ -23,11 +23,12 @@ COMMIT_CHARACTERS_MAX = 200
 
 class ChatDiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What differs in the working directory from the commit ``base``: the one that was found first, or the one that
-    was asked for. ``patch`` is what ``git diff`` says; files that are not tracked are in ``files`` alone.
-    ``is_live``: it was asked for just now; else it is as it was at ``updated_at``, as the workspace does not run, or
-    does not answer."""
+    was asked for. ``directory``: the one in it that is the repository, where the working directory itself is none.
+    ``patch`` is what ``git diff`` says; files that are not tracked are in ``files`` alone. ``is_live``: it was asked
+    for just now; else it is as it was at ``updated_at``, as the workspace does not run, or does not answer."""
 
     is_repository: bool
+    directory: str
     branch: str | None
     base: str | None
     files: tuple[DiffFile, ...]

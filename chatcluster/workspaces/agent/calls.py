@@ -48,6 +48,8 @@ from chatcluster.workspaces.agent.processes import Processes
 from chatcluster.workspaces.agent.refused import AGENT_FAILED, Refused
 
 PROCESSES_LISTED_MAX = 100
+COMMAND_CHARACTERS_TOLD = 1000
+"""Of each process that is listed: all of a hundred long ones would be no answer that anybody takes."""
 RUNNING_MAX = 64
 SIGNALS = {"terminate": signals.SIGTERM, "kill": signals.SIGKILL}
 CANCELLED = "it was cancelled"
@@ -316,7 +318,7 @@ class Calls:
         return ProcessAnswer(
             call_id=entry.call_id,
             chat_id=entry.chat_id,
-            command=asked.command,
+            command=asked.command[:COMMAND_CHARACTERS_TOLD],
             workdir=asked.workdir,
             background=self._is_in_background(entry),
             state=entry.state,

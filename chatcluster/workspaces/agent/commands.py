@@ -81,7 +81,7 @@ def begin_command(
         raise Refused(Code.DISK_FULL, f"its output cannot be kept: {error.strerror}") from None
     try:
         child = processes.begin(
-            [SHELL, "-c", wanted.command],
+            [SHELL, "-c", "--", wanted.command],
             directory=directory,
             environment={**os.environ, **wanted.env},
             call=number,

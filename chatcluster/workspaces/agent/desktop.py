@@ -58,7 +58,11 @@ _BUTTONS = dict(zip(BUTTONS, "123", strict=True))
 _WHEEL = dict(zip(DIRECTIONS, "4567", strict=True))
 _KEY = re.compile(r"[A-Za-z0-9_]{1,40}")
 _KEYS_MAX = 8
-_NAMED_KEYS = ("Return", "Escape", "Tab", "BackSpace", "Delete", "Insert", "Home", "End", "Page_Up", "Page_Down")
+_NAMED_KEYS = (
+    *("Return", "Escape", "Tab", "BackSpace", "Delete", "Insert", "Home", "End", "Page_Up", "Page_Down"),
+    *("Print", "Pause", "Menu", "Caps_Lock", "Num_Lock", "Scroll_Lock"),
+    *(f"F{number}" for number in range(1, 13)),
+)
 _HELD_KEYS = ("ctrl", "alt", "shift", "super")
 _ARROWS = ("Up", "Down", "Left", "Right")
 _KEY_NAMES = {
@@ -70,6 +74,9 @@ _KEY_NAMES = {
     "enter": "Return",
     "esc": "Escape",
     "del": "Delete",
+    "pgup": "Page_Up",
+    "pgdn": "Page_Down",
+    "printscreen": "Print",
     "control": "ctrl",
     "option": "alt",
 }
@@ -277,10 +284,13 @@ def _key(_: Screens, wanted: Desktop) -> list[list[str]]:
     *held, last = (*text[:-2].split("+"), "+") if text.endswith("++") else (text,) if text == "+" else text.split("+")
     if len(held) >= _KEYS_MAX:
         raise Refused(Code.INVALID_REQUEST, f"text has {_KEYS_MAX} keys at most")
+    if held and len(last.strip()) == 1:  # who writes Ctrl+C names a key, and holds no shift
+        last = last.lower()
     return [[XDOTOOL, "key", "--clearmodifiers", "+".join(map(_key_name, (*held, last)))]]
 
 
 def _key_name(key: str) -> str:
+    key = key.strip() or key
     if (name := _KEY_NAMES.get(key.casefold().replace("_", ""))) is not None:
         return name
     if len(key) == 1 and key.isprintable() and not (key.isascii() and key.isalnum()):
@@ -306,7 +316,7 @@ def _type(_: Screens, wanted: Desktop) -> list[list[str]]:
         raise Refused(Code.INVALID_REQUEST, f"text has 1 to {TYPED_CHARACTERS_MAX} characters")
     commands: list[list[str]] = []
     odd = ""
-    for piece in pieces(wanted.text):
+    for piece in pieces(wanted.text.replace("\r\n", "\n").replace("\r", "\n")):
         type_it = ["type", "--clearmodifiers", "--delay", str(KEY_DELAY_MS), "--", piece.text]
         if piece.odd not in ("", odd):
             commands += ([XDOTOOL, "sleep", str(HEAR_SECONDS)] if odd else [], keys_for(odd := piece.odd))

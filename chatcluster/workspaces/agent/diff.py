@@ -13,7 +13,10 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 
+import msgspec
 import trio
 
 from chatcluster.workspace_wire import DIFF_FILES_MAX, PATCH_BYTES_MAX, Code, DiffAnswer, DiffFile
@@ -24,6 +27,8 @@ from chatcluster.workspaces.agent.refused import Refused
 LIST_BYTES_MAX = 4 << 20
 READ_BYTES = 64 << 10
 SECONDS_MAX = 4.0
+ENTRIES_MAX = 1000
+"""So much of a directory is looked through for a repository."""
 NOT_THERE = 127
 """So a shell ends that finds no such program."""
 
@@ -89,13 +94,27 @@ class Git:
 
 
 async def diff(processes: Processes, places: Places, base: str, directory: str) -> DiffAnswer:
-    """Raises ``Refused``."""
-    git = Git(processes, places.directory(directory), places.home)
+    """Of the directory; or of the only repository in it, where it is none itself. Raises ``Refused``."""
+    there = places.directory(directory)
     try:
         with trio.fail_after(SECONDS_MAX):
-            return await _diff(git, base)
+            found = await _diff(Git(processes, there, places.home), base)
+            if found.is_repository or (name := _only_repository(there)) is None:
+                return found
+            below = await _diff(Git(processes, os.path.join(there, name), places.home), base)
+            return msgspec.structs.replace(below, directory=shown(name))
     except trio.TooSlowError:
         raise Refused(Code.DIFF_FAILED, f"git took more than {SECONDS_MAX:g} seconds") from None
+
+
+def _only_repository(directory: bytes) -> bytes | None:
+    """The name of the one directory in it that is a repository; None where there are none, or several."""
+    found: list[bytes] = []
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in islice(entries, ENTRIES_MAX):
+            if entry.is_dir(follow_symlinks=False) and os.path.lexists(os.path.join(entry.path, b".git")):
+                found.append(entry.name)
+    return found[0] if len(found) == 1 else None
 
 
 async def _diff(git: Git, base: str) -> DiffAnswer:

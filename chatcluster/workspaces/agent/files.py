@@ -3,7 +3,8 @@
 Links are followed by the operating system, which has only the sandbox to follow them in. A file is put in its place
 whole: it is written beside it, and renamed. Several are edited all or none: all are written before one is renamed.
 What is the agent's own is neither read nor written: its directory, and what the kernel tells of its process.
-Nothing but a regular file is opened for long: a pipe or a device would have no end.
+Nothing but a regular file is opened: a pipe or a device would have no end, and who waits at the other end of a pipe
+would take this for its reader.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ def read(places: Places, path: str, offset: int, limit: int) -> FileAnswer:
     found = places.find(path)
     descriptor, status = _open(places, found, path)
     try:
-        content = _read(descriptor, offset, min(limit, FILE_BYTES_MAX))
+        limit = min(limit, FILE_BYTES_MAX)
+        content = _read(descriptor, offset, limit + 1)  # what comes behind it says that it is not the end
     except OSError as error:
         raise of_file(error, path) from None
     finally:
         os.close(descriptor)
     size = max(status.st_size, offset + len(content) if content else 0)  # files of /proc have none
+    content = content[:limit]
     return FileAnswer(
         path=shown(found), content=content, offset=offset, size_bytes=size, is_binary=not _is_text(content)
     )
@@ -104,6 +107,8 @@ class _Replacement:
     def __init__(self, places: Places, target: bytes, content: bytes) -> None:
         self._name = os.path.basename(target)
         self._new = f".chatcluster-{secrets.token_hex(8)}".encode()
+        if 0 < places.file_bytes_max < len(content):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         self._directory = os.open(os.path.dirname(target), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             places.check_open(self._directory)
@@ -182,12 +187,19 @@ def _replaced(content: bytes, wanted: Edit, where: str) -> tuple[bytes, int]:
         raise Refused(Code.INVALID_REQUEST, f"{where}: search is empty")
     count = content.count(search)
     if count == 0:
-        raise Refused(Code.NO_MATCH, f"{where}: its search text is not in the file; read the file again")
+        raise Refused(Code.NO_MATCH, f"{where}: its search text is not in the file; {_hint(content, search)}")
     if not wanted.replace_all and (places := count if count > 1 else _overlapping(content, search)) > 1:
         raise Refused(Code.NOT_UNIQUE, f"{where}: its search text is there {places} times; give more of what is around")
     if len(content) + count * (len(replace) - len(search)) > FILE_BYTES_MAX:
         raise Refused(Code.TOO_LARGE, f"{where}: the file would have more than {FILE_BYTES_MAX} bytes")
     return content.replace(search, replace), count
+
+
+def _hint(content: bytes, search: bytes) -> str:
+    """What to do about a text that is not there."""
+    if b"\n" in search and search.replace(b"\n", b"\r\n") in content:
+        return "the lines of this file end in \\r\\n, so those of the text have to as well"
+    return "read the file again"
 
 
 def _overlapping(content: bytes, search: bytes) -> int:
@@ -216,15 +228,22 @@ def _target(places: Places, path: str) -> bytes:
             raise PermissionError(errno.EACCES, OWN)
     except OSError as error:
         raise of_file(error, path) from None
-    if os.path.lexists(target) and not stat.S_ISREG(_asked(os.lstat, target, path).st_mode):
+    if not os.path.lexists(target):
+        return target
+    if not stat.S_ISREG(_asked(os.lstat, target, path).st_mode):
         raise Refused(Code.NOT_A_FILE, f"{path} is not a regular file")
+    if not os.access(target, os.W_OK):  # it could be replaced all the same, but somebody has closed it
+        raise Refused(Code.NOT_ALLOWED, f"{path} is read-only: make it writable first, if it is to change")
     return target
 
 
 def _leads_to(found: bytes, target: bytes) -> bool:
-    """What the kernel tells of an open file may be a path of this machine, outside of the sandbox: ``/dev/stdout``."""
+    """What the kernel tells of an open file may be a path of this machine, outside of the sandbox: ``/dev/stdout``.
+    Raises ``OSError`` where a file is taken for a directory."""
     try:
         there = os.stat(found)
+    except NotADirectoryError:
+        raise
     except OSError:
         return True  # nothing is there yet, or nothing that may be looked at
     return os.path.lexists(target) and os.path.samestat(there, os.stat(target))
@@ -252,22 +271,20 @@ def _whole(places: Places, target: bytes, path: str) -> bytes:
 def _open(places: Places, found: bytes, path: str) -> tuple[int, os.stat_result]:
     """A regular file, for reading."""
     try:
-        descriptor = os.open(found, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        there = os.open(found, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket, or a terminal that is none of its own
-            raise Refused(Code.NOT_A_FILE, f"{path} is no regular file") from None
         raise of_file(error, path) from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
-        raise Refused(Code.NOT_A_FILE, f"{path} is {kind}")
     try:
-        places.check_open(descriptor)
+        status = os.fstat(there)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise Refused(Code.NOT_A_FILE, f"{path} is {kind}")
+        places.check_open(there)
+        return os.open(f"/proc/self/fd/{there}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), status
     except OSError as error:
-        os.close(descriptor)
         raise of_file(error, path) from None
-    return descriptor, status
+    finally:
+        os.close(there)
 
 
 def _read(descriptor: int, offset: int, limit: int) -> bytes:

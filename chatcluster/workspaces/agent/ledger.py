@@ -58,8 +58,8 @@ class Entry(msgspec.Struct, kw_only=True):
 
     @property
     def command(self) -> Execute:
-        """What was asked for, of a call of that kind."""
-        return msgspec.json.decode(self.input or b"", type=Execute)
+        """What was asked for, of a call of that kind; no words where it is too old."""
+        return Execute(command="") if self.input is None else msgspec.json.decode(self.input, type=Execute)
 
 
 class Ledger:

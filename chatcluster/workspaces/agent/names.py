@@ -47,11 +47,13 @@ def resolved(path: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Places:
-    """Where relative paths start. ``apart``: the directory of the agent itself, which is nobody else's."""
+    """Where relative paths start. ``apart``: the directory of the agent itself, which is nobody else's.
+    ``file_bytes_max``: of one file that is written; 0: as it is."""
 
     home: bytes
     work: bytes
     apart: bytes = b""
+    file_bytes_max: int = 0
 
     def find(self, path: str) -> bytes:
         """The absolute path of what is written; links in it are the operating system's to follow."""

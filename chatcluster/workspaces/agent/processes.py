@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import trio
 
 from chatcluster.workspaces.agent.census import MARK, look, members
-from chatcluster.workspaces.agent.landlock import Wall
-from chatcluster.workspaces.agent.seccomp import Filter
 
 GRACE_SECONDS = 0.5
 KILL_SECONDS_MAX = 3.0
@@ -38,6 +38,22 @@ NEVER = 1 << 62
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 EXPENDABLE = ("/bin/sh", "-c", '{ echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"', "sh")
+
+
+class Confinement(Protocol):
+    def confine(self) -> None:
+        """Confine this process and all that come of it. Raises ``OSError``."""
+        ...
+
+
+class FileLimit:
+    """The most bytes of a file that is written."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+
+    def confine(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self._bytes_max, self._bytes_max))
 
 
 class Child:
@@ -60,7 +76,7 @@ class Child:
 class Processes:
     """``walls``: what each of them is confined by."""
 
-    def __init__(self, *walls: Wall | Filter) -> None:
+    def __init__(self, *walls: Confinement) -> None:
         self._walls = walls
         self._children: dict[int, tuple[Child, subprocess.Popen[bytes]]] = {}
         self._calls_by_session: dict[int, int] = {}
@@ -122,7 +138,7 @@ class Processes:
             if (begun := self._children.pop(pid, None)) is not None:
                 child, process = begun
                 process.returncode = child.status = status  # its own wait would find nobody
-                if self._calls_by_session[pid] == LOOK_CALL:
+                if self._calls_by_session[pid] in (LOOK_CALL, SERVICE_CALL):  # a screen has some each second
                     del self._calls_by_session[pid]
                 child.ended.set()
 

@@ -28,14 +28,14 @@ import trio
 from chatcluster.workspaces.agent.calls import Calls
 from chatcluster.workspaces.agent.desktop import Screens
 from chatcluster.workspaces.agent.gateway import LentConnections, by_socket, serve_gateway
-from chatcluster.workspaces.agent.landlock import Wall, wall_of_sandbox
+from chatcluster.workspaces.agent.landlock import wall_of_sandbox
 from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.ledger import Ledger
 from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places
-from chatcluster.workspaces.agent.processes import Processes, become_parent_of_orphans
+from chatcluster.workspaces.agent.processes import Confinement, FileLimit, Processes, become_parent_of_orphans
 from chatcluster.workspaces.agent.routes import Routes
-from chatcluster.workspaces.agent.seccomp import Filter, filter_of_commands
+from chatcluster.workspaces.agent.seccomp import filter_of_commands
 from chatcluster.workspaces.agent.server import Holder, Server, listen, listen_tcp, taken_over
 
 SOCKET_NAME = "agent.sock"
@@ -123,7 +123,8 @@ async def run(arguments: Arguments) -> None:
     token = os.environ.pop(TOKEN_VARIABLE, "")  # no command inherits it
     ledger = Ledger(arguments.state)
     processes = Processes(*_walls(arguments))
-    places = Places(arguments.home, arguments.work, os.fsencode(arguments.state.resolve()))
+    apart = os.fsencode(arguments.state.resolve())
+    places = Places(arguments.home, arguments.work, apart, arguments.file_bytes_max)
     alive = arguments.state / ALIVE_NAME
     async with trio.open_nursery() as nursery:
         screens = Screens(processes, *arguments.screen) if arguments.screen else None
@@ -162,10 +163,14 @@ def _listener(arguments: Arguments) -> trio.SocketListener:
     return taken_over(socket.socket(fileno=arguments.listen_fd))
 
 
-def _walls(arguments: Arguments) -> list[Wall | Filter]:
+def _walls(arguments: Arguments) -> list[Confinement]:
     """Around what is begun here. A sandbox that would outlive its maker is a container, whose engine knows no filter of
     ours."""
-    walls = wall_of_sandbox(arguments.state), filter_of_commands() if arguments.leashed else None
+    walls: tuple[Confinement | None, ...] = (
+        wall_of_sandbox(arguments.state),
+        filter_of_commands() if arguments.leashed else None,
+        FileLimit(arguments.file_bytes_max) if arguments.file_bytes_max else None,
+    )
     return [wall for wall in walls if wall is not None]
 
 
@@ -197,12 +202,8 @@ async def _be_the_only_one(state: Path) -> None:
 
 
 def _limit(arguments: Arguments) -> None:
-    """Set the limits of this process and all that it begins."""
-    wanted = {
-        resource.RLIMIT_NPROC: arguments.processes_max,
-        resource.RLIMIT_NOFILE: arguments.open_files_max,
-        resource.RLIMIT_FSIZE: arguments.file_bytes_max,
-    }
+    """Set the limits of this process and all that it begins. Its ledger is no file of the workspace's."""
+    wanted = {resource.RLIMIT_NPROC: arguments.processes_max, resource.RLIMIT_NOFILE: arguments.open_files_max}
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for limit, value in wanted.items():
         if value:

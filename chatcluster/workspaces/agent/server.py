@@ -28,7 +28,8 @@ CONNECTIONS_MAX = 64
 REQUEST_SECONDS_MAX = 30.0
 ANSWER_SECONDS_MAX = 30.0
 RECEIVE_BYTES = 64 << 10
-HEADER_BYTES_MAX = 32 << 10
+HEADER_BYTES_MAX = 64 << 10
+"""A path of 4096 characters may have four times as many bytes, three characters each in a URL."""
 BACKLOG = 128
 PEER_OPTIONS = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 5000}
 """A peer whose machine vanished is found out within five seconds."""

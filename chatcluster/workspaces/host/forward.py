@@ -32,7 +32,8 @@ CONNECTIONS_PER_WORKSPACE = 64
 HEAD_SECONDS = 10.0
 DIAL_SECONDS = 3.0
 SILENCE_SECONDS = WAIT_SECONDS_MAX + 15.0
-HEAD_BYTES_MAX = 32 << 10
+HEAD_BYTES_MAX = 64 << 10
+"""As an agent takes them."""
 RECEIVE_BYTES = 8 << 10
 """So much is received in one step: few bytes have few chunks."""
 NOT_RUNNING = "workspace_not_running"

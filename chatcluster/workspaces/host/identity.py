@@ -1,13 +1,16 @@
-"""Which host this is: the directory of the workspaces says so, as their files are what a host is known by."""
+"""Which host this is: the directory of the workspaces says so, as their files are what a host is known by. It says as
+well which incarnation of the host was the last one there."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
 from chatcluster.errors import ConfigError
 
 ID_FILE = "host-id"
+INCARNATION_FILE = "incarnation"
 
 
 def host_id_of(directory: Path) -> UUID:
@@ -24,3 +27,22 @@ def host_id_of(directory: Path) -> UUID:
         raise ConfigError(f"workspaces-dir {directory} cannot be used: {error.strerror}") from None
     except ValueError:
         raise ConfigError(f"{path} does not have the ID of a host; is it another program's?") from None
+
+
+class Incarnations:
+    """Those of one directory. Whoever has its lock knows that they have ended."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / INCARNATION_FILE
+
+    @property
+    def last(self) -> UUID | None:
+        """None where it is not known."""
+        try:
+            return UUID(self._path.read_text().strip())
+        except (OSError, ValueError):
+            return None
+
+    def begin(self, incarnation: UUID) -> None:
+        with suppress(OSError):  # the next one begins later, and no worse
+            self._path.write_text(f"{incarnation}\n")

@@ -1,5 +1,6 @@
 """The incarnations of a host: each has a lease of its own, and leaves nothing running behind.
 
+A process begins as no second one of a host that lives: each directory of workspaces has one, and its copy is another's.
 Register, then lease, lives and sweep until one of them ends. A lease that is lost ends the incarnation: all sandboxes
 are stopped, which takes less than ``lease_margin_seconds`` where their agents answer, and the next one registers. A
 cancellation is the end in order: the same, and the row says that this host is away.
@@ -19,6 +20,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError, ConfigError, LeaseLost, StoreUnavailable
 from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.ports.workspaces import HostLease, WorkspaceHost, WorkspaceHosts
+from chatcluster.workspaces.host.identity import Incarnations
 from chatcluster.workspaces.host.lease import keep_lease
 from chatcluster.workspaces.host.lives import Lives
 from chatcluster.workspaces.host.running import RunningWorkspaces
@@ -26,6 +28,8 @@ from chatcluster.workspaces.host.settings import HostSettings
 from chatcluster.workspaces.host.sweep import Sweep
 
 REGISTER_RETRY_SECONDS = 0.5
+SECOND_LOOK_HEARTBEATS = 2.5
+"""A process that lives has renewed its lease by then, also a slow one."""
 STOP_SECONDS_MAX = 8.0
 RETIRE_SECONDS_MAX = 2.0
 
@@ -54,6 +58,7 @@ class Machine:
         running: RunningWorkspaces,
         settings: Settings,
         host_settings: HostSettings,
+        incarnations: Incarnations,
         *,
         on_registered: Callable[[], None] = lambda: None,
     ) -> None:
@@ -63,12 +68,15 @@ class Machine:
         self._running = running
         self._settings = settings
         self._host_settings = host_settings
+        self._incarnations = incarnations
         self._on_registered = on_registered
 
     async def run(self) -> NoReturn:
-        """Until it is cancelled. Raises ``ConfigError`` once another process is this host."""
+        """Until it is cancelled. Raises ``ConfigError`` where another process is this host."""
+        await self._be_no_second_one()
         while True:
             lease = HostLease(self._identity.id, uuid4())
+            self._incarnations.begin(lease.incarnation)
             try:
                 await self._live(lease)
             except* LeaseLost as group:
@@ -77,18 +85,37 @@ class Machine:
                 )
             await self._be_the_only_one(lease)
 
+    async def _be_no_second_one(self) -> None:
+        """Whoever began this again and again would have it take the other's place each time, and end the workspaces
+        there. Raises ``ConfigError`` where somebody renews a lease that is none of this directory's."""
+        before = await self._lease_of_another()
+        if before is not None:
+            await trio.sleep(SECOND_LOOK_HEARTBEATS * self._settings.heartbeat_seconds)
+            if await self._lease_of_another() not in (None, before):
+                raise _another(self._identity.id)
+
+    async def _lease_of_another(self) -> str | None:
+        """The token of a lease that no process of this directory took; None if there is none."""
+        while True:
+            try:
+                hosts = {one.id: one.incarnation for one in await self._hosts.hosts() if one.alive}
+                found = (await self._hosts.heartbeats()).get(self._identity.id)
+            except StoreUnavailable as error:
+                telemetry.event("workspace.host_waiting", reason=str(error))
+                await trio.sleep(REGISTER_RETRY_SECONDS)
+            else:
+                is_ours = hosts.get(self._identity.id) in (None, self._incarnations.last)
+                return None if found is None or is_ours else found.token
+
     async def _be_the_only_one(self, lost: HostLease) -> None:
-        """Two that took each other's place by turns would end each other's workspaces for ever: the one that began
-        later stays. Raises ``ConfigError``."""
+        """Two that began at the same moment, or took each other for dead, would take each other's place by turns for
+        ever: the one that did it last stays. Raises ``ConfigError``."""
         try:
             hosts = await self._hosts.hosts()
         except StoreUnavailable:
             return
         if any(one.id == lost.host_id and one.alive and one.incarnation != lost.incarnation for one in hosts):
-            raise ConfigError(
-                f"another process lives as workspace host {lost.host_id}: each needs a workspaces-dir of its own; "
-                "where one was copied, remove the copy's host-id"
-            )
+            raise _another(lost.host_id)
 
     async def _live(self, lease: HostLease) -> NoReturn:
         registered_at = await self._register(lease)
@@ -171,3 +198,10 @@ class Machine:
                 await self._hosts.retire(lease)
             except StoreUnavailable as error:
                 telemetry.event("workspace.host_renewal_failed", host_id=str(lease.host_id), error=str(error))
+
+
+def _another(host_id: UUID) -> ConfigError:
+    return ConfigError(
+        f"another process lives as workspace host {host_id}: each needs a workspaces-dir of its own; "
+        "where one was copied, remove the copy's host-id"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
 from chatcluster.ports.workspaces import (
+    LOG_LINES_MAX,
     HostLease,
     LogEntry,
     Report,
@@ -38,8 +39,10 @@ class Reports:
 
     async def log(self, row: WorkspaceRow, source: str, *lines: str) -> None:
         """A line that cannot be kept is lost: the workspace goes on without it."""
-        entries = [LogEntry(source, line) for line in lines[-LINES_AT_ONCE:]]
-        try:
-            await self._hosts.append_log(row.id, entries)
-        except StoreUnavailable as error:
-            telemetry.event("workspace.log_lost", workspace_id=str(row.id), lines=len(entries), error=str(error))
+        entries = [LogEntry(source, line) for line in lines[-LOG_LINES_MAX:]]
+        for start in range(0, len(entries), LINES_AT_ONCE):
+            some = entries[start : start + LINES_AT_ONCE]
+            try:
+                await self._hosts.append_log(row.id, some)
+            except StoreUnavailable as error:
+                telemetry.event("workspace.log_lost", workspace_id=str(row.id), lines=len(some), error=str(error))

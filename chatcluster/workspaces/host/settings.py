@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from chatcluster.config import ALL_ADDRESSES, setting
 from chatcluster.errors import ConfigError
@@ -60,6 +61,9 @@ class HostSettings:
                     f"{flag_name(name)} must not contain characters that are invisible or control the text"
                 )
 
+        if not _is_address(self.workspaces_advertise.strip()):
+            raise ConfigError("workspaces-advertise must be host:port, as replicas reach this host")
+
     @property
     def private_networks(self) -> tuple[Network, ...]:
         return networks(self.workspaces_private_networks)
@@ -75,3 +79,12 @@ class HostSettings:
     def advertised_address(self, port: int) -> str:
         host = socket.gethostname() if self.workspaces_host in ALL_ADDRESSES else self.workspaces_host
         return self.workspaces_advertise.strip() or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is a host, with a port or without; or nothing."""
+    try:
+        parts = urlsplit(f"//{text}")
+        return parts.port != 0 and parts.netloc == text and "@" not in text and (not text or bool(parts.hostname))
+    except ValueError:
+        return False

@@ -2213,6 +2213,7 @@ export interface components {
             base: string | null;
             branch: string | null;
             deletions: number;
+            directory: string;
             files: components["schemas"]["DiffFile"][];
             is_live: boolean;
             is_repository: boolean;

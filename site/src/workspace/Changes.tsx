@@ -31,6 +31,7 @@ function Told({ diff }: { diff: Diff }) {
     <section aria-label="Changes" className="flex flex-col gap-1">
       <p className="foreign text-soft">
         {changes.length === 0 ? "No file has changed" : files(diff.files.length)}
+        {diff.directory && ` in ${visible(diff.directory)}`}
         {diff.branch && ` on ${visible(diff.branch)}`}
         {diff.base && ` since ${diff.base.slice(0, 8)}`}
         {!diff.is_live && diff.updated_at && (

@@ -1,9 +1,9 @@
 """A part stream that is ahead of Postgres: Postgres wins.
 
 A stream has frames where a tenure's own would go, of its epoch or a higher one. As a rule that tenure is over. But
-what is there may be garbage, or of a tenure that Postgres has forgotten in a failover; then the same epoch may have
-been given twice, and the other worker goes on until its lease ends. Postgres is asked, and if the chat is still this
-tenure's,
+what is there may be garbage, or of a tenure that Postgres has forgotten in a failover: where the server does not tell
+its timeline, or the claim was an older version's, the same epoch may have been given twice, and the other worker goes
+on until its lease ends. Postgres is asked, and if the chat is still this tenure's,
 
 1. the epoch is raised in Postgres above what is in the stream, by a write that is fenced like any other. So the order
    of epochs stays the order of tenures, in both. The snapshot version leaps as well, and history counts as rewritten:

@@ -124,7 +124,26 @@ async def test_a_claim_on_another_timeline_leaps(world: World) -> None:
     await world.write_on(2)
     claimed = (await world.claim()).chat
     assert leap_of(created.chat, claimed) == LEAP
-    assert (claimed.epoch, claimed.attempt, claimed.timeline) == (1, 1, 2)
+    assert (claimed.attempt, claimed.timeline) == (1, 2)
+
+
+async def test_p2_no_epoch_is_given_twice_though_a_failover_lost_it(world: World) -> None:
+    """Not to another worker, nor to the same one: its own frames of then would be taken for those of now."""
+    await world.write_on(1)
+    created = (await world.create(user("hello"))).chat
+    lost_epochs_max = created.epoch + VERSIONS_FORGOTTEN_MAX - 1
+    await world.write_on(2)
+    sent = (await world.send(created.id, "and?")).chat
+    claimed = (await world.claim()).chat
+    assert claimed.epoch == sent.reset_version + 1 > lost_epochs_max
+
+
+async def test_p2_nor_by_the_very_write_that_finds_the_failover(world: World) -> None:
+    await world.write_on(1)
+    await world.create(user("hello"))
+    await world.write_on(2)
+    claimed = (await world.claim()).chat
+    assert claimed.epoch == claimed.reset_version + 1 > VERSIONS_FORGOTTEN_MAX
 
 
 async def test_a_leap_that_was_lost_itself_is_not_made_again(world: World) -> None:

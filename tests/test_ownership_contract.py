@@ -62,7 +62,8 @@ async def test_a_claim_opens_a_tenure_and_the_first_attempt(world: World) -> Non
     worker = await world.worker()
     claimed = await world.claim(worker)
     chat = claimed.chat
-    assert (chat.worker_id, chat.epoch, chat.attempt, chat.status) == (worker, 1, 1, Status.RUNNING)
+    assert (chat.worker_id, chat.attempt, chat.status) == (worker, 1, Status.RUNNING)
+    assert chat.epoch == chat.reset_version + 1
     assert (chat.snapshot_version, chat.history_version) == (3, 2)
     assert texts(await world.history(chat_id)) == ["right"]
     assert claimed.retry_seconds == 0

@@ -20,13 +20,15 @@ from chatcluster.parts import CONTENT_VERSION
 def claimed(state: ChatState, worker_id: UUID) -> ChatState:
     """The chat in a new tenure. Work that is under way starts its next attempt with it, unless a retry is scheduled.
 
-    The tenure counts as one that did not end in order until it does.
+    The tenure counts as one that did not end in order until it does. Its epoch is above all that were given before: by
+    a server as well that lost them with the chat's last versions (``timeline.py``), as no chat has more tenures than
+    versions.
     """
     starts_attempt = state.status is Status.RUNNING and state.retry is None
     return msgspec.structs.replace(
         state,
         worker_id=worker_id,
-        epoch=state.epoch + 1,
+        epoch=max(state.epoch, state.reset_version) + 1,
         snapshot_version=state.snapshot_version + 1,
         attempt=state.attempt + starts_attempt,
         takeovers=state.takeovers + 1,

@@ -281,10 +281,10 @@ class Store(Ledger, Families, Details, Forks, Protocol):
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         """Claim up to ``batch`` runnable unowned chats, in one transaction. Rows only: no history is read.
 
-        By turns: of each user the chat that waits longest, then of each the next. Sets ``worker_id``, ``epoch + 1``,
-        ``snapshot_version + 1``, ``takeovers + 1``; a running chat without a scheduled retry starts its next attempt
-        with it. At most ``free_slots`` running chats are taken; interrupting ones are taken regardless, and first.
-        Chats with content of a newer version are left to others.
+        By turns: of each user the chat that waits longest, then of each the next. Sets ``worker_id``, an epoch above
+        all before (``chat/tenure.py``), ``snapshot_version + 1``, ``takeovers + 1``; a running chat without a scheduled
+        retry starts its next attempt with it. At most ``free_slots`` running chats are taken; interrupting ones are
+        taken regardless, and first. Chats with content of a newer version are left to others.
         Of the chats with ``SUSPECTED_TAKEOVERS``, interrupting or running, a worker takes the one that waits longest,
         and no other for ``alone_seconds``. Nothing is taken for a worker without a row in the registry. A chat whose
         row cannot be read ends in an error; the others are claimed.

@@ -25,7 +25,7 @@ claimer as (
 claimed as (
     update chats set
         worker_id = claimer.worker_id,
-        epoch = epoch + 1,
+        epoch = greatest(chats.epoch, {next_reset_version}) + 1,
         {next_version},
         attempt = attempt + case when status = 'running' and retry is null then 1 else 0 end,
         takeovers = takeovers + 1,

@@ -12,10 +12,13 @@ least(chats.snapshot_version, 9000000000000000000)
 ({version} + case when chats.timeline <> wal.timeline
     then {versions_forgotten_max} * greatest(1, wal.timeline - greatest(0, chats.timeline)) else {versions_raised} end)
 
+-- fragment: next_reset_version
+case when chats.timeline <> wal.timeline then {leapt} else chats.reset_version end
+
 -- fragment: next_version
 -- One step on, or the first one above a leap.
 timeline = coalesce(wal.timeline, chats.timeline),
 snapshot_version = greatest(chats.snapshot_version,
     1 + case when chats.timeline <> wal.timeline then {leapt} else {version} end),
-reset_version = case when chats.timeline <> wal.timeline then {leapt} else chats.reset_version end,
+reset_version = {next_reset_version},
 queue_version = case when chats.timeline <> wal.timeline then {leapt} else chats.queue_version end

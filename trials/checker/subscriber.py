@@ -104,7 +104,7 @@ class Subscriber:
         self._known_epoch = 0
         self._last_id = self._last_revision = 0
         self._newest_id = 0
-        """The same, but not forgotten with a reset: what is told again had no preview this time."""
+        """The largest message ID, not forgotten with a reset: what is told again had no preview this time."""
         self._shown_epoch = 0
         """The tenure whose frames were shown last, since the last reset."""
         self._attempt: tuple[int, int] | None = None
@@ -115,7 +115,7 @@ class Subscriber:
         """Whether it has brought anything of the present turn live."""
         self._stopping_since: float | None = None
         self._status_version = 0
-        """That of the cursor with which a status came last."""
+        """The snapshot version in the cursor with which a status came last."""
         self._unsettled_up_to = 0
         self._next_agreement = agreement
 

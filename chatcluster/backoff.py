@@ -51,6 +51,6 @@ class Backoff:
         return seconds
 
     def drawn_seconds(self) -> float:
-        """The same, times a factor that is drawn out of ``jitter``: of those that failed together not all come back
+        """``next_seconds``, times a factor that is drawn out of ``jitter``: what failed together shall not come back
         together."""
         return self.next_seconds() * random.uniform(*self._jitter)

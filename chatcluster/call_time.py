@@ -26,7 +26,7 @@ class CallTime:
 
     @property
     def is_over_in_all(self) -> bool:
-        """Of a call that took too long: whether its whole time is over, and not only that without progress."""
+        """Whether the whole time of a call that took too long is over, and not only that without progress."""
         return self.scope.deadline >= self._over_at
 
     def begin_anew(self) -> None:

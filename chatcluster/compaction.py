@@ -70,7 +70,7 @@ from chatcluster.turn import asked_model, steps_taken
 INSTRUCTION_TOKENS = len(INSTRUCTION) // TOKEN_BYTES
 SUMMARY_BYTES_MAX = 64 << 10
 SUMMARY_SHARES = 2
-"""Of a window no more than this part of the threshold is a summary's: else what follows it has no room."""
+"""A summary takes no more than this part of the window's threshold: else what follows it has no room."""
 CUT = "\n\n(The summary was cut here, as it was too long.)"
 ROOM_TOKENS_MIN = 100
 """A history of which no more than that can be told is not summarised."""
@@ -282,7 +282,7 @@ async def _forget(_answer_id: str) -> None:
 
 
 def _words_of(said: NewMessage, window: Window | None) -> str:
-    """Those of the summary. Its reader has to know where it has no end."""
+    """The words of the summary. If it was cut, they say so: its reader has to know that it has no end."""
     bytes_max = SUMMARY_BYTES_MAX
     if window is not None:
         bytes_max = min(bytes_max, window.threshold_tokens // SUMMARY_SHARES * TOKEN_BYTES)

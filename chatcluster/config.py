@@ -355,7 +355,7 @@ def from_environment(environ: Mapping[str, str] = os.environ, /, **flags: Any) -
 
 
 def read_settings(kind: type[Kind], environ: Mapping[str, str], flags: Mapping[str, Any]) -> Kind:
-    """The same for the settings of another program: a dataclass whose fields were made by ``setting``."""
+    """The settings of any program, read so: ``kind`` is a dataclass whose fields were made by ``setting``."""
     values: dict[str, Any] = {}
     for item in fields(kind):
         if flags.get(item.name) is not None:

@@ -46,7 +46,7 @@ class HeldTools:
         self._is_asked = False
         self.is_renewed = False
         self._left_out: Sequence[NoticePart] = ()
-        """Of the tools of the turn, those that its model was not offered."""
+        """What is to be told of the tools of the turn that its model was not offered."""
         self._told: set[tuple[str, str]] = set()
         """The notices that were told of."""
         self._turn = trio.Lock()

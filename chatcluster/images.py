@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 _turns = FairPlaces(1)
 _one_at_a_time = trio.CapacityLimiter(1)
-"""Also of those that nobody waits for any more."""
+"""Holds also for an image that nobody waits for any more, as its thread goes on."""
 
 
 class UnfitImage(ChatclusterError):

@@ -103,7 +103,7 @@ class ThinkTags(StrEnum):
 
 
 NOT_EXTRA = ("messages", "input", "system", "tools", "tool_choice")
-"""Of the conversation, which no option speaks for."""
+"""Fields of the conversation, which no option speaks for."""
 
 
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

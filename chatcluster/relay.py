@@ -118,7 +118,7 @@ class Relay:
     ) -> None:
         self.target = Tenure(0)
         self.position = START
-        """Of the last frame handed over; of a tenure that has closed, beyond every frame: there are no more of them."""
+        """That of the last frame handed over; beyond every frame once the tenure has closed: there are no more."""
         self.healthy = True
         """Whether the last dial got through to the stream."""
         self.dialled = trio.Event()

@@ -88,7 +88,7 @@ class Keyring:
         )
 
     def resealed(self, sealed: bytes, place: str) -> bytes:
-        """The same secret under the first key. Raises ``SecretUnreadable`` and ``NoEncryptionKeys``."""
+        """The secret, sealed under the first key. Raises ``SecretUnreadable`` and ``NoEncryptionKeys``."""
         return self.seal(self.open(sealed, place), place)
 
     def _first(self) -> tuple[bytes, AESGCM]:

@@ -70,7 +70,7 @@ class SignIns:
     async def _ready(
         self, owner_id: UUID, waits: Iterable[SignInWait], slugs: Mapping[UUID, str]
     ) -> Sequence[SignInWait]:
-        """Those of this user that a server lets in; none where that cannot be read."""
+        """The waits of this user for servers that let it in; none where that cannot be read."""
         try:
             grants = await self._servers.grants(owner_id)
         except StoreUnavailable as error:

@@ -51,7 +51,7 @@ COUNTS = (
 )
 
 ALTERNATIVES_MAX = 50
-"""Of one argument; each is held against the others. The rest is told in words."""
+"""An argument may have so many; each is held against the others. The rest is told in words."""
 HOPS_MAX = 20
 """From one reference to the next. More lead nowhere."""
 TOLD = "\n\nThe arguments also have to be valid by this JSON schema: "

@@ -2,6 +2,7 @@
 """Build the page into chatcluster/web/static, where replicas find it; nothing is done if it is there already.
 
     python3 site/build.py              build it, if the sources changed since it was built
+    python3 site/build.py --install    what it is built, checked and tested with, and nothing else
     python3 site/build.py --check      lint, types, and whether the API's description is up to date
     python3 site/build.py --test       the unit tests
     python3 site/build.py --browser    the tests in a browser; says so and passes where no Chromium is installed
@@ -11,8 +12,8 @@ The way: the digest of the sources is compared with the stamp of the last build;
 installed as a wheel into site/.build (once); `npm ci`; Vite; the budgets; then the new page takes the old one's place.
 A first start waits for it, so what the page is built with is all that is installed then (`dependencies`), and the rest
 for the first check or test (`devDependencies`). A replica that serves meanwhile sees the old page or the new one.
-Whatever fails ends in one line that says why and a non-zero exit. Two builds at a time wait for each other. Needs
-nothing but Python 3.11.
+Whatever fails ends in one line that says why and a non-zero exit. Of two that build or install at a time one waits for
+the other. Needs nothing but Python 3.11.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def build() -> None:
     wanted = digest()
     if is_built(wanted):
         return
-    with _one_at_a_time():
+    with one_at_a_time("build"):
         if is_built(wanted):
             return
         node = prepared_node(everything=False)
@@ -118,18 +119,23 @@ def prepared_node(*, everything: bool = True) -> list[str]:
 
     Raises ``BuildError``.
     """
-    found = shutil.which("node")
-    npm = shutil.which("npm")
-    node, npm_command = ([found], [npm]) if found and npm and is_new_enough(_version(found)) else _wheel()
+    with one_at_a_time("install"):
+        found, npm = shutil.which("node"), shutil.which("npm")
+        node, npm_command = ([found], [npm]) if found and npm and is_new_enough(_version(found)) else _wheel()
+        _install(node, npm_command, everything=everything)
+    return node
+
+
+def _install(node: Sequence[str], npm_command: Sequence[str], *, everything: bool) -> None:
     stamp = SITE / "node_modules" / ".installed"
     whole = hashlib.sha256((SITE / "package-lock.json").read_bytes()).hexdigest()
     part = f"{whole} to build"
-    if not (stamp.exists() and stamp.read_text() in ((whole,) if everything else (whole, part))):
-        path = f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        chosen = "--include=dev" if everything else "--omit=dev"  # whatever NODE_ENV says
-        _run([*npm_command, "ci", chosen, "--no-audit", "--no-fund", "--loglevel=error"], PATH=path, **_npm_cache())
-        stamp.write_text(whole if everything else part)
-    return node
+    if stamp.exists() and stamp.read_text() in ((whole,) if everything else (whole, part)):
+        return
+    path = f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    chosen = "--include=dev" if everything else "--omit=dev"  # whatever NODE_ENV says
+    _run([*npm_command, "ci", chosen, "--no-audit", "--no-fund", "--loglevel=error"], PATH=path, **_npm_cache())
+    stamp.write_text(whole if everything else part)
 
 
 def _npm_cache() -> dict[str, str]:
@@ -207,9 +213,10 @@ def _show(command: Sequence[str], **environment: str) -> int:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Wait until no other process is in a block of this name."""
     WORK.mkdir(exist_ok=True)
-    with (WORK / "lock").open("w") as lock:
+    with (WORK / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -289,6 +296,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the page, or check it.")
     deeds = parser.add_mutually_exclusive_group()
     for deed, what in (
+        ("install", "have what the page is built, checked and tested with"),
         ("check", "lint, types, and the API's description"),
         ("schema", "write the API's description anew"),
         ("test", "run the unit tests"),
@@ -301,7 +309,9 @@ def main() -> int:
     WORK.mkdir(exist_ok=True)
     if chosen.check:
         return check()
-    if chosen.schema:
+    if chosen.install:
+        prepared_node()
+    elif chosen.schema:
         SCHEMA.write_text(schema(prepared_node()))
     elif chosen.test:
         return _show([*prepared_node(), "node_modules/vitest/vitest.mjs", "run"])

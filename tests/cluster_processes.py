@@ -95,6 +95,8 @@ def _start_anew(
 
 
 class Cluster:
+    """``async with Cluster(...)``: whatever was started in it has ended behind it."""
+
     def __init__(self, database_url: str, redis_url: str, directory: Path, *, anew: bool = False) -> None:
         self.replicas: list[Process] = []
         self.token = ""
@@ -164,6 +166,12 @@ class Cluster:
                         labels, _, count = line.rpartition(" ")
                         counts[labels.partition('name="')[2].partition('"')[0]] += int(float(count))
         return counts
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def aclose(self) -> None:
         for process in self._processes:

@@ -13,7 +13,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,10 +21,13 @@ import asyncpg
 import pytest
 import redis
 import trio
+from postgres_sessions import open_session
 
 from chatcluster import telemetry
+from chatcluster.config import Settings
 from chatcluster.local.embedded import PostgresServer, RedisServer
 from chatcluster.local.embedded.binaries import find_redis
+from chatcluster.postgres import Database, Session, open_database
 from chatcluster.postgres.migrate import migrate
 
 if TYPE_CHECKING:
@@ -105,6 +108,26 @@ def template_database(postgres_url: str) -> str:
 def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """A migrated database for one test."""
     yield from _fresh_database(postgres_url, template_database)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The connections of a replica to ``database_url``."""
+    async with open_database(Settings(database_url=database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+async def observer(database: Database) -> AsyncIterator[Session]:
+    async with open_session(database, "observer") as session:
+        yield session
+
+
+@pytest.fixture
+async def other(database: Database) -> AsyncIterator[Session]:
+    """Somebody else's transaction, statement by statement."""
+    async with open_session(database, "other") as session:
+        yield session
 
 
 @pytest.fixture

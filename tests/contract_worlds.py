@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -44,34 +44,54 @@ PAGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class World:
+class World(ABC):
     store: Store
     registry: Registry
     accounts: Accounts
     usage: UsageBook
     limits: Limits
     titles: Titles
-    age_lease: Callable[[UUID, float], Awaitable[None]]
-    """Let the last heartbeat of a worker be so many seconds older."""
-    age_change: Callable[[UUID, float], Awaitable[None]]
-    """Let the last change of a chat be so many seconds older."""
-    kill_sessions: Callable[[], Awaitable[None]]
-    """Let the processes die that hold a session lock."""
-    break_session: Callable[[UUID, int], Awaitable[None]]
-    """Let the connection break that holds this session lock of a worker; its process lives on."""
-    have_session_locks: Callable[[UUID, int], Awaitable[None]]
-    """Let the row of a worker say so, as when another version registered it."""
-    lock_row: Callable[[UUID], AbstractAsyncContextManager[None]]
-    """Have somebody hold the row of a chat, or of a worker, for the length of the block."""
-    lock_awaited: Callable[[], Awaitable[None]]
-    """Return when somebody waits for a session lock."""
-    age_actions: Callable[[UUID, float], Awaitable[None]]
-    """Let the calls of a chat that wait for somebody have waited so many seconds longer."""
-    have_content: Callable[[UUID, int], Awaitable[None]]
-    """Let a chat have content of this version, as when another version of chatcluster wrote it."""
-    write_on: Callable[[int | None], Awaitable[None]]
-    """Let the server write on another WAL timeline, as one does that took another's place; None: it does not tell."""
     files: Files
+
+    @abstractmethod
+    async def age_lease(self, worker_id: UUID, seconds: float) -> None:
+        """Let the last heartbeat of a worker be so many seconds older."""
+
+    @abstractmethod
+    async def age_change(self, chat_id: UUID, seconds: float) -> None:
+        """Let the last change of a chat be so many seconds older."""
+
+    @abstractmethod
+    async def age_actions(self, chat_id: UUID, seconds: float) -> None:
+        """Let the calls of a chat that wait for somebody have waited so many seconds longer."""
+
+    @abstractmethod
+    async def kill_sessions(self) -> None:
+        """Let the processes die that hold a session lock."""
+
+    @abstractmethod
+    async def break_session(self, worker_id: UUID, lock: int) -> None:
+        """Let the connection break that holds this session lock of a worker; its process lives on."""
+
+    @abstractmethod
+    async def have_session_locks(self, worker_id: UUID, count: int) -> None:
+        """Let the row of a worker say so, as when another version registered it."""
+
+    @abstractmethod
+    def lock_row(self, row_id: UUID) -> AbstractAsyncContextManager[None]:
+        """Have somebody hold the row of a chat, or of a worker, for the length of the block."""
+
+    @abstractmethod
+    async def lock_awaited(self) -> None:
+        """Return when somebody waits for a session lock."""
+
+    @abstractmethod
+    async def have_content(self, chat_id: UUID, version: int) -> None:
+        """Let a chat have content of this version, as when another version of chatcluster wrote it."""
+
+    @abstractmethod
+    async def write_on(self, timeline: int | None) -> None:
+        """Let the server write on another WAL timeline, as one that took another's place; None: it does not tell."""
 
     async def chat(self, *words: str, owner_id: UUID = OWNER, **fields: str) -> UUID:
         """A new chat that begins with a user message of each of these words."""
@@ -132,8 +152,114 @@ class World:
         return (await self.store.commit(fence_of((await self.claim()).chat), step)).chat
 
 
-def _spending_on(database: Database) -> tuple[UsageBook, Limits, Titles]:
-    return PostgresUsage(database), PostgresLimits(database), PostgresTitles(database)
+@dataclass(frozen=True)
+class PostgresWorld(World):
+    database: Database
+    url: str
+
+    async def age_lease(self, worker_id: UUID, seconds: float) -> None:
+        interval = f"interval '{seconds} seconds'"
+        await self._execute(
+            f"UPDATE replicas SET heartbeat_at = heartbeat_at - {interval} WHERE worker_id = '{worker_id}'"
+        )
+
+    async def age_change(self, chat_id: UUID, seconds: float) -> None:
+        interval = f"interval '{seconds} seconds'"
+        await self._execute(f"UPDATE chats SET updated_at = updated_at - {interval} WHERE id = '{chat_id}'")
+
+    async def age_actions(self, chat_id: UUID, seconds: float) -> None:
+        interval = f"interval '{seconds} seconds'"
+        await self._execute(f"UPDATE tool_calls SET deadline = deadline - {interval} WHERE chat_id = '{chat_id}'")
+
+    async def kill_sessions(self) -> None:
+        await self._execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON oid = database"
+            " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
+        )
+
+    async def break_session(self, worker_id: UUID, lock: int) -> None:
+        key = lock_keys(worker_id)[lock] % (1 << 64)
+        await self._execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
+            f" AND classid = {key >> 32}::oid AND objid = {key & 0xFFFFFFFF}::oid"
+        )
+
+    async def have_session_locks(self, worker_id: UUID, count: int) -> None:
+        await self._execute(f"UPDATE replicas SET session_locks = {count} WHERE worker_id = '{worker_id}'")
+
+    @asynccontextmanager
+    async def lock_row(self, row_id: UUID) -> AsyncIterator[None]:
+        session = self.database.session("somebody else")
+        try:
+            await session.run(_begin_with_lock, row_id)
+            yield
+        finally:
+            await session.aclose()
+
+    async def lock_awaited(self) -> None:
+        await self._execute(
+            "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+            " LOOP PERFORM pg_sleep(0.002); END LOOP; END $$"
+        )
+
+    async def have_content(self, chat_id: UUID, version: int) -> None:
+        await self._execute(f"UPDATE chats SET content_version = {version} WHERE id = '{chat_id}'")
+
+    async def write_on(self, timeline: int | None) -> None:
+        await self._execute(
+            "CREATE OR REPLACE FUNCTION wal_timeline() RETURNS bigint LANGUAGE plpgsql STABLE"
+            f" AS 'begin return {'null' if timeline is None else timeline}; end'"
+        )
+
+    async def _execute(self, statement: str) -> None:
+        await trio.to_thread.run_sync(execute_sql, self.url, statement)
+
+
+async def _begin_with_lock(connection: Connection, row_id: UUID) -> None:
+    await connection.execute("BEGIN")
+    await connection.fetch("SELECT FROM chats WHERE id = $1 FOR UPDATE", row_id)
+    await connection.fetch("SELECT FROM replicas WHERE worker_id = $1 FOR UPDATE", row_id)
+
+
+@dataclass(frozen=True)
+class MemoryWorld(World):
+    database: MemoryDatabase
+
+    async def age_lease(self, worker_id: UUID, seconds: float) -> None:
+        self.database.replicas[worker_id].heartbeat_at -= seconds
+
+    async def age_change(self, chat_id: UUID, seconds: float) -> None:
+        self.database.chats[chat_id].updated_at -= timedelta(seconds=seconds)
+
+    async def age_actions(self, chat_id: UUID, seconds: float) -> None:
+        deadlines = self.database.chats[chat_id].calls.deadlines
+        deadlines.update({call_id: deadline - seconds for call_id, deadline in deadlines.items()})
+
+    async def kill_sessions(self) -> None:
+        for worker_id, lock in list(self.database.locks):
+            self.database.drop_session(worker_id, lock)
+
+    async def break_session(self, worker_id: UUID, lock: int) -> None:
+        self.database.drop_session(worker_id, lock)
+
+    async def have_session_locks(self, worker_id: UUID, count: int) -> None:
+        self.database.replicas[worker_id].session_locks = count
+
+    @asynccontextmanager
+    async def lock_row(self, row_id: UUID) -> AsyncIterator[None]:
+        self.database.locked_rows.add(row_id)
+        yield
+        self.database.locked_rows.remove(row_id)
+
+    async def lock_awaited(self) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def have_content(self, chat_id: UUID, version: int) -> None:
+        row = self.database.chats[chat_id]
+        row.state = msgspec.structs.replace(row.state, content_version=version)
+
+    async def write_on(self, timeline: int | None) -> None:
+        self.database.timeline = timeline
 
 
 Worlds = Callable[..., AbstractAsyncContextManager[World]]
@@ -146,142 +272,31 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
     if url is None:
         yield memory_world(**settings)
         return
-
-    async def execute(statement: str) -> None:
-        await trio.to_thread.run_sync(execute_sql, url, statement)
-
-    async def age_lease(worker_id: UUID, seconds: float) -> None:
-        interval = f"interval '{seconds} seconds'"
-        await execute(f"UPDATE replicas SET heartbeat_at = heartbeat_at - {interval} WHERE worker_id = '{worker_id}'")
-
-    async def age_change(chat_id: UUID, seconds: float) -> None:
-        await execute(f"UPDATE chats SET updated_at = updated_at - interval '{seconds} seconds' WHERE id = '{chat_id}'")
-
-    async def write_on(timeline: int | None) -> None:
-        await execute(
-            "CREATE OR REPLACE FUNCTION wal_timeline() RETURNS bigint LANGUAGE plpgsql STABLE"
-            f" AS 'begin return {'null' if timeline is None else timeline}; end'"
-        )
-
-    async def kill_sessions() -> None:
-        await execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON oid = database"
-            " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
-        )
-
-    async def break_session(worker_id: UUID, lock: int) -> None:
-        key = lock_keys(worker_id)[lock] % (1 << 64)
-        await execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
-            f" AND classid = {key >> 32}::oid AND objid = {key & 0xFFFFFFFF}::oid"
-        )
-
-    async def have_session_locks(worker_id: UUID, count: int) -> None:
-        await execute(f"UPDATE replicas SET session_locks = {count} WHERE worker_id = '{worker_id}'")
-
-    async def lock_awaited() -> None:
-        await execute(
-            "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
-            " LOOP PERFORM pg_sleep(0.002); END LOOP; END $$"
-        )
-
-    async def age_actions(chat_id: UUID, seconds: float) -> None:
-        interval = f"interval '{seconds} seconds'"
-        await execute(f"UPDATE tool_calls SET deadline = deadline - {interval} WHERE chat_id = '{chat_id}'")
-
-    async def have_content(chat_id: UUID, version: int) -> None:
-        await execute(f"UPDATE chats SET content_version = {version} WHERE id = '{chat_id}'")
-
     async with open_database(Settings(database_url=url, **settings)) as database:
-        yield World(
+        yield PostgresWorld(
             PostgresStore(database),
             PostgresRegistry(database),
             PostgresAccounts(database),
-            *_spending_on(database),
-            age_lease,
-            age_change,
-            kill_sessions,
-            break_session,
-            have_session_locks,
-            partial(_lock_row, database),
-            lock_awaited,
-            age_actions,
-            have_content,
-            write_on,
+            PostgresUsage(database),
+            PostgresLimits(database),
+            PostgresTitles(database),
             PostgresFiles(database),
+            database,
+            url,
         )
-
-
-@asynccontextmanager
-async def _lock_row(database: Database, row_id: UUID) -> AsyncIterator[None]:
-    session = database.session("somebody else")
-    try:
-        await session.run(_begin_with_lock, row_id)
-        yield
-    finally:
-        await session.aclose()
-
-
-async def _begin_with_lock(connection: Connection, row_id: UUID) -> None:
-    await connection.execute("BEGIN")
-    await connection.fetch("SELECT FROM chats WHERE id = $1 FOR UPDATE", row_id)
-    await connection.fetch("SELECT FROM replicas WHERE worker_id = $1 FOR UPDATE", row_id)
 
 
 def memory_world(**settings: Any) -> World:
     database = MemoryDatabase()
-
-    async def age_lease(worker_id: UUID, seconds: float) -> None:
-        database.replicas[worker_id].heartbeat_at -= seconds
-
-    async def age_change(chat_id: UUID, seconds: float) -> None:
-        database.chats[chat_id].updated_at -= timedelta(seconds=seconds)
-
-    async def kill_sessions() -> None:
-        for worker_id, lock in list(database.locks):
-            database.drop_session(worker_id, lock)
-
-    async def break_session(worker_id: UUID, lock: int) -> None:
-        database.drop_session(worker_id, lock)
-
-    async def have_session_locks(worker_id: UUID, count: int) -> None:
-        database.replicas[worker_id].session_locks = count
-
-    async def age_actions(chat_id: UUID, seconds: float) -> None:
-        deadlines = database.chats[chat_id].calls.deadlines
-        deadlines.update({call_id: deadline - seconds for call_id, deadline in deadlines.items()})
-
-    async def have_content(chat_id: UUID, version: int) -> None:
-        row = database.chats[chat_id]
-        row.state = msgspec.structs.replace(row.state, content_version=version)
-
-    async def write_on(timeline: int | None) -> None:
-        database.timeline = timeline
-
-    @asynccontextmanager
-    async def lock_row(row_id: UUID) -> AsyncIterator[None]:
-        database.locked_rows.add(row_id)
-        yield
-        database.locked_rows.remove(row_id)
-
-    return World(
+    return MemoryWorld(
         MemoryStore(database, settings=Settings(**settings)),
         MemoryRegistry(database),
         MemoryAccounts(database),
         MemoryUsage(database),
         MemoryLimits(database),
         MemoryTitles(database),
-        age_lease,
-        age_change,
-        kill_sessions,
-        break_session,
-        have_session_locks,
-        lock_row,
-        trio.testing.wait_all_tasks_blocked,
-        age_actions,
-        have_content,
-        write_on,
         MemoryFiles(database),
+        database,
     )
 
 

@@ -1,7 +1,7 @@
 """Clients that are published for Node, run as they are: each in a process of its own, which a test gives orders to.
 
-They are installed as their lock file says, once; nothing of them is committed. Where there is no Node that they run on,
-and none can be had, the tests are skipped, and say why.
+They are installed as their lock file says, once, by whichever process of the tests comes first; nothing of them is
+committed. Where there is no Node that they run on, and none can be had, the tests are skipped, and say why.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def prepared_node() -> str:
             command = [npm]
         else:
             (node,), command = build._wheel()
-        _install(str(node), command)
+        with build.one_at_a_time("clients"):
+            _install(str(node), command)
     except (build.BuildError, subprocess.SubprocessError) as error:
         pytest.skip(f"there is no Node with the clients of others: {error}")
     return str(node)

@@ -24,9 +24,8 @@ WEATHER = {"name": "get_weather", "description": "", "parameters": {"type": "obj
 
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(3, sse_heartbeat_seconds=3600)
-    yield cluster
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield await cluster.start(3, sse_heartbeat_seconds=3600)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -30,15 +29,7 @@ from chatcluster.ports import Idempotency, NewChat
 ANSWER = FinishTurn((assistant("hi"),))
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 async def found(world: World, words: str | None = None, *, pinned: bool | None = None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
@@ -19,12 +18,6 @@ RETRY = Retry(attempt=1, delay_ms=60_000, error="busy", kind="overloaded")
 
 
 pytest_plugins = ["contract_fixtures"]
-
-
-@pytest.fixture
-async def world(worlds: Worlds) -> AsyncIterator[World]:
-    async with worlds() as world:
-        yield world
 
 
 async def owners_claimed(world: World, worker: UUID, times: int, *, free_slots: int = 1, batch: int = 10) -> list[UUID]:

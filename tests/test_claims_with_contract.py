@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import msgspec
@@ -39,12 +38,6 @@ KEY = Idempotency("key", b"digest")
 
 
 pytest_plugins = ["contract_fixtures"]
-
-
-@pytest.fixture
-async def world(worlds: Worlds) -> AsyncIterator[World]:
-    async with worlds() as world:
-        yield world
 
 
 async def resting(world: World, *, answer: FinishTurn | Fail = ANSWER) -> Chat:

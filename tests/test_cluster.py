@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,13 @@ Start = Callable[..., Awaitable[Cluster]]
 @pytest.fixture
 async def start(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Start]:
     """Starts a cluster: ``await start(replicas, **settings)``; it is gone when the test ends."""
-    clusters: list[Cluster] = []
+    async with AsyncExitStack() as clusters:
 
-    async def start_cluster(replicas: int, *, redis_url: str = empty_redis_url, **settings: Any) -> Cluster:
-        cluster = Cluster(database_url, redis_url, tmp_path)
-        clusters.append(cluster)
-        return await cluster.start(replicas, **settings)
+        async def start_cluster(replicas: int, *, redis_url: str = empty_redis_url, **settings: Any) -> Cluster:
+            cluster = await clusters.enter_async_context(Cluster(database_url, redis_url, tmp_path))
+            return await cluster.start(replicas, **settings)
 
-    yield start_cluster
-    for cluster in clusters:
-        await cluster.aclose()
+        yield start_cluster
 
 
 def answers(view: ChatView) -> list[str]:

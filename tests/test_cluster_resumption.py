@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,19 @@ Start = Callable[[str], Awaitable[Cluster]]
 @pytest.fixture
 async def start(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Start]:
     """Starts three replicas whose model can do this with an answer that was begun."""
-    clusters: list[Cluster] = []
+    async with AsyncExitStack() as clusters:
 
-    async def start_cluster(continuation: str) -> Cluster:
-        cluster = Cluster(database_url, empty_redis_url, tmp_path)
-        clusters.append(cluster)
-        await cluster.start(3, encryption_keys="MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-        kind = "openai-responses" if continuation == "background" else "openai"
-        async with cluster.client(cluster.replicas[0]) as client:
-            await client.admin.add_provider("sim", base_url=cluster.model_url, kind=kind, key="simulated")
-            fields = {"provider": "sim", "provider_model": "simulated", "continuation": continuation}
-            await client.admin.add_model("model", **fields)
-        return cluster
+        async def start_cluster(continuation: str) -> Cluster:
+            cluster = await clusters.enter_async_context(Cluster(database_url, empty_redis_url, tmp_path))
+            await cluster.start(3, encryption_keys="MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
+            kind = "openai-responses" if continuation == "background" else "openai"
+            async with cluster.client(cluster.replicas[0]) as client:
+                await client.admin.add_provider("sim", base_url=cluster.model_url, kind=kind, key="simulated")
+                fields = {"provider": "sim", "provider_model": "simulated", "continuation": continuation}
+                await client.admin.add_model("model", **fields)
+            return cluster
 
-    yield start_cluster
-    for cluster in clusters:
-        await cluster.aclose()
+        yield start_cluster
 
 
 async def counts(cluster: Cluster) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
 from chat_states import assistant, user
-from contract_worlds import OWNER, World, fence_of, open_world
+from contract_worlds import OWNER, World, fence_of
 
 from chatcluster.agents import agent_of
 from chatcluster.chat import CallState, FinishTurn, OpenCall
@@ -16,16 +15,7 @@ from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import NewChat
 from chatcluster.usage import Bill, Spent, SpentOutcome
 
-
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 async def new_chat(world: World, system_prompt: str = "") -> UUID:

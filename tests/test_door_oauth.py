@@ -68,9 +68,8 @@ class Mail:
 
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(2, encryption_keys=new_key())
-    yield cluster
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield await cluster.start(2, encryption_keys=new_key())
 
 
 @pytest.fixture

@@ -29,9 +29,17 @@ Request = tuple[str, Json]
 
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(2, sse_heartbeat_seconds=1)
-    yield cluster
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield await cluster.start(2, sse_heartbeat_seconds=1)
+
+
+@pytest.fixture
+async def apart(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A replica that works, and one that owns nothing and serves."""
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        await cluster.start(1, drain_seconds=1)
+        await cluster.add(slots=0, sse_heartbeat_seconds=1).next_ready()
+        yield cluster
 
 
 @pytest.fixture
@@ -218,13 +226,9 @@ async def what_serves_it_dies(site: Site, door: str, told: set[str]) -> None:
     LINTS[door](stream)
 
 
-async def test_an_owner_that_is_drained_and_one_that_freezes_end_no_stream(
-    database_url: str, empty_redis_url: str, tmp_path: Path
-) -> None:
+async def test_an_owner_that_is_drained_and_one_that_freezes_end_no_stream(apart: Cluster) -> None:
     """P4, P6: the replica that serves them goes on with the next owner, to the last word."""
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(1, drain_seconds=1)
-    serving, drained = cluster.add(slots=0, sse_heartbeat_seconds=1), cluster.replicas[0]
-    await serving.next_ready()
+    drained, serving = apart.replicas
     heard: Counter[bytes] = Counter()
 
     def step(word: bytes, act: Callable[[], None]) -> Callable[[], None]:
@@ -238,12 +242,12 @@ async def test_an_owner_that_is_drained_and_one_that_freezes_end_no_stream(
         return hear
 
     def hand_over() -> None:
-        cluster.add()
+        apart.add()
         drained.send(signal.SIGTERM)
 
     def freeze() -> None:
-        frozen = cluster.replicas[-1]
-        cluster.add()
+        frozen = apart.replicas[-1]
+        apart.add()
         frozen.send(signal.SIGSTOP)
 
     async def read(door: str) -> None:
@@ -253,15 +257,12 @@ async def test_an_owner_that_is_drained_and_one_that_freezes_end_no_stream(
         assert end_of(LINTS[door](stream)) in {"response.completed", "finish", "RUN_FINISHED", "end"}
         assert b"w159" in stream.raw
 
-    try:
-        headers = {"Authorization": f"Bearer {cluster.token}"}
-        async with httpx.AsyncClient(base_url=serving.url, headers=headers, timeout=60) as client:
-            site = Site(cluster, client)
-            async with trio.open_nursery() as nursery:
-                for door in DOORS:
-                    nursery.start_soon(read, door)
-            assert heard == {b"w3": len(DOORS), b"w90": len(DOORS)}
-            log = (await client.get("/api/v1/admin/takeovers")).json()["takeovers"]
-        assert Counter(row["cause"] for row in log) == {"drain": len(DOORS), "takeover": len(DOORS)}
-    finally:
-        await cluster.aclose()
+    headers = {"Authorization": f"Bearer {apart.token}"}
+    async with httpx.AsyncClient(base_url=serving.url, headers=headers, timeout=60) as client:
+        site = Site(apart, client)
+        async with trio.open_nursery() as nursery:
+            for door in DOORS:
+                nursery.start_soon(read, door)
+        assert heard == {b"w3": len(DOORS), b"w90": len(DOORS)}
+        log = (await client.get("/api/v1/admin/takeovers")).json()["takeovers"]
+    assert Counter(row["cause"] for row in log) == {"drain": len(DOORS), "takeover": len(DOORS)}

@@ -5,11 +5,9 @@ It leaves behind all versions that may be lost, and lets the chat's readers star
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from chat_states import assistant, text, user
-from contract_worlds import OWNER, World, fence_of, open_world, texts
+from contract_worlds import OWNER, World, fence_of, texts
 
 from chatcluster.chat import (
     VERSIONS_FORGOTTEN_MAX,
@@ -28,15 +26,7 @@ from chatcluster.ports import Chat, Idempotency
 ANSWER = FinishTurn((assistant("the answer"),))
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 async def owned(world: World) -> Chat:

@@ -15,9 +15,8 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database_url, empty_redis_url, tmp_path)
-    yield await cluster.start(1, simulator=("--tokens-per-second", "0"))
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield await cluster.start(1, simulator=("--tokens-per-second", "0"))
 
 
 async def answered(client: Client, prompt: str) -> Json:

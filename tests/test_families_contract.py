@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -11,7 +10,7 @@ import pytest
 import trio
 from chat_states import QUESTIONS, REPLIES, assistant, call, result
 from conftest import execute_sql
-from contract_worlds import OWNER, World, fence_of, open_world
+from contract_worlds import OWNER, World, fence_of
 from msgspec import UNSET
 
 from chatcluster.agents import agent_of
@@ -44,15 +43,7 @@ from chatcluster.usage import Bill, Spent, SpentOutcome
 AGENTS_MAX = 3
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 async def parent(world: World, *call_ids: str) -> Chat:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from hashlib import sha256
 from uuid import UUID, uuid4
 
 import pytest
-from contract_worlds import OWNER, World, fence_of, open_world
+from contract_worlds import OWNER, World, fence_of
 
 from chatcluster.chat import Busy, DeleteQueued, Edit, EditQueued, FinishTurn, Promote, Send
 from chatcluster.content import FilePart, files_in
@@ -19,15 +18,7 @@ from chatcluster.ports.files import CHAT_FILES_MAX, CHUNK_BYTES, Rendition, Sent
 STRANGER = UUID(int=7)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as opened:
-        yield opened
+pytest_plugins = ["contract_fixtures"]
 
 
 async def stored(

@@ -52,11 +52,11 @@ def framework_python() -> str:
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
     """Its first replica owns no chats, and serves readers; what works is killed."""
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(1, slots=0)
-    for _ in range(2):
-        await cluster.add().next_ready()
-    yield cluster
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        await cluster.start(1, slots=0)
+        for _ in range(2):
+            await cluster.add().next_ready()
+        yield cluster
 
 
 async def owner(cluster: Cluster) -> Process:

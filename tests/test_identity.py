@@ -25,12 +25,6 @@ pytestmark = pytest.mark.postgres
 OPENING = frame(Position(1, 0), OpenFrame("worker", 1))
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
-        yield database
-
-
 @asynccontextmanager
 async def copy_of(postgres_url: str, database_url: str) -> AsyncIterator[str]:
     """The URL of a copy under another name on the same server, row by row."""

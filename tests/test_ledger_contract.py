@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4
 
 import msgspec
@@ -59,15 +59,7 @@ PENDING, APPROVAL, CLIENT, STARTED = CallState.PENDING, CallState.APPROVAL, Call
 WEATHER = ClientTool("weather", "The weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 def call(call_id: str, state: CallState = APPROVAL, seconds: float | None = 60.0, **fields: object) -> OpenCall:

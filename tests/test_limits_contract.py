@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 from chat_states import assistant
-from contract_worlds import World, fence_of, open_world
+from contract_worlds import World, fence_of
 
 from chatcluster.chat import FinishTurn
 from chatcluster.errors import NotFound
@@ -20,15 +19,7 @@ from chatcluster.usage import Spent, SpentOutcome
 ADMIN = Account(UUID(int=1), "root", admin=True)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 async def user(world: World, name: str = "ada", *groups: str) -> UUID:

@@ -29,9 +29,8 @@ WAYS = ("openai", "anthropic", "too-large", "gemini", "vllm", "llamacpp")
 
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database_url, empty_redis_url, tmp_path)
-    yield cluster
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield cluster
 
 
 async def at_rest(client: Client, chat_id: str, number: int, view: ChatView | None = None) -> Json:

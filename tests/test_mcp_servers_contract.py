@@ -96,9 +96,7 @@ async def postgres_world(url: str) -> AsyncIterator[World]:
         yield World(PostgresMcpServers(database), later)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

@@ -49,9 +49,7 @@ RICH = ModelEntry(
 )
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from chat_states import assistant, text, user
-from contract_worlds import OWNER, PAGE_BYTES, World, fence_of, open_world, texts
+from contract_worlds import OWNER, PAGE_BYTES, World, fence_of, texts
 
 from chatcluster.chat import Edit, FinishTurn
 from chatcluster.errors import ChatNotFound
@@ -18,15 +17,7 @@ from chatcluster.ports import NewestMessages
 LAST = 2**63 - 1
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 async def newest(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 
 import pytest
 from chat_states import assistant, text, user
-from contract_worlds import OWNER, PAGE_BYTES, World, Worlds, fence_of
+from contract_worlds import OWNER, PAGE_BYTES, World, fence_of
 
 from chatcluster.chat import (
     Archive,
@@ -74,12 +74,6 @@ class Followed:
         ended = () if outcome.ended is None else (outcome.ended,)
         assert read == ChatRead(outcome.chat, outcome.messages, (), turns=ended)
         return outcome
-
-
-@pytest.fixture
-async def world(worlds: Worlds) -> AsyncIterator[World]:
-    async with worlds() as world:
-        yield world
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 import trio
 from chat_states import assistant, text, user
-from contract_worlds import OWNER, World, fence_of, open_world, texts
+from contract_worlds import OWNER, World, fence_of, texts
 
 from chatcluster.chat import (
     VERSIONS_RAISED,
@@ -41,15 +40,7 @@ ANSWER = FinishTurn((assistant("the answer"),))
 RETRY = Retry(attempt=1, delay_ms=60_000, error="busy", kind="overloaded")
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 # --- claiming ---------------------------------------------------------------------------------

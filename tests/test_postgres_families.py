@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from contract_worlds import World, open_world
-from postgres_sessions import execute, open_session
+from postgres_sessions import execute
 from test_families_contract import parent, spawn, waiting
 
 from chatcluster.config import Settings
@@ -46,12 +46,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-@pytest.fixture
-async def by_hand(database: Database) -> AsyncIterator[Session]:
-    async with open_session(database, "by hand") as session:
-        yield session
-
-
 def blocks_of(explained: str) -> int:
     plan: dict[str, Any] = json.loads(explained)[0]["Plan"]
     blocks: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
@@ -71,10 +65,10 @@ async def test_p10_what_a_chat_waits_for_is_found_however_many_others_wait(datab
     assert await database.transaction(measure) < 50
 
 
-async def test_an_order_of_a_newer_version_is_left_to_one(world: World, by_hand: Session) -> None:
+async def test_an_order_of_a_newer_version_is_left_to_one(world: World, other: Session) -> None:
     agent = (await spawn(world, await parent(world))).chat
     await execute(
-        by_hand,
+        other,
         "INSERT INTO family_orders (chat_id, root_id, word) VALUES ($1, $2, 'sing')",
         agent.id,
         agent.root_id,
@@ -84,7 +78,7 @@ async def test_an_order_of_a_newer_version_is_left_to_one(world: World, by_hand:
 
 
 async def test_whoever_obeys_sees_what_an_order_that_was_given_twice_is_about(
-    database: Database, by_hand: Session
+    database: Database, other: Session
 ) -> None:
     """The second is held until what it is about is committed: so it is not carried out before."""
     chat_id = uuid4()
@@ -93,12 +87,12 @@ async def test_whoever_obeys_sees_what_an_order_that_was_given_twice_is_about(
         free = "SELECT EXISTS (SELECT FROM family_orders WHERE chat_id = $1 FOR UPDATE SKIP LOCKED)"
         return bool(await connection.fetchval(free, chat_id))
 
-    await execute(by_hand, FAMILIES["order_look"], chat_id, "look")
+    await execute(other, FAMILIES["order_look"], chat_id, "look")
     assert await database.transaction(is_free)
-    await execute(by_hand, "BEGIN")
-    await execute(by_hand, FAMILIES["order_look"], chat_id, "look")
+    await execute(other, "BEGIN")
+    await execute(other, FAMILIES["order_look"], chat_id, "look")
     assert not await database.transaction(is_free)
-    await execute(by_hand, "COMMIT")
+    await execute(other, "COMMIT")
     assert await database.transaction(is_free)
 
 
@@ -114,12 +108,12 @@ async def test_whoever_obeys_sees_what_an_order_that_was_given_twice_is_about(
     ids=["stop", "archive", "edit", "message", "rename"],
 )
 async def test_a_replica_from_before_there_were_agents_stops_a_chat_and_its_agents_have_their_order(
-    world: World, by_hand: Session, change: str, word: str | None
+    world: World, other: Session, change: str, word: str | None
 ) -> None:
     chat = await parent(world)
     agent = (await spawn(world, chat)).chat
     update = f"UPDATE chats SET {change}, snapshot_version = snapshot_version + 1 WHERE id = $1"
-    await execute(by_hand, update, chat.id)
+    await execute(other, update, chat.id)
     assert await world.store.due_orders(10) == (() if word is None else (agent.id,))
     if word is not None:
         outcome = await world.store.obey(agent.id)
@@ -128,15 +122,15 @@ async def test_a_replica_from_before_there_were_agents_stops_a_chat_and_its_agen
         assert outcome.chat.status == "interrupting"
 
 
-async def test_the_same_for_a_chat_that_waited_for_its_agents(world: World, by_hand: Session) -> None:
+async def test_the_same_for_a_chat_that_waited_for_its_agents(world: World, other: Session) -> None:
     chat = await parent(world)
     agent = (await spawn(world, chat)).chat
     chat = await waiting(world, chat, agent.id)
     assert chat.status == "requires_action"
     stopped = "status = 'waiting', open_calls = 0, waits_for_agents = false, action_deadline = null"
-    await execute(by_hand, f"UPDATE chats SET {stopped} WHERE id = $1", chat.id)
+    await execute(other, f"UPDATE chats SET {stopped} WHERE id = $1", chat.id)
     assert await world.store.due_orders(10) == (agent.id,)
-    await execute(by_hand, "UPDATE chats SET archived = true WHERE id = $1", chat.id)
+    await execute(other, "UPDATE chats SET archived = true WHERE id = $1", chat.id)
     await world.store.obey(agent.id)
-    await execute(by_hand, "UPDATE chats SET archived = false WHERE id = $1", chat.id)
+    await execute(other, "UPDATE chats SET archived = false WHERE id = $1", chat.id)
     assert await world.store.due_orders(10) == (agent.id,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -11,7 +11,7 @@ import pytest
 import trio
 from chat_states import assistant, text, user
 from contract_worlds import OWNER, fence_of, texts
-from postgres_sessions import LossyLink, execute, open_session, wait_blocked
+from postgres_sessions import LossyLink, execute, wait_blocked
 
 from chatcluster.chat import (
     Busy,
@@ -37,25 +37,6 @@ ANSWER = FinishTurn((assistant("the answer"),))
 RETRY = ScheduleRetry(Retry(attempt=1, delay_ms=1000, error="busy", kind="overloaded"))
 ARCHIVE = "UPDATE chats SET archived = true, snapshot_version = snapshot_version + 1 WHERE id = $1"
 INTERRUPT = "UPDATE chats SET status = 'interrupting', snapshot_version = snapshot_version + 1 WHERE id = $1"
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
-        yield database
-
-
-@pytest.fixture
-async def observer(database: Database) -> AsyncIterator[Session]:
-    async with open_session(database, "observer") as session:
-        yield session
-
-
-@pytest.fixture
-async def other(database: Database) -> AsyncIterator[Session]:
-    """Somebody else's transaction, statement by statement."""
-    async with open_session(database, "other") as session:
-        yield session
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,12 +19,6 @@ from chatcluster.postgres.store import PostgresStore
 pytestmark = pytest.mark.postgres
 
 ANSWER = FinishTurn((assistant("the answer"),))
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
-        yield database
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -10,18 +9,11 @@ from chat_states import user
 from contract_worlds import OWNER
 from postgres_sessions import execute, open_session
 
-from chatcluster.config import Settings
 from chatcluster.parts import FrameKind, TextPart, unpack_frame
 from chatcluster.ports import NewChat, Replica
-from chatcluster.postgres import Database, open_database
+from chatcluster.postgres import Database
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
-        yield database
 
 
 @pytest.mark.postgres

@@ -30,18 +30,6 @@ WORKER = uuid4()
 HOLDERS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
-        yield database
-
-
-@pytest.fixture
-async def observer(database: Database) -> AsyncIterator[Session]:
-    async with open_session(database, "observer") as session:
-        yield session
-
-
 class Watch:
     """A watch in the background, and how it ended."""
 

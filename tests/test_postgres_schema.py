@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import asyncpg
@@ -12,10 +12,9 @@ from chat_rows import NOW, insert_chat
 from chat_states import A_USERS_MESSAGE, EVENTS, WORKER, assistant, every_state, fence_of
 
 from chatcluster.chat import STORED_FIELDS, ChatState, CommitStep, Decision, OwnerCommand, Status, decide
-from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError, StoreFailed
 from chatcluster.ports import Chat
-from chatcluster.postgres import Connection, Database, open_database
+from chatcluster.postgres import Connection, Database
 from chatcluster.postgres.claims import FIRST_OWNER
 from chatcluster.postgres.decision_writer import write_decision
 from chatcluster.postgres.queries import load_queries
@@ -26,12 +25,6 @@ LEDGER = load_queries("ledger.sql")
 CLAIMS = load_queries("claims.sql")
 REGISTRY = load_queries("registry.sql")
 OWNED = f"worker_id = '{WORKER}', epoch = 3, claimable_since = null"
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
-        yield database
 
 
 # --- what can be and what cannot --------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 import trio
 from chat_states import assistant, text, user
 from contract_worlds import OWNER, PAGE_BYTES, fence_of, texts
-from postgres_sessions import LossyLink, execute, fetch, fetchval, open_session, wait_blocked
+from postgres_sessions import LossyLink, execute, fetch, fetchval, wait_blocked
 
 from chatcluster.chat import (
     Approve,
@@ -39,25 +39,6 @@ from chatcluster.postgres.store import PostgresStore
 pytestmark = pytest.mark.postgres
 
 ANSWER = FinishTurn((assistant("the answer"),))
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
-        yield database
-
-
-@pytest.fixture
-async def observer(database: Database) -> AsyncIterator[Session]:
-    async with open_session(database, "observer") as session:
-        yield session
-
-
-@pytest.fixture
-async def other(database: Database) -> AsyncIterator[Session]:
-    """Somebody else's transaction, statement by statement."""
-    async with open_session(database, "other") as session:
-        yield session
 
 
 async def create(database: Database, *words: str) -> Chat:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
@@ -71,18 +70,6 @@ COLUMNS = st.one_of(
 )
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
-        yield database
-
-
-@pytest.fixture
-async def by_hand(database: Database) -> AsyncIterator[Session]:
-    async with open_session(database, "by hand") as session:
-        yield session
-
-
 async def register(database: Database) -> UUID:
     worker_id = uuid4()
     await PostgresRegistry(database).register(Replica(worker_id, "replica", "host:8100", "1", slots=4))
@@ -108,19 +95,19 @@ def test_whatever_is_stored_of_one_chat_every_other_goes_on(database_url: str, s
     async def run() -> None:
         async with (
             open_database(Settings(database_url=database_url)) as database,
-            open_session(database, "by hand") as by_hand,
+            open_session(database, "by hand") as other,
         ):
-            await others_go_on(database, by_hand, stored)
+            await others_go_on(database, other, stored)
 
     trio.run(run)
 
 
-async def others_go_on(database: Database, by_hand: Session, stored: list[tuple[str, Any]]) -> None:
+async def others_go_on(database: Database, other: Session, stored: list[tuple[str, Any]]) -> None:
     store, worker_id = PostgresStore(database), await register(database)
     bystander, odd = await create(store), await create(store, "queued")
     for statement, value in stored:
         try:
-            await execute(by_hand, statement, odd.id, value)
+            await execute(other, statement, odd.id, value)
         except asyncpg.DataError:
             continue  # the server does not take it
 
@@ -138,16 +125,16 @@ async def others_go_on(database: Database, by_hand: Session, stored: list[tuple[
     await store.commit(fence_of(claimed[bystander.id]), FinishTurn((assistant("yes"),)))
     await end(store, claimed[odd.id])
     for chat in (bystander, odd):
-        await execute(by_hand, "DELETE FROM chats WHERE id = $1", chat.id)
+        await execute(other, "DELETE FROM chats WHERE id = $1", chat.id)
 
 
 # --- one form after the other -----------------------------------------------------------------
 
 
-async def test_a_usage_of_an_unknown_form_is_left_out(database: Database, by_hand: Session) -> None:
+async def test_a_usage_of_an_unknown_form_is_left_out(database: Database, other: Session) -> None:
     store = PostgresStore(database)
     chat = await create(store)
-    await execute(by_hand, "UPDATE messages SET usage = '\"x\"', position = 'nowhere' WHERE chat_id = $1", chat.id)
+    await execute(other, "UPDATE messages SET usage = '\"x\"', position = 'nowhere' WHERE chat_id = $1", chat.id)
     (message,) = (await store.read_history(chat.id, **PAGE)).messages
     assert (message.usage, message.position, message.parts) == (None, None, text("hello"))
     assert (await store.read(chat.id)).messages == (message,)
@@ -155,12 +142,12 @@ async def test_a_usage_of_an_unknown_form_is_left_out(database: Database, by_han
 
 @pytest.mark.parametrize("usage", ['"x"', "[[]]", '{"attempts": 1.5}', '{"attempts": "\\ud800"}'])
 async def test_what_a_turn_cost_is_left_out_where_it_is_of_an_unknown_form(
-    database: Database, by_hand: Session, usage: str
+    database: Database, other: Session, usage: str
 ) -> None:
     store = PostgresStore(database)
     chat = await create(store)
     await execute(
-        by_hand,
+        other,
         "INSERT INTO turns (chat_id, revision, message_id, outcome, duration_ms, usage)"
         " SELECT chat_id, revision, id, 'finished', 1, $2::text::json FROM messages WHERE chat_id = $1",
         chat.id,
@@ -175,12 +162,12 @@ async def test_what_a_turn_cost_is_left_out_where_it_is_of_an_unknown_form(
 
 
 async def test_a_history_with_a_message_that_cannot_be_read_is_not_asked_about_but_shown(
-    database: Database, by_hand: Session
+    database: Database, other: Session
 ) -> None:
     store = PostgresStore(database)
     chat = await create(store)
     surrogate = '[{"type": "text", "text": "\\ud800"}]'
-    await execute(by_hand, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, surrogate)
+    await execute(other, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, surrogate)
     with pytest.raises(Unreadable):
         await store.read_history(chat.id, **PAGE)
     page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10, bytes_max=1 << 20)
@@ -188,15 +175,15 @@ async def test_a_history_with_a_message_that_cannot_be_read_is_not_asked_about_b
 
 
 async def test_a_message_of_an_unknown_role_has_its_place_where_messages_are_shown(
-    database: Database, by_hand: Session
+    database: Database, other: Session
 ) -> None:
     store = PostgresStore(database)
     chat = await create(store, "queued")
     (claimed,) = await store.claim(await register(database), free_slots=1, batch=1)
     await store.commit(fence_of(claimed.chat), FinishTurn((assistant("yes"),)))
     for rule in ("messages_role_check", "finish_reason_is_the_assistants"):
-        await execute(by_hand, f"ALTER TABLE messages DROP CONSTRAINT {rule}")
-    await execute(by_hand, "UPDATE messages SET role = 'hologram' WHERE chat_id = $1 AND role = 'assistant'", chat.id)
+        await execute(other, f"ALTER TABLE messages DROP CONSTRAINT {rule}")
+    await execute(other, "UPDATE messages SET role = 'hologram' WHERE chat_id = $1 AND role = 'assistant'", chat.id)
     shown = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10, bytes_max=1 << 20)
     assert [text_of(message.parts) for message in shown.messages] == ["hello", UNREADABLE_TEXT, "queued"]
     assert (await store.read(chat.id)).messages == shown.messages
@@ -204,29 +191,29 @@ async def test_a_message_of_an_unknown_role_has_its_place_where_messages_are_sho
         await store.read_history(chat.id, **PAGE)
 
 
-async def test_a_message_that_was_inserted_by_hand_is_bounded_as_well(database: Database, by_hand: Session) -> None:
+async def test_a_message_that_was_inserted_by_hand_is_bounded_as_well(database: Database, other: Session) -> None:
     store = PostgresStore(database)
     chat = await create(store)
     content = encode(text("x" * (2 << 20))).decode()
-    await execute(by_hand, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, content)
+    await execute(other, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, content)
     with pytest.raises(HistoryTooLarge):
         await store.read_history(chat.id, **PAGE)
 
 
-async def test_a_message_of_very_many_parts_is_not_decoded(database: Database, by_hand: Session) -> None:
+async def test_a_message_of_very_many_parts_is_not_decoded(database: Database, other: Session) -> None:
     """P10: it would hold up the event loop."""
     store = PostgresStore(database)
     chat = await create(store)
     parts = encode([TextPart("")] * 50_000).decode()
-    await execute(by_hand, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, parts)
+    await execute(other, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, parts)
     with pytest.raises(HistoryTooLarge):
         await store.read_history(chat.id, after=0, page_bytes=1 << 20, message_bytes_max=8 << 20)
 
 
-async def test_a_retry_that_cannot_be_read_is_over_with_the_next_attempt(database: Database, by_hand: Session) -> None:
+async def test_a_retry_that_cannot_be_read_is_over_with_the_next_attempt(database: Database, other: Session) -> None:
     store = PostgresStore(database)
     chat = await create(store)
-    await execute(by_hand, "UPDATE chats SET retry = '[1]', retry_at = now() WHERE id = $1", chat.id)
+    await execute(other, "UPDATE chats SET retry = '[1]', retry_at = now() WHERE id = $1", chat.id)
     (claimed,) = await store.claim(await register(database), free_slots=1, batch=1)
     assert claimed.chat.retry is not None
     assert claimed.chat.retry.kind == "unreadable"
@@ -235,12 +222,12 @@ async def test_a_retry_that_cannot_be_read_is_over_with_the_next_attempt(databas
 
 
 async def test_a_queued_message_that_cannot_be_read_keeps_its_place_and_says_so(
-    database: Database, by_hand: Session
+    database: Database, other: Session
 ) -> None:
     store = PostgresStore(database)
     chat = await create(store, "first", "second")
     await execute(
-        by_hand,
+        other,
         "UPDATE queued_messages SET content = '[7]' WHERE chat_id = $1 AND content::text LIKE '%first%'",
         chat.id,
     )
@@ -252,12 +239,12 @@ async def test_a_queued_message_that_cannot_be_read_keeps_its_place_and_says_so(
 
 
 async def test_a_row_that_the_server_cannot_read_ends_in_an_error_and_the_others_are_claimed(
-    database: Database, by_hand: Session
+    database: Database, other: Session
 ) -> None:
     """P10: as where a block of the table's file is damaged."""
     store = PostgresStore(database)
     damaged, plain = await create(store), await create(store)
-    await damage(by_hand, damaged.id, "new.worker_id IS NOT NULL")
+    await damage(other, damaged.id, "new.worker_id IS NOT NULL")
 
     (claimed,) = await store.claim(await register(database), free_slots=10, batch=10)
 
@@ -268,24 +255,24 @@ async def test_a_row_that_the_server_cannot_read_ends_in_an_error_and_the_others
     assert ended.last_error.code == "unreadable"
 
 
-async def test_a_row_that_cannot_be_written_either_is_passed_over(database: Database, by_hand: Session) -> None:
+async def test_a_row_that_cannot_be_written_either_is_passed_over(database: Database, other: Session) -> None:
     """P10"""
     store, worker_id = PostgresStore(database), await register(database)
     damaged, plain = await create(store), await create(store)
-    await damage(by_hand, damaged.id, "true")
+    await damage(other, damaged.id, "true")
     (claimed,) = await store.claim(worker_id, free_slots=10, batch=10)
     assert claimed.chat.id == plain.id
     assert await store.claim(worker_id, free_slots=10, batch=10) == ()
 
 
 async def test_a_damaged_column_of_one_chat_keeps_no_other_chat_of_its_worker_from_being_freed(
-    database: Database, by_hand: Session
+    database: Database, other: Session
 ) -> None:
     """P10"""
     store, worker_id = PostgresStore(database), await register(database)
     damaged, plain = await create(store), await create(store)
     assert len(await store.claim(worker_id, free_slots=10, batch=10)) == 2
-    await damage_retry(by_hand, damaged.id)
+    await damage_retry(other, damaged.id)
 
     burial = await PostgresRegistry(database).bury(worker_id, None)
 
@@ -295,11 +282,11 @@ async def test_a_damaged_column_of_one_chat_keeps_no_other_chat_of_its_worker_fr
     assert claimed.chat.id == plain.id
 
 
-async def test_a_damaged_column_of_one_chat_ends_no_list(database: Database, by_hand: Session) -> None:
+async def test_a_damaged_column_of_one_chat_ends_no_list(database: Database, other: Session) -> None:
     """P10: and the chat has its place in it, so that pages follow one another."""
     store = PostgresStore(database)
     chats = [await create(store) for _ in range(4)]
-    await damage_retry(by_hand, chats[2].id)
+    await damage_retry(other, chats[2].id)
 
     first = await store.list_chats(OWNER, archived=None, limit=2, after=None)
     second = await store.list_chats(OWNER, archived=None, limit=2, after=first[-1].id)
@@ -315,13 +302,13 @@ async def test_a_damaged_column_of_one_chat_ends_no_list(database: Database, by_
 
 
 async def test_a_chat_in_a_state_of_a_newer_version_is_shown_as_one_that_this_version_does_not_know(
-    database: Database, by_hand: Session
+    database: Database, other: Session
 ) -> None:
     """P10: in its place of each list, with its history; and no transition is made of what nobody understands."""
     store = PostgresStore(database)
     chats = [await create(store) for _ in range(3)]
-    await execute(by_hand, "ALTER TABLE chats DROP CONSTRAINT chats_status_check")
-    await execute(by_hand, "UPDATE chats SET status = 'dreaming', claimable_since = null WHERE id = $1", chats[1].id)
+    await execute(other, "ALTER TABLE chats DROP CONSTRAINT chats_status_check")
+    await execute(other, "UPDATE chats SET status = 'dreaming', claimable_since = null WHERE id = $1", chats[1].id)
 
     shown = await store.get(chats[1].id)
     listed = await store.list_chats(OWNER, archived=None, limit=3, after=None)
@@ -338,12 +325,12 @@ async def test_a_chat_in_a_state_of_a_newer_version_is_shown_as_one_that_this_ve
 
 
 async def test_a_message_of_a_role_of_a_newer_version_has_its_place_in_what_is_shown(
-    database: Database, by_hand: Session
+    database: Database, other: Session
 ) -> None:
     store = PostgresStore(database)
     chat = await create(store)
-    await execute(by_hand, "ALTER TABLE messages DROP CONSTRAINT messages_role_check")
-    await execute(by_hand, "UPDATE messages SET role = 'dreamer' WHERE chat_id = $1", chat.id)
+    await execute(other, "ALTER TABLE messages DROP CONSTRAINT messages_role_check")
+    await execute(other, "UPDATE messages SET role = 'dreamer' WHERE chat_id = $1", chat.id)
     page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10, bytes_max=1 << 20)
     ((part,),) = [message.parts for message in page.messages]
     assert isinstance(part, TextPart)
@@ -353,12 +340,12 @@ async def test_a_message_of_a_role_of_a_newer_version_has_its_place_in_what_is_s
 
 
 async def test_an_answer_of_a_newer_version_is_not_given_again_and_nothing_is_done_twice(
-    database: Database, by_hand: Session
+    database: Database, other: Session
 ) -> None:
     store, key = PostgresStore(database), Idempotency("key", b"d" * 32)
     new = NewChat(uuid4(), OWNER, "", None, (user("hello"),))
     await store.create(new, key)
-    await execute(by_hand, "UPDATE idempotency_keys SET response = '{\"dream\": 1}'")
+    await execute(other, "UPDATE idempotency_keys SET response = '{\"dream\": 1}'")
     with pytest.raises(Unreadable):
         await store.create(NewChat(uuid4(), OWNER, "", None, (user("hello"),)), key)
     assert [chat.id for chat in await store.list_chats(OWNER, archived=None, limit=9, after=None)] == [new.id]

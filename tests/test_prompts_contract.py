@@ -46,9 +46,7 @@ class World(NamedTuple):
         return {one.chat.id: one.prompts for one in claimed}
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -40,18 +39,6 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(purge, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(purge, "BATCH_ROWS", 3)
     monkeypatch.setattr(purge, "PAGE_CHATS", 2)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
-        yield database
-
-
-@pytest.fixture
-async def observer(database: Database) -> AsyncIterator[Session]:
-    async with open_session(database, "observer") as session:
-        yield session
 
 
 async def edited_chat(store: PostgresStore, *words: str) -> Chat:

@@ -23,14 +23,11 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
     """An owner that tells nobody, and a replica that owns nothing and tells."""
-    cluster = Cluster(database_url, empty_redis_url, tmp_path)
-    try:
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
         await cluster.start(1)
         cluster.add(slots=0, push_key=new_push_key(), push_private_addresses=True)
         await cluster.replicas[1].next_ready()
         yield cluster
-    finally:
-        await cluster.aclose()
 
 
 async def test_each_turn_that_ended_is_told_once_also_when_its_owner_died_right_after_the_commit(

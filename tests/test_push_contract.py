@@ -60,9 +60,7 @@ class Place:
         return await self.push.claim(limit=10, seconds=seconds)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ async def test_the_client_in_readme_gets_its_answer_whole_while_what_serves_it_i
     """P3, P4: the replica that took the question is killed in mid-answer; the other one gives it again, and goes on."""
     names: dict[str, Any] = {}
     exec(compile(lines_of_readme(), "README.md", "exec"), names)
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(2)
+    cluster = Cluster(database_url, empty_redis_url, tmp_path)
     shown: list[str] = []
     killed = trio.Event()
 
@@ -74,13 +74,12 @@ async def test_the_client_in_readme_gets_its_answer_whole_while_what_serves_it_i
             trio.from_thread.run_sync(cluster.replicas[0].send, signal.SIGKILL)
             trio.from_thread.run_sync(killed.set)
 
-    try:
+    async with cluster:
+        await cluster.start(2)
         async with balanced(cluster) as url:
             with trio.fail_after(60):
                 prompt = f"[[tokens={TOKENS} tps=60]]"
                 messages, outcome = await trio.to_thread.run_sync(names["ask"], url, cluster.token, prompt, show)
-    finally:
-        await cluster.aclose()
     answer = "".join(f"w{index} " for index in range(TOKENS))
     assert killed.is_set()
     assert outcome == "finished"

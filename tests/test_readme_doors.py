@@ -27,9 +27,8 @@ def snippet(name: str) -> str:
 
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(2)
-    yield cluster
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield await cluster.start(2)
 
 
 async def run(cluster: Cluster, name: str, monkeypatch: pytest.MonkeyPatch, *, kill: bool = False) -> dict[str, Any]:

@@ -24,9 +24,8 @@ NEWEST = {"ai": "ai7", "openai": "openai7", "@ag-ui": "@ag-ui"}
 
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(1)
-    yield cluster
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield await cluster.start(1)
 
 
 def program(name: str, folder: Path) -> Path:

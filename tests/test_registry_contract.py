@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import trio
 from chat_states import assistant
-from contract_worlds import World, fence_of, open_world
+from contract_worlds import World, fence_of
 
 from chatcluster.chat import FinishTurn, Release, Status
 from chatcluster.errors import Fenced, LeaseLost, NotFound, StoreUnavailable
@@ -25,15 +25,7 @@ def told(burial: Burial | None) -> object:
     return burial and (tuple(map(hint_of, burial.freed)), burial.gone, burial.left)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 # --- rows and leases --------------------------------------------------------------------------

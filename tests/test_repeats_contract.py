@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from chat_states import assistant
-from contract_worlds import World, fence_of, open_world
+from contract_worlds import World, fence_of
 
 from chatcluster.chat import (
     Busy,
@@ -29,15 +27,7 @@ FAILURE = Fail(ErrorInfo("generic", "it failed"))
 RETRY = ScheduleRetry(Retry(attempt=1, delay_ms=60_000, error="busy", kind="overloaded"))
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.mark.parametrize("busy", [None, Busy.QUEUE, Busy.INTERRUPT])

@@ -35,10 +35,7 @@ class Site:
         return outcome.chat.id, outcome.message.id
 
 
-@pytest.fixture(params=["memory", "postgres"])
-def url(request: pytest.FixtureRequest) -> str | None:
-    """Of a database; None: that of this process."""
-    return None if request.param == "memory" else str(request.getfixturevalue("database_url"))
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

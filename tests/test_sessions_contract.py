@@ -86,9 +86,7 @@ async def open_site(url: str | None) -> AsyncIterator[Site]:
         yield Site(PostgresAccounts(database), PostgresSessions(database), None, url)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

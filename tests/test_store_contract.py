@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
@@ -11,7 +10,7 @@ import msgspec
 import pytest
 import trio
 from chat_states import assistant, result, text, user
-from contract_worlds import OWNER, PAGE_BYTES, World, fence_of, open_world, texts
+from contract_worlds import OWNER, PAGE_BYTES, World, fence_of, texts
 
 from chatcluster.chat import (
     QUEUE_MESSAGES_MAX,
@@ -55,15 +54,7 @@ STRANGER = UUID(int=200)
 ANSWER = FinishTurn((assistant("the answer"),))
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 # --- creating ---------------------------------------------------------------------------------

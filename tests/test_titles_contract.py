@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
-import pytest
 from chat_states import assistant, user
-from contract_worlds import OWNER, World, fence_of, open_world
+from contract_worlds import OWNER, World, fence_of
 
 from chatcluster.chat import FinishTurn, Rename
 from chatcluster.ports import NewChat
 from chatcluster.usage import TITLE_VERSION, Bill, Spent, SpentOutcome
 
-
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 async def nameless(

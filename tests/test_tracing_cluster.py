@@ -26,9 +26,8 @@ async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
 async def cluster(
     receiver: Receiver, database_url: str, empty_redis_url: str, tmp_path: Path
 ) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database_url, empty_redis_url, tmp_path)
-    yield cluster
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield cluster
 
 
 async def test_a_turn_whose_owner_was_killed_is_one_trace(cluster: Cluster, receiver: Receiver) -> None:

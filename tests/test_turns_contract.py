@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 from chat_states import assistant, text
-from contract_worlds import OWNER, PAGE_BYTES, World, fence_of, open_world
+from contract_worlds import OWNER, PAGE_BYTES, World, fence_of
 
 from chatcluster.chat import (
     Archive,
@@ -32,15 +31,7 @@ from chatcluster.ports import Chat, Outcome
 ANSWER = FinishTurn((assistant("the answer"),))
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 async def turns(world: World, chat_id: UUID, after: int = 0, **bounds: int) -> list[EndedTurn]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,7 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 from chat_states import assistant, text
-from contract_worlds import OWNER, World, fence_of, open_world
+from contract_worlds import OWNER, World, fence_of
 
 from chatcluster.chat import (
     CallState,
@@ -37,15 +36,7 @@ RETRY = Retry(attempt=1, delay_ms=0, error="busy", kind="overloaded")
 STRANGER = UUID(int=200)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
-
-
-@pytest.fixture
-async def world(url: str | None) -> AsyncIterator[World]:
-    async with open_world(url) as world:
-        yield world
+pytest_plugins = ["contract_fixtures"]
 
 
 def spent(chat: Chat, outcome: SpentOutcome = SpentOutcome.COMMITTED, **fields: Any) -> Spent:

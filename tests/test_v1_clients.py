@@ -40,12 +40,11 @@ def words(count: int) -> str:
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
     # Without signs of life: whatever comes, its end included, comes by itself.
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(2, sse_heartbeat_seconds=3600)
-    yield cluster
-    for opened in OPENED:
-        opened.close()
-    OPENED.clear()
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield await cluster.start(2, sse_heartbeat_seconds=3600)
+        for opened in OPENED:
+            opened.close()
+        OPENED.clear()
 
 
 def client(cluster: Cluster, replica: Process | None = None, token: str | None = None) -> Any:

@@ -26,10 +26,9 @@ HIDDEN = (DEPLOYMENT, OWN, USER, SEALED, HEADING[:60])
 
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database_url, empty_redis_url, tmp_path)
     key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-    yield await cluster.start(1, simulator=("--tokens-per-second", "0"), encryption_keys=key)
-    await cluster.aclose()
+    async with Cluster(database_url, empty_redis_url, tmp_path) as cluster:
+        yield await cluster.start(1, simulator=("--tokens-per-second", "0"), encryption_keys=key)
 
 
 async def told_chat(cluster: Cluster, client: Client) -> str:

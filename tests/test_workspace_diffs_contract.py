@@ -14,10 +14,7 @@ from workspace_rows import RowsWorld, open_rows
 from chatcluster.ports.workspaces import Report, WorkspaceState
 from chatcluster.workspace_wire import DiffAnswer, DiffFile
 
-
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

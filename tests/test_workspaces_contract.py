@@ -30,9 +30,7 @@ STRANGER = UUID(int=7)
 HOUR = 3600.0
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else request.getfixturevalue("database_url")
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ QUEUE_BYTES_MAX = 12 << 20
 
 
 SUMMARIES_MAX = 64
-"""Of the newest summaries so many are known by their versions, for edits that go back behind some of them."""
+"""The versions of so many of the newest summaries are known, for edits that go back behind some of them."""
 
 
 class Status(StrEnum):
@@ -61,7 +61,8 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     provider: str | None = None
     status_code: Count | None = None
     position: str | None = None
-    """Of the last frame that it left on the part stream. Who was shown one behind that was shown the next attempt."""
+    """That of the last frame that it left on the part stream. A reader that was shown one behind it was shown the next
+    attempt."""
     model: str | None = None
     """Which the next one asks, where that is another one."""
 
@@ -121,12 +122,12 @@ class StoredState(StoredPhase):
     attempt: int = 0
     """The number of the newest attempt at this history: what tells its frames from those of others."""
     failures: int = 0
-    """Of the attempts at this history, those in which the model failed. One after which that model is not asked again
-    counts for all that it could have failed."""
+    """In how many attempts at this history the model failed. One after which that model is not asked again counts for
+    all that it could have failed."""
     takeovers: int = 0
     """Tenures at this history that did not end in order, with the one under way."""
     content_version: int = 1
-    """Of the newest content in history and queue: a replica that cannot read that leaves the chat to others."""
+    """That of the newest content in history and queue: a replica that cannot read it leaves the chat to others."""
     timeline: int | None = None
     """The timeline of the server that wrote the chat last, as far as it is known: see ``timeline.py``."""
     retry: Retry | None = None
@@ -141,7 +142,7 @@ class StoredState(StoredPhase):
     cause: str = ""
     """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
     waits_for_agents: bool = False
-    """Of a chat that requires action: whether it waits for agents of its own, and for nobody else."""
+    """Whether a chat that requires action waits for agents of its own, and for nobody else."""
 
     @property
     def claimable(self) -> bool:

@@ -46,7 +46,7 @@ def may_be_claimed_with(before: ChatState | None, after: ChatState) -> bool:
 
 
 def claimed_with(state: ChatState, worker_id: UUID) -> ChatState:
-    """The same within the transaction that lets the chat run: that has its snapshot version already."""
+    """``claimed`` within the transaction that lets the chat run, which has its snapshot version already."""
     return msgspec.structs.replace(claimed(state, worker_id), snapshot_version=state.snapshot_version)
 
 

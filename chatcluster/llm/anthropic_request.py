@@ -98,7 +98,7 @@ class _Plan:
     """IDs of the server's own calls, and of those that have their results."""
     results: set[str] = field(default_factory=set)
     paused: set[str] = field(default_factory=set)
-    """Of the server's own calls those that it has just stopped at."""
+    """IDs of the server's own calls that it has just stopped at."""
     container: str | None = None
     lacks_thinking: bool = False
     has_calls: bool = False

@@ -23,7 +23,7 @@ from chatcluster.ports import ModelEvent, ModelRequest, ToolSpec
 from chatcluster.usage import Prices, Usage
 
 OPENAI_TOOLS_MAX = 128
-"""Of a request, at OpenAI and at most who speak its protocols."""
+"""A request may have so many tools, at OpenAI and at most who speak its protocols."""
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """Where a request says how many tokens the answer may have, on the wires whose answers are continued from words."""
 SEARCH = "web_search"
@@ -102,8 +102,8 @@ def with_prefix(request: ModelRequest, route: Route) -> Route:
 
 
 def search_settings(request: ModelRequest, route: Route) -> dict[str, Any] | None:
-    """Those of the provider's own search of the web; None where it is not to search, or where a tool of ours has that
-    name, of which there may be one."""
+    """The settings of the provider's own search of the web; None where it is not to search, or where a tool of ours has
+    that name, of which there may be one."""
     is_taken = any(tool.name == SEARCH for tool in request.tools)
     return None if is_taken or not request.may_search else route.options.web_search
 
@@ -166,6 +166,6 @@ class Wire(NamedTuple):
     """The body in slices of bounded work."""
     decoder: Callable[[ModelRequest, Route], Decoder]
     cancel: Callable[[ModelRequest, Route], Target] | None = None
-    """Of an answer in the background, on the wires that have such."""
+    """Where an answer in the background is cancelled, on the wires that have such."""
     tools_max: int | None = None
     """With more the request is refused. None: nobody has said a number."""

@@ -195,7 +195,7 @@ class MemoryDatabase:
         log.append(AuditEntry(len(log) + 1, self.now(), by.user_id, by.name, action, target, details))
 
     def record_deed(self, deed: Deed | None) -> None:
-        """The same; None for what nobody signed in for does."""
+        """``record`` for a deed; None is one that nobody signed in for."""
         if deed is not None:
             self.record(deed.by, deed.action, deed.target, deed.details)
 

@@ -28,7 +28,8 @@ class MemoryTitles:
             return tuple(self._take(row, now + seconds) for row in self._by_turns(now)[:limit])
 
     def _by_turns(self, now: float) -> list[ChatRow]:
-        """Those that are due: the first of each user, then the second of each. What is under way counts as well."""
+        """The chats whose titles are due: the first of each user, then the second of each. What is under way counts as
+        well."""
         wishes = sorted((wish.due, chat_id) for chat_id, wish in self._wishes.items())
         counts: Counter[UUID] = Counter()
         for _, row in ((due, self._database.row(chat_id)) for due, chat_id in wishes if due > now):

@@ -95,7 +95,7 @@ def _excess(allowance: Allowance, kind: str, limit: int, spent: int) -> UsageLim
 
 
 def excess_of(allowances: Sequence[Allowance]) -> UsageLimitExceeded | None:
-    """Of the allowances that are used up, the excess of the one that lasts longest; None if none is."""
+    """The excess of the allowance that is used up for longest; None if none is."""
     spent = [(allowance.resets_at, excess) for allowance in allowances if (excess := allowance.excess) is not None]
     return max(spent, key=lambda one: one[0])[1] if spent else None
 

@@ -123,7 +123,7 @@ class Asked(msgspec.Struct, frozen=True):
     reply: Callable[[Replies], None]
 
     def with_first(self, deed: Callable[[], None]) -> Asked:
-        """The same question, where ``deed`` is done before the reply goes on."""
+        """This question, where ``deed`` is done before the reply goes on."""
 
         def reply(replies: Replies) -> None:
             deed()

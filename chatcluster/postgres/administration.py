@@ -92,7 +92,7 @@ async def record(connection: Connection, by: Account, action: str, target: str, 
 
 
 async def record_deed(connection: Connection, deed: Deed | None) -> None:
-    """The same; None for what nobody signed in for does, as a command at the database."""
+    """``record`` for a deed; None is one that nobody signed in for, as a command at the database."""
     if deed is not None:
         await record(connection, deed.by, deed.action, deed.target, deed.details)
 

@@ -184,7 +184,7 @@ class Database:
 
     @property
     def generation(self) -> int:
-        """The same as before only if all transactions since then ran on connections that were there before: so on the
+        """Is as it was before only if all transactions since then ran on connections that were there before: so on the
         same server. Behind a pooler, which hides that, it never is."""
         self._generation += self._pooled_url
         return self._generation

@@ -56,7 +56,7 @@ class WorkspaceTools:
         return f"<WorkspaceTools {self.offered}>"
 
     def offers(self, chat: Chat) -> bool:  # noqa: ARG002
-        """Also where it is time to look for templates."""
+        """Whether there is any, or it is time to look again."""
         return bool(self.offered)
 
     @asynccontextmanager

@@ -73,7 +73,7 @@ class Engine(Protocol):
     async def has_place(self, workspace_id: str) -> bool: ...
 
     def way_out(self, spec: WorkspaceSpec) -> WayOut | None:
-        """Of a container that is to have a network; None where it has no files in common with this machine: then
+        """That of a container that is to have a network; None where it has no files in common with this machine: then
         connections are lent to its agent."""
         ...
 

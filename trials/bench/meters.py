@@ -24,8 +24,8 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 SCRAPE_SECONDS_MAX = 30.0
 WATCH_SECONDS = 0.1
 OWN_TRANSACTIONS = ("apply", "apply_seen", "commit", "commit_known")
-"""Of a turn itself, besides its claim: the message, each step, the answer. The others are made by readers and
-housekeeping, and so are claims that look and find nothing."""
+"""A turn itself makes these, besides its claim: for the message, each step, the answer. All others are made by readers
+and housekeeping, and so are claims that look and find nothing."""
 _TRANSACTIONS = "chatcluster_store_transaction_seconds_count{"
 _LEASES_LOST = "chatcluster_leases_lost_total "
 _CLAIMED = "chatcluster_claims_total "

@@ -218,7 +218,7 @@ def _kinds(faults: str, possible: Sequence[str]) -> tuple[str, ...]:
 
 
 def _inflictable(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Those that this machine has the programs for; of the others it is said. Raises ``ValueError`` if none is left."""
+    """The kinds that this machine has the programs for; it is said what is left out. ``ValueError`` where all is."""
     lacking = {kind: program for kind in kinds if (program := missing(kind)) is not None}
     for kind, program in lacking.items():
         _say(f"{kind} is left out: there is no {program} here")

@@ -255,7 +255,7 @@ def _excused(delay: Delay, faults: Iterable[Fault]) -> bool:
 
 
 def _others(faults: Iterable[Fault]) -> Iterator[Fault]:
-    """Those with bounds of their own, which a delay has where both came together."""
+    """The faults with bounds of their own, which a delay has where both came together."""
     return (fault for fault in faults if fault.kind != FROZEN)
 
 

@@ -19,7 +19,7 @@ from chaos.api import Api, Json
 from chatcluster.agents import SPAWN
 
 SHARE = 0.25
-"""Of the messages that have the model call tools."""
+"""So many of the messages that have the model call tools are about agents."""
 AGENTS_MAX = 3
 WORDS = "[[tokens=12 tps=20]\\u005d"  # in JSON: two brackets in a row would end the order that it is in
 REST_SECONDS_MAX = 60.0

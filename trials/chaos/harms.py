@@ -43,7 +43,7 @@ LOAD_SECONDS = 5.0
 LOAD_LATE_SECONDS_MAX = 10.0
 HUGE_MESSAGES = 400
 HUGE_DIGESTS = 16_000
-"""Of 32 characters: half a megabyte a message."""
+"""A message holds so many digests of 32 characters: half a megabyte."""
 SHORT_TOKENS = 3
 
 LOCK_CHAT = "select id from chats where id = $1::text::uuid for update"

@@ -56,7 +56,7 @@ select chat_id::text, count(*) from messages where role = 'user' and deleted_at 
 
 
 Span = tuple[float, float]
-"""Of the clock that the ledger has: what was written then may be lost."""
+"""From when until when, by the clock that the ledger has: what was written then may be lost."""
 
 
 class Row(NamedTuple):

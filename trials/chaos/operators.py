@@ -30,7 +30,7 @@ from chaos.summary import spread
 
 PAGE = 200
 SLACK_SECONDS = 0.25
-"""Of the clocks of two machines; and a reader's time begins when the signal was sent."""
+"""The clocks of two machines may differ by this; and a reader's time begins when the signal was sent."""
 BURIED, STARTED = "replica.buried", "replica.started"
 METRIC = "chatcluster_takeovers_total{"
 READ_SECONDS_MAX = 5.0

@@ -32,7 +32,7 @@ Server = PostgresHost | RedisServer
 
 
 class Servers:
-    """Those that are ours; None for those that are not. ``wires`` is None where the replicas go there directly."""
+    """The cluster's servers; None for one that is not ours. ``wires`` is None where the replicas go there directly."""
 
     def __init__(
         self, postgres: PostgresHost | None, redis: RedisServer | None, wires: Wires | None, clock: Path | None

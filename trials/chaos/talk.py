@@ -137,7 +137,7 @@ class Talk:
 
 
 def _is_told(reader: Subscriber, final: FinalChat) -> bool:
-    """Of all that the version has: its last events may be on their way yet."""
+    """Whether the reader was told all that the version has: its last events may be on their way yet."""
     if reader.version == final.snapshot_version:
         return (reader.status, reader.queue) == (final.status, final.queue)
     return reader.version > final.snapshot_version

@@ -80,9 +80,9 @@ class Tools:
         self._report = report
         self._ports = {kind: free_port() for kind in KINDS}
         self._approvals: Counter[str] = Counter()
-        """Of each call, also those of which nobody heard whether they were taken."""
+        """How often each call was approved, also where nobody heard whether that was taken."""
         self._approved: set[str] = set()
-        """The calls of which somebody did."""
+        """The calls whose approval somebody heard was taken."""
         self._denied: set[str] = set()
         """The calls that somebody denied, whether that was taken or not."""
         self._words: dict[str, list[str]] = defaultdict(list)

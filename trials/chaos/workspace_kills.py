@@ -36,7 +36,7 @@ BUBBLEWRAP = b"bwrap"
 
 
 class Death(NamedTuple):
-    """Of an agent; of all of them, where ``workspace_id`` is None."""
+    """When an agent was killed, or all of them, where ``workspace_id`` is None."""
 
     at: float
     workspace_id: str | None

@@ -37,9 +37,9 @@ class Kind(StrEnum):
     MONEY = "money_booked_twice_or_not"
     """What the provider reported of an attempt is booked once, as it was reported."""
     RESULT = "tool_results_nobody_gave"
-    """Or that do not say that the call ran more than once."""
+    """Results that nobody gave, or that do not say that the call ran more than once."""
     ANSWER = "approvals_lost"
-    """Or a result of a client; or more than one answer to a call was taken."""
+    """An approval or a client's result was lost, or more than one answer to a call was taken."""
     SERVER_ERROR = "server_errors"
     CRASH = "crashes"
     """A replica died that nobody killed, or one of its loops broke."""
@@ -205,7 +205,7 @@ class Recovery:
     takeover_seconds: float | None = None
     cut_by_drain: bool = False
     epoch: int = 0
-    """Of the tenure that the fault met."""
+    """That of the tenure that the fault met."""
 
 
 @dataclass(frozen=True, kw_only=True)

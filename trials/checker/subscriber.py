@@ -118,7 +118,7 @@ class Subscriber:
         """Whether it has brought anything of the present turn live."""
         self._stopping_since: float | None = None
         self._status_version = 0
-        """That of the cursor with which a status came last."""
+        """The snapshot version in the cursor with which a status came last."""
         self._unsettled_up_to = 0
         self._next_agreement = agreement
 

@@ -62,7 +62,7 @@ class Harms:
         self._nursery: trio.Nursery
         self._harmed.kill_reader = self._kill_reader
         self._deaths = 0
-        """Of those who loaded the deadly history."""
+        """How many replicas loaded the deadly history, and died."""
         self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "unreadable": self._unreadable_history,
             "stalled": self._stalled_history,
@@ -189,7 +189,7 @@ class Harms:
     # --- connections --------------------------------------------------------------------------
 
     async def _broken_session(self) -> None:
-        """Of the connections that hold the locks of a replica one breaks, again and again; it takes its lock anew."""
+        """One of the connections that hold the locks of a replica breaks, again and again; it takes its lock anew."""
         database = self._world.witness.database
         while True:
             await trio.sleep(self._draw.uniform(0.2, 2.0))

@@ -39,7 +39,7 @@ HARMS = (
     "session",
     "unburiable",
 )
-"""And "greedy", which needs a world of its own: one that is full."""
+"""All harms but "greedy", which needs a world of its own: one that is full."""
 LIVENESS_FAULTS = ("clock_step", "fail_over")
 """Drawn apart, so that what a seed brings else stays as it was."""
 LOSING = "fail_over_losing"
@@ -70,11 +70,11 @@ class Temper:
     cut: float = 0.0
     calls: float = 0.0
     agents: float = 0.0
-    """Of a call: that it is about agents."""
+    """The chance that a call is about agents."""
     tracked: float = 0.0
-    """Of any other: that it is for the agent of a workspace."""
+    """The chance that any other call is for the agent of a workspace."""
     questions: float = 0.0
-    """Of any other: that its tool asks the user something."""
+    """The chance that the tool of any other call asks the user something."""
     long_word: float = 0.0
 
 
@@ -88,7 +88,7 @@ class Plan:
     clients: int
     readers: int
     operations: int
-    """Of each client."""
+    """So many are made by each client."""
     think_seconds: float
     slots: int
     speeds: tuple[float, ...]
@@ -115,7 +115,7 @@ class Plan:
     window: Window | None
     """How much the provider takes, where that is less than chats get long."""
     bounds: dict[str, int]
-    """Of the code, by their full names: small ones make a small world long."""
+    """Bounds of the code, by their full names: small ones make a small world long."""
     settings: Settings = field(compare=False)
 
     def description(self) -> str:
@@ -310,7 +310,7 @@ def _temper(draw: Random) -> Temper:
 
 
 def _bounds(draw: Random) -> dict[str, int]:
-    """Or those of the deployed code."""
+    """Some of the code's bounds, drawn small; where none is drawn, the deployed code's holds."""
     choices = {
         "chatcluster.relay.READ_FRAMES": (2, 10),
         "chatcluster.salvage.READ_FRAMES": (1, 3),

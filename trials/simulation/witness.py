@@ -116,7 +116,7 @@ class Witness:
         self._given_away: dict[tuple[UUID, UUID], float] = {}
         """When a chat was taken from a worker whose lease had run out."""
         self._lost_tenures: set[tuple[UUID, UUID]] = set()
-        """Of chats that were taken from a worker, or that a failover has changed under it: what it knew may be lost."""
+        """Chats that were taken from a worker, or that a failover changed under it: what it knew may be lost."""
         self._stopped: set[UUID] = set()
         """Workers that have found out themselves that their lease is lost."""
         self._without_sessions: set[UUID] = set()

@@ -72,7 +72,7 @@ class Answer:
         self.sent_count = min(limit, self.count)
 
     def attached_to(self) -> Answer:
-        """The same answer for one that comes later: what befell the first connection is over."""
+        """The answer as a later connection gets it: what befell the first one is over."""
         later = copy(self)
         if later.ending is not Ending.ERROR:
             later.ending, later.sent_count = Ending.COMPLETE, self.count

@@ -66,5 +66,6 @@ class Streamed(Response[T]):
 
 
 def _just_before(version: int) -> Cursor:
-    """Of a version its turns and messages are still to be told. Before the first one there is no other to name."""
+    """The cursor behind which the turns and messages of a version are told. Before the first one there is no other to
+    name."""
     return Cursor(version - 1, START) if version > 1 else Cursor(version, START, 0)

@@ -64,7 +64,7 @@ async def get_all_usage(
     group_by: Annotated[str, QueryParameter(description="user, day, model, chat or family")] = "user",
     user: Annotated[str | None, QueryParameter(description="Of the user of this ID alone")] = None,
 ) -> UsageAnswer:
-    """The same of all users, or of one."""
+    """The tokens and the cost of all users, or of one."""
     owner_id: UUID | None = None if user is None else parse_uuid(user)
     if user is not None and owner_id is None:
         raise InvalidRequest("user must be the ID of a user")

@@ -530,7 +530,7 @@ export interface paths {
         };
         /**
          * GetAllUsage
-         * @description The same of all users, or of one.
+         * @description The tokens and the cost of all users, or of one.
          */
         get: operations["ApiV1AdminUsageGetAllUsage"];
         put?: never;

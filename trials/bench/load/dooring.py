@@ -19,7 +19,7 @@ from bench.samples import spread
 
 SECONDS_MAX = 60.0
 TAIL_BYTES = 64
-"""Of what was read, kept for marks that come in two pieces."""
+"""So much of what was read is kept for marks that come in two pieces."""
 
 
 class Door(NamedTuple):

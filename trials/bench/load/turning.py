@@ -63,7 +63,7 @@ class _Conversation:
         self._senders: dict[str, Sender] = {}
         """Each connected when there is something to send: who says nothing for long is hung up on."""
         self.busy = {Reader(plan, reads_at, chat_id, self._read) for chat_id, _, reads_at in chats}
-        """Those that have not seen all of their chat yet, and that it is at rest."""
+        """The readers that have not seen all of their chat yet, and that it is at rest."""
         self._caught_up: set[Reader] = set()
         self._at_rest: set[Reader] = set()
         self._chats = cycle(chats)

@@ -14,8 +14,8 @@ READERS_QUICK = 1000
 CHATS_AT_REST = 100_000
 WARM_SECONDS = 2.0
 WATCH_SECONDS = 10.0
-"""Also where it is quick: of what is asked at intervals up to ten seconds, each may fall into one watch and not into
-the other, and in two seconds two of them are a transaction a second."""
+"""No less with ``--quick``: what is asked at intervals of up to ten seconds may fall into one watch and not into the
+other, and in two seconds two of those are a transaction a second."""
 SETTLE_SECONDS = 1.0
 INSERT_CHATS = """
     INSERT INTO chats (id, owner_id, title, status, snapshot_version, history_version)

@@ -45,7 +45,7 @@ class SubmitChat(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
         return self.given[-2] if len(self.given) > 1 else {"parts": []}
 
     def with_last(self, message: dict[str, Any]) -> SubmitChat:
-        """The same with another one in the place of the last message."""
+        """This with another message in the place of the last one."""
         if self.messages:
             return msgspec.structs.replace(self, messages=[*self.messages[:-1], message])
         return msgspec.structs.replace(self, message=message)

@@ -117,7 +117,7 @@ def _messages(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[s
 
 
 def _error_text(error: Any) -> str:
-    """Of a call of a server's tool that failed: what this server says of it, or any other one."""
+    """What is said of a server's tool that failed, in the form of this server or of any other."""
     match error:
         case {"content": list(content)}:
             return "\n".join(str(part.get("text")) for part in content if isinstance(part, dict) and "text" in part)
@@ -250,7 +250,7 @@ def _ends(last: NewMessage, message: NewMessage) -> bool:
 
 
 def _is_calling(message: NewMessage) -> bool:
-    """Of one that grew, how it ends tells: it may have very many parts."""
+    """Whether a message calls tools. One that grew tells by its finish reason: it may have very many parts."""
     if message.role is not Role.ASSISTANT or message.finish_reason is not None:
         return message.finish_reason == "tool_calls"
     return any(isinstance(part, ToolCallPart) for part in message.parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatcluster.errors import Conflict, NotFound
+from chatcluster.errors import Conflict, Forbidden, NotFound
 
 
 class McpServerNotFound(NotFound):
@@ -13,6 +13,17 @@ class LoginNotFound(NotFound):
     """A sign-in that was never begun, has been used, or waited for too long. Begin it again."""
 
     code = "login_not_found"
+
+
+class SignInOfAnother(Forbidden):
+    """The sign-in was begun by another user than the one who is signed in on the page in this browser. Whoever went on
+    would give that user what is theirs. Begin one of your own."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this sign-in is another user's than the one who is signed in on the page here: do not go on with it, "
+            "or sign out of the page if both are you"
+        )
 
 
 class SlugTaken(Conflict):

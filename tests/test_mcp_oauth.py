@@ -24,7 +24,7 @@ from mcp_world import (
 )
 from msgspec.structs import replace
 
-from chatcluster.mcp_errors import LoginNotFound, SignInFailed
+from chatcluster.mcp_errors import LoginNotFound, SignInFailed, SignInOfAnother
 from chatcluster.ports import Grant, Login, McpServer, OAuthAuth, SignedInAt, SignInRequired
 from chatcluster.secrets import place_of
 from chatcluster.tools import mcp_credentials, mcp_oauth
@@ -144,6 +144,21 @@ async def test_a_wrong_code_signs_nobody_in(world: McpWorld, mail: McpServer) ->
     back = await come_back(await world.tools.begin_sign_in(mail, ALICE))
     with pytest.raises(SignInFailed, match="invalid_grant"):
         await world.tools.finish_sign_in(back["state"], "a code of mine", None)
+
+
+async def test_whoever_is_signed_in_on_the_page_goes_on_with_no_sign_in_of_somebody_else(
+    world: McpWorld, mail: McpServer
+) -> None:
+    ticket = world.tools.credentials.sign_in_link(mail, ALICE).rpartition("/")[2]
+    with pytest.raises(SignInOfAnother):
+        await world.tools.begin_sign_in_by_link(ticket, visitor=BOB)
+    back = await come_back(await world.tools.begin_sign_in_by_link(ticket, visitor=ALICE))
+    with pytest.raises(SignInOfAnother):
+        await world.tools.finish_sign_in(back["state"], back["code"], None, visitor=BOB)
+    assert not await peek(world)
+    back = await come_back(await world.tools.begin_sign_in(mail, ALICE))
+    await world.tools.finish_sign_in(back["state"], back["code"], None, visitor=ALICE)
+    assert await peek(world)
 
 
 async def test_a_link_works_once(world: McpWorld, mail: McpServer) -> None:

@@ -369,7 +369,23 @@ async def test_a_browser_is_sent_to_the_authorization_server_and_taken_back_with
     assert done.headers["content-type"].startswith("text/html")
     assert done.headers["referrer-policy"] == "no-referrer"
     assert "files" in done.text
-    assert world.mcp_client.asked == [("link", "abc"), ("finish", "s", "c", "https://issuer")]
+    assert world.mcp_client.asked == [("link", "abc", None), ("finish", "s", "c", "https://issuer", None)]
+
+
+async def test_a_browser_in_which_somebody_is_signed_in_says_who(world: World) -> None:
+    async with world.client(None) as browser:
+        answer = await browser.post("/api/v1/session", json={"token": await world.token("ada")})
+        ada = UUID(answer.json()["user_id"])
+        await browser.get("/oauth/mcp/sign-in/abc", headers=HTML)
+        await browser.get("/oauth/mcp/callback?state=s&code=c", headers=HTML)
+        await browser.delete("/api/v1/session", headers={"Sec-Fetch-Site": "same-origin"})
+        browser.cookies.set(browser_cookie(answer), "a session that has ended")
+        await browser.get("/oauth/mcp/sign-in/abc", headers=HTML)
+    assert [asked[-1] for asked in world.mcp_client.asked] == [ada, ada, None]
+
+
+def browser_cookie(answer: httpx.Response) -> str:
+    return answer.headers["set-cookie"].partition("=")[0]
 
 
 async def test_a_refusal_is_told_and_the_state_used_up(world: World) -> None:

@@ -242,12 +242,14 @@ class ScriptedMcpClient:
         self._note("begin", server.slug, user_id)
         return "https://login.example/authorize"
 
-    async def begin_sign_in_by_link(self, ticket: str) -> str:
-        self._note("link", ticket)
+    async def begin_sign_in_by_link(self, ticket: str, *, visitor: UUID | None = None) -> str:
+        self._note("link", ticket, visitor)
         return "https://login.example/authorize"
 
-    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> SignedInAt:
-        self._note("finish", state, code, issuer)
+    async def finish_sign_in(
+        self, state: str, code: str, issuer: str | None, *, visitor: UUID | None = None
+    ) -> SignedInAt:
+        self._note("finish", state, code, issuer, visitor)
         return SignedInAt("files", self.signed_in_user)
 
     async def drop_sign_in(self, state: str) -> None:

@@ -245,12 +245,15 @@ class McpClient(Protocol):
         """The URL that the user's browser has to go to. Raises ``SignInFailed``, and ``NoEncryptionKeys``."""
         ...
 
-    async def begin_sign_in_by_link(self, ticket: str) -> str:
-        """Begin a sign-in for the user that the link names. Raises ``LoginNotFound`` besides."""
+    async def begin_sign_in_by_link(self, ticket: str, *, visitor: UUID | None = None) -> str:
+        """Begin a sign-in for the user that the link names. Raises ``LoginNotFound`` besides, and ``SignInOfAnother``
+        if that is not the ``visitor``: who is signed in on the page in the browser that follows the link, if known."""
         ...
 
-    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> SignedInAt:
-        """The user came back with a code. Raises ``LoginNotFound``, ``SignInFailed``."""
+    async def finish_sign_in(
+        self, state: str, code: str, issuer: str | None, *, visitor: UUID | None = None
+    ) -> SignedInAt:
+        """The user came back with a code. Raises ``LoginNotFound``, ``SignInFailed``, ``SignInOfAnother``."""
         ...
 
     async def drop_sign_in(self, state: str) -> None:

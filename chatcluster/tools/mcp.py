@@ -7,7 +7,7 @@ from uuid import UUID
 import trio
 
 from chatcluster.arguments import load_library
-from chatcluster.mcp_errors import LoginNotFound
+from chatcluster.mcp_errors import LoginNotFound, SignInOfAnother
 from chatcluster.ports import McpReport, McpServer, McpServers, McpToolReport, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
 from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
@@ -100,9 +100,11 @@ class McpTools:
     async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
         return await self.credentials.begin_sign_in(server, user_id)
 
-    async def begin_sign_in_by_link(self, ticket: str) -> str:
-        """Raises ``LoginNotFound`` and ``SignInFailed``."""
+    async def begin_sign_in_by_link(self, ticket: str, *, visitor: UUID | None = None) -> str:
+        """Raises ``LoginNotFound``, ``SignInFailed`` and ``SignInOfAnother``."""
         named = self.credentials.ticket(ticket)
+        if visitor not in (None, named.user_id):
+            raise SignInOfAnother
         server = next((s for s in await self._servers.servers() if s.id == named.server_id), None)
         if server is None:
             raise LoginNotFound("the server of tools is gone")
@@ -110,9 +112,12 @@ class McpTools:
         await self.credentials.use_ticket(ticket, named)  # not before: if that fails, the user may try again
         return url
 
-    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> SignedInAt:
-        """Sign the user in whom the state names; where that is. Raises ``LoginNotFound`` and ``SignInFailed``."""
-        login = await self.credentials.finish_sign_in(state, code, issuer)
+    async def finish_sign_in(
+        self, state: str, code: str, issuer: str | None, *, visitor: UUID | None = None
+    ) -> SignedInAt:
+        """Sign the user in whom the state names; where that is. Raises ``LoginNotFound``, ``SignInFailed`` and
+        ``SignInOfAnother``."""
+        login = await self.credentials.finish_sign_in(state, code, issuer, visitor)
         self._lists.forget_user(login.server_id, login.user_id)
         slug = next((s.slug for s in await self._servers.servers() if s.id == login.server_id), "")
         return SignedInAt(slug, login.user_id)

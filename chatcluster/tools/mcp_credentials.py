@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from chatcluster import telemetry
 from chatcluster.errors import SecretUnreadable
-from chatcluster.mcp_errors import LoginNotFound, SignInFailed
+from chatcluster.mcp_errors import LoginNotFound, SignInFailed, SignInOfAnother
 from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import (
     ApiKeyAuth,
@@ -320,11 +320,13 @@ class Credentials:
         secret = self.secrets_of(server).get("client_secret", "")
         return mcp_oauth.configured_client(auth.client_id, secret, endpoints)
 
-    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> Login:
-        """The user came back with a code. Raises ``LoginNotFound`` and ``SignInFailed``."""
+    async def finish_sign_in(self, state: str, code: str, issuer: str | None, visitor: UUID | None = None) -> Login:
+        """The user came back with a code. Raises ``LoginNotFound``, ``SignInFailed`` and ``SignInOfAnother``."""
         login = await self._servers.take_login(digest_of(state))
         if login is None:
             raise LoginNotFound("this sign-in is over, or was never begun: begin it again")
+        if visitor not in (None, login.user_id):
+            raise SignInOfAnother
         try:
             sealed = self._unseal(login.sealed, _login_place(login.state_digest))
             sign_in = msgspec.json.decode(sealed, type=SignIn)

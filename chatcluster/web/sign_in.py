@@ -4,19 +4,24 @@
 browser is sent on, once. ``/oauth/mcp/callback`` is where the authorization server sends it back to: the state, which
 works once and for ten minutes, says who began this, on whatever replica. A state that nobody knows counts against its
 address like a token: each costs a look-up. What the pages say is text, and escaped.
+
+Whoever goes on with the sign-in of somebody else gives them a grant of their own. So a browser in which another user is
+signed in on the page goes no further, with the link or with the answer. Of others nobody knows whose they are.
 """
 
 from __future__ import annotations
 
 import html
+from uuid import UUID
 
 from litestar import MediaType, Response, get
 from litestar.params import FromPath
 
-from chatcluster.errors import InvalidRequest
+from chatcluster.errors import InvalidRequest, InvalidSession
 from chatcluster.mcp_errors import LoginNotFound
 from chatcluster.web.auth import address_in
 from chatcluster.web.request import ApiRequest
+from chatcluster.web.sessions import cookie, site_of
 
 QUERY_CHARS_MAX = 4096
 HEADERS = {
@@ -36,7 +41,7 @@ _PAGE = """<!doctype html>
 @get("/oauth/mcp/sign-in/{ticket:str}", include_in_schema=False)
 async def begin(request: ApiRequest, ticket: FromPath[str]) -> Response[str]:
     """Send the browser to the authorization server."""
-    url = await request.services.mcp.client.begin_sign_in_by_link(ticket)
+    url = await request.services.mcp.client.begin_sign_in_by_link(ticket, visitor=await _visitor(request))
     return Response("", status_code=302, headers={**HEADERS, "Location": url}, media_type=MediaType.TEXT)
 
 
@@ -52,13 +57,25 @@ async def finish(request: ApiRequest) -> Response[str]:
         authenticator.distrust(address)
         await request.services.mcp.client.drop_sign_in(state)
         return _page(400, "Not signed in", f"The server of the tools says: {error or 'no code'}. You may try again.")
+    visitor = await _visitor(request)
     try:
-        slug, user_id = await request.services.mcp.client.finish_sign_in(state, code, issuer)
+        slug, user_id = await request.services.mcp.client.finish_sign_in(state, code, issuer, visitor=visitor)
     except LoginNotFound:
         authenticator.distrust(address)
         raise
     await request.services.mcp.sign_ins.let_in(user_id)
     return _page(200, "Signed in", f"You are signed in at {slug}. You can close this page and go back to your chat.")
+
+
+async def _visitor(request: ApiRequest) -> UUID | None:
+    """Who is signed in on the page in this browser, if anybody is."""
+    key = cookie(request.scope, site_of(request.scope, request.services.settings.public_url))
+    if key is None:
+        return None
+    try:
+        return (await request.authenticator.authenticate(key, address=address_in(request.scope))).user_id
+    except InvalidSession:
+        return None
 
 
 def _page(status: int, title: str, text: str) -> Response[str]:

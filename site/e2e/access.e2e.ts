@@ -1,6 +1,6 @@
 /** Every state, in both colour schemes and on a narrow screen, against axe's rules. */
 
-import { describe, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { expectAccessible, VIEWS } from "./accessible.ts";
 import { atRest, call, cluster, composer, newChat, open, until, wordsShown } from "./page.ts";
 
@@ -46,6 +46,29 @@ describe.each(VIEWS)("%s", (_, view) => {
     await page.getByRole("button", { name: "Stop", exact: true }).click();
     await page.getByRole("alert").filter({ hasText: "The answer failed" }).waitFor();
     await expectAccessible(page, "a failed answer");
+  });
+
+  test("on paper all of a chat stands, and nothing that one presses", async () => {
+    const { id } = await newChat(`[[say=${"A paragraph.\n\n".repeat(100)}The end.]]`, { title: "Paper" });
+    await atRest(id);
+    const page = await open(`/chats/${id}`, view);
+    await page.getByText("The end.").waitFor();
+    await page.emulateMedia({ media: "print" });
+    const isCut = () =>
+      page.evaluate(() =>
+        [...document.querySelectorAll("*")].some(
+          (box) =>
+            !box.matches(".sr-only") &&
+            box.scrollHeight > box.clientHeight + 1 &&
+            /auto|scroll|hidden/.test(getComputedStyle(box).overflowY),
+        ),
+      );
+    await until("nothing is cut", async () => !(await isCut()));
+    expect(await page.evaluate(() => document.documentElement.scrollHeight)).toBeGreaterThan(1500);
+    for (const name of [/^Details/, "Send"]) {
+      expect(await page.getByRole("button", { name }).isVisible()).toBe(false);
+    }
+    expect(await composer(page).isVisible()).toBe(false);
   });
 
   test("a new chat with its options, and the list", async () => {

@@ -110,6 +110,26 @@ describe("a chat", () => {
     await until("the draft is back", async () => (await composer(page).inputValue()) === "half a thought");
   });
 
+  test("that is begun slowly takes nobody away from where they went meanwhile", async () => {
+    const { id } = await newChat("[[say=x]]", { title: `Elsewhere ${Date.now()}` });
+    const page = await open("/");
+    let letGo = () => {};
+    const held = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    await page.route(/\/api\/v1\/chats$/, async (route) => {
+      if (route.request().method() === "POST") await held;
+      await route.continue();
+    });
+    await say(page, "Slow [[say=begun]]");
+    await inList(page, (list) => list.locator(`a[href="/chats/${id}"]`).first().click());
+    await page.getByRole("heading", { name: /^Elsewhere/ }).waitFor();
+    letGo();
+    const kept = () => localStorage.getItem("chatcluster.draft.new");
+    await until("it was taken", async () => (await page.evaluate(kept)) === null);
+    expect(idIn(page.url())).toBe(id);
+  });
+
   test("is shown alike by two browsers and four tabs of one", async () => {
     const { id } = await newChat(ENDLESS);
     const first = await open(`/chats/${id}`);

@@ -77,6 +77,7 @@ async function answering(url: string): Promise<void> {
 
 function stopped(up: ChildProcess): Promise<void> {
   return new Promise((resolve) => {
+    if (up.exitCode !== null || up.signalCode !== null) return resolve(); // it ended by itself, and tells that no more
     const late = setTimeout(() => up.kill("SIGKILL"), STOP_MS_MAX);
     up.on("exit", () => {
       clearTimeout(late);

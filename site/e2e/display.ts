@@ -24,22 +24,39 @@ export async function startDisplay(): Promise<Display> {
   return { name: `:${number}`, close: () => server.kill() };
 }
 
-/** Press the notification that is on the screen, with the pointer, until that has done something: one that is only just
- * coming in lets a press through. */
-export async function pressNotification({ name }: Display, hasOpened: () => boolean): Promise<void> {
+const PRESS_MS_MAX = 10_000;
+const MISSING_MS_MAX = 5_000;
+
+/**
+ * Press the notification that is on the screen, with the pointer, until that has done something: one that is only just
+ * coming in lets a press through. One that nobody pressed goes away by itself, sooner than a busy machine may find it: it
+ * is sent `again` then.
+ */
+export async function pressNotification(
+  { name }: Display,
+  hasOpened: () => boolean,
+  again: () => Promise<void>,
+): Promise<void> {
+  let missingSince = Date.now();
   const xdotool = (...args: string[]) => {
     // It fails where nothing is found, and where a window is gone by then.
-    const done = spawnSync("xdotool", args, { env: { ...process.env, DISPLAY: name }, encoding: "utf8" });
-    return done.status ? "" : done.stdout;
+    const env = { ...process.env, DISPLAY: name };
+    const done = spawnSync("xdotool", args, { env, encoding: "utf8", timeout: PRESS_MS_MAX });
+    return done.status === 0 ? done.stdout : "";
   };
-  await until("a notification is pressed", () => {
+  await until("a notification is pressed", async () => {
     if (hasOpened()) return true;
     const ids = xdotool("search", "--onlyvisible", "--name", "^$").split("\n").filter(Boolean);
     const windows = ids.map((id) => ({ id, ...sizeIn(xdotool("getwindowgeometry", "--shell", id)) }));
     const note = windows.find(
       ({ width, height }) => width < NOTE_PX_MAX.width && height < NOTE_PX_MAX.height && height > 30,
     );
+    if (!note && Date.now() - missingSince > MISSING_MS_MAX) {
+      await again();
+      missingSince = Date.now();
+    }
     if (note) {
+      missingSince = Date.now();
       const middle = String(Math.round(note.height / 2));
       xdotool("mousemove", "--window", note.id, "60", middle, "sleep", "0.2", "click", "1", "sleep", "0.5");
     }

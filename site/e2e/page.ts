@@ -87,6 +87,9 @@ afterAll(async () => {
 
 type Json = Record<string, unknown>;
 
+const READ_MS_MAX = 15_000;
+const WRITE_MS_MAX = 60_000;
+
 export async function call<T = Json>(method: string, path: string, body?: unknown, token = cluster.token): Promise<T> {
   for (let tries = 0; ; tries++) {
     try {
@@ -94,6 +97,8 @@ export async function call<T = Json>(method: string, path: string, body?: unknow
         method,
         headers: { Authorization: `Bearer ${token}`, ...(body ? { "Content-Type": "application/json" } : {}) },
         ...(body ? { body: JSON.stringify(body) } : {}),
+        // It may be a frozen replica that took it; what only reads is asked for again.
+        signal: AbortSignal.timeout(method === "GET" ? READ_MS_MAX : WRITE_MS_MAX),
       });
       const text = await response.text();
       if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);

@@ -36,6 +36,19 @@ describe("signing in", () => {
     await other.getByRole("heading", { name: signInHeading }).waitFor();
   });
 
+  test("by a link works where the page is open already, and one that was used says so", async () => {
+    const { code } = await call<{ code: string }>("POST", "/session/codes", {});
+    const page = await open("/", { token: "" });
+    await page.getByRole("heading", { name: signInHeading }).waitFor();
+    await page.goto(`${cluster.url}/#code=${code}`); // nothing is loaded for it
+    await composer(page).waitFor();
+    expect(page.url()).toBe(`${cluster.url}/`);
+    const other = await open("/", { token: "" });
+    await other.getByRole("heading", { name: signInHeading }).waitFor();
+    await other.goto(`${cluster.url}/#code=${code}`);
+    await other.getByRole("alert").getByText("was used before").waitFor();
+  });
+
   test("ends at once when its token is revoked", async () => {
     const made = await call<{ token: string; details: { id: string } }>("POST", "/tokens", { user: "eve" });
     const page = await open("/", { token: made.token });

@@ -104,12 +104,17 @@ test("with every replica frozen: that is told, and the answer goes on afterwards
   const { id } = await newChat(ENDLESS, { title: "Frozen" });
   const page = await open(`/chats/${id}`, NARROW);
   await until("words come", () => wordsShown(page));
+  const loaded = () => performance.getEntriesByType("resource").some(({ name }) => /\/Details-/.test(name));
+  await until("what one may open is loaded", () => page.evaluate(loaded));
   for (const name of REPLICAS) kill(name, "SIGSTOP");
   try {
     await page.getByText("Nothing has come for a while").waitFor();
     await seen(page, "silent");
     await page.getByText(/^The connection is lost/).waitFor();
     await seen(page, "frozen");
+    await page.getByRole("button", { name: /^Details/ }).click();
+    await page.getByRole("dialog").getByText("Replica").first().waitFor();
+    await page.keyboard.press("Escape");
   } finally {
     for (const name of REPLICAS) kill(name, "SIGCONT");
   }

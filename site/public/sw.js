@@ -23,11 +23,14 @@ const pathOfChat = (path) => (/^\/chats\/[0-9a-f-]{36}$/.test(path) ? path : "/"
 
 /** Nothing is shown to somebody who looks at the chat, as far as the browser lets that pass. */
 async function show({ title, body, path, tag }) {
-  const pages = await self.clients.matchAll({ type: "window" });
+  const pages = await openPages();
   const isSeen = pages.some((page) => page.visibilityState === "visible" && new URL(page.url).pathname === path);
   if (isSeen) return;
   await self.registration.showNotification(title, { body, tag, icon: "/icon.svg", data: { path } });
 }
+
+/** All of them: a page that was loaded past this worker is a page as well. */
+const openPages = () => self.clients.matchAll({ type: "window", includeUncontrolled: true });
 
 self.addEventListener("notificationclick", (event) => {
   event.notification.close();
@@ -35,8 +38,24 @@ self.addEventListener("notificationclick", (event) => {
 });
 
 async function openPage(path) {
-  const pages = await self.clients.matchAll({ type: "window" });
+  const pages = await openPages();
   const open = pages.find((page) => new URL(page.url).pathname === path);
   if (open) return open.focus();
   return self.clients.openWindow(path);
+}
+
+// A browser may end its subscription and make another one at any time.
+self.addEventListener("pushsubscriptionchange", (event) => event.waitUntil(renew(event)));
+
+const SUBSCRIPTIONS = "/api/v1/me/push-subscriptions";
+
+/** The cluster is told of the new one, if it had the old one for whoever is signed in here. */
+async function renew({ oldSubscription, newSubscription }) {
+  const known = await fetch(SUBSCRIPTIONS);
+  if (!oldSubscription || !known.ok) return;
+  const { subscriptions } = await known.json();
+  if (!subscriptions.some(({ endpoint }) => endpoint === oldSubscription.endpoint)) return;
+  const made = newSubscription ?? (await self.registration.pushManager.subscribe(oldSubscription.options));
+  const headers = { "Content-Type": "application/json" };
+  await fetch(SUBSCRIPTIONS, { method: "POST", headers, body: JSON.stringify(made) });
 }

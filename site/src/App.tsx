@@ -14,7 +14,7 @@ const Usage = later(async () => (await import("./Usage.tsx")).default);
 const LOADING = <Loading what="the page" />;
 
 // Wherever one begins, one goes to a chat.
-Conversation.load();
+void Conversation.load();
 
 export function App() {
   const session = useSession();

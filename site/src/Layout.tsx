@@ -5,10 +5,10 @@ import { ChatList } from "./chat/ChatList.tsx";
 import type { Session } from "./session.ts";
 import { buttonClass, IconButton } from "./ui/Button.tsx";
 import { type Shortcut, shown, useShortcuts } from "./ui/keys.ts";
-import { later } from "./ui/later.tsx";
+import { laterLayer } from "./ui/parts.tsx";
 
-const Help = later(async () => (await import("./Help.tsx")).default);
-const Preferences = later(async () => (await import("./Preferences.tsx")).default);
+const Help = laterLayer(async () => (await import("./Help.tsx")).default);
+const Preferences = laterLayer(async () => (await import("./Preferences.tsx")).default);
 
 type LayoutProps = { session: Session; children: ReactNode };
 
@@ -49,7 +49,7 @@ export function Layout({ session, children }: LayoutProps) {
   useShortcuts(shortcuts);
   const isListShown = !isNarrow || isOpen;
   return (
-    <div className="flex h-full">
+    <div className="flex h-full print:block print:h-auto">
       <a href="#main" className={buttonClass("main", "absolute left-2 top-2 z-50 -translate-y-16 focus:translate-y-0")}>
         Skip to the page
       </a>
@@ -91,9 +91,9 @@ export function Layout({ session, children }: LayoutProps) {
           </div>
         </nav>
       )}
-      <div className="flex min-w-0 flex-1 flex-col" inert={lies}>
+      <div className="flex min-w-0 flex-1 flex-col print:block" inert={lies}>
         {isNarrow && (
-          <header className="flex items-center border-b border-line px-2 py-1">
+          <header className="flex items-center border-b border-line px-2 py-1 print:hidden">
             <IconButton
               ref={opener}
               label="Open the list of chats"

@@ -30,7 +30,7 @@ export default function Usage() {
     </>
   );
   return (
-    <main id="main" className="min-h-0 flex-1 overflow-y-auto">
+    <main id="main" className="min-h-0 flex-1 overflow-y-auto print:overflow-visible">
       <div className="mx-auto w-full max-w-5xl px-3 py-4 sm:px-5">
         <Panel title="Usage" what="usage" query={query} actions={choices} freshMs={60_000}>
           {(usage) => <UsageTable usage={usage} heading={HEADINGS[usage.group_by] ?? "Group"} nameOf={nameOf} />}

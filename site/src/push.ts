@@ -19,9 +19,10 @@ export async function pushState(): Promise<PushState> {
 
 /** Ask the user, then subscribe. Throws with words for people. */
 export async function switchPushOn(): Promise<void> {
+  // Before all else: some browsers ask only as long as the press is a moment ago.
+  if ((await Notification.requestPermission()) !== "granted") throw new Error("the browser was not allowed to");
   const key = await publicKey();
   if (!key) throw new Error("this cluster has no key for push");
-  if ((await Notification.requestPermission()) !== "granted") throw new Error("the browser was not allowed to");
   const registration = await navigator.serviceWorker.register(workerUrl() as string);
   await navigator.serviceWorker.ready;
   const made = await subscribed(registration, key);
@@ -48,6 +49,14 @@ export async function switchPushOff(): Promise<void> {
   const found = (await subscriptionsThere()).find(({ endpoint }) => endpoint === here.endpoint);
   if (found) await api.delete(`/me/push-subscriptions/${found.id}`);
   await here.unsubscribe();
+}
+
+/** What another user asked to be told here is nothing for whoever has signed in now. Their session may have ended by itself. */
+export async function endPushOfOthers(): Promise<void> {
+  const here = await subscriptionHere();
+  if (!here) return;
+  const isMine = (await subscriptionsThere()).some(({ endpoint }) => endpoint === here.endpoint);
+  if (!isMine) await here.unsubscribe();
 }
 
 async function publicKey(): Promise<string | null> {

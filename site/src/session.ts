@@ -7,7 +7,7 @@ import { forgetSeen } from "./chat/seen.ts";
 import { ApiError } from "./client/index.ts";
 import { api, queries, tab } from "./server.ts";
 import { keep, kept, onKeptElsewhere } from "./ui/kept.ts";
-import { say } from "./ui/Toast.tsx";
+import { forgetToasts, say, warn } from "./ui/Toast.tsx";
 
 export type Session = { user_id: string; name: string; admin: boolean; expires_at?: string | null };
 
@@ -32,8 +32,10 @@ export async function readSession(): Promise<Session | null> {
   const session = await unlessRefused(api.get<Session>("/session"));
   if (session && code) say(`You are signed in as ${session.name}. To follow a sign-in link, sign out first.`);
   const opened = session ?? (code ? await unlessRefused(api.post<Session>("/session", { code })) : null);
+  if (code && !opened) warn("This sign-in link was used before, or has expired. `chatcluster link` makes a new one.");
   code = null;
   if (opened) keepFor(opened);
+  if (opened && !session) void endPushOfOthers();
   return opened;
 }
 
@@ -50,6 +52,9 @@ function keepFor({ user_id: user }: Session): void {
   if (kept(USER) && kept(USER) !== user) forgetWhatIsKept();
   keep(USER, user);
 }
+
+/** Where that cannot be asked now, it is at the next sign-in. */
+const endPushOfOthers = () => import("./push.ts").then((push) => push.endPushOfOthers()).catch(() => {});
 
 function forgetWhatIsKept(): void {
   forgetAttachments();
@@ -70,14 +75,17 @@ async function unlessRefused<T>(answer: Promise<T>): Promise<T | null> {
 
 /** The code in the address, which it is taken out of: it is nobody else's business, and of use once. */
 function takeCode(): string | null {
-  const found = new URLSearchParams(location.hash.slice(1)).get("code");
+  const found = codeInAddress();
   if (found) history.replaceState(history.state, "", location.pathname + location.search);
   return found;
 }
 
+const codeInAddress = () => new URLSearchParams(location.hash.slice(1)).get("code");
+
 export async function signIn(token: string): Promise<void> {
   const opened = await api.post<Session>("/session", { token });
   keepFor(opened);
+  void endPushOfOthers();
   queries.setQueryData(KEY, opened);
 }
 
@@ -95,17 +103,35 @@ function endSession(): void {
   hasEnded = true;
   tab.close();
   putAttachmentsAway();
+  forgetToasts();
   queries.removeQueries({ predicate: (query) => query.queryKey[0] !== KEY[0] });
   queries.setQueryData(KEY, null);
 }
 
-/** Another tab has signed somebody in or out: so it has here. Returns how to stop looking. */
+/**
+ * Another tab has signed somebody in or out: so it has here. A page that the browser had put away heard nothing of it, and
+ * looks when it is back. Returns how to stop looking.
+ */
 export function followOtherTabs(): () => void {
-  return onKeptElsewhere(USER, ({ to }) => {
-    if (to === (queries.getQueryData<Session | null>(KEY)?.user_id ?? "")) return;
+  const look = (user: string) => {
+    if (user === (queries.getQueryData<Session | null>(KEY)?.user_id ?? "")) return;
     endSession();
     void queries.invalidateQueries({ queryKey: KEY });
-  });
+  };
+  const back = ({ persisted }: PageTransitionEvent) => persisted && look(kept(USER));
+  const stop = onKeptElsewhere(USER, ({ to }) => look(to));
+  window.addEventListener("pageshow", back);
+  return () => {
+    stop();
+    window.removeEventListener("pageshow", back);
+  };
+}
+
+/** Follow a sign-in link that is opened where the page is open: nothing but the fragment of its address changes. Returns how to stop that. */
+export function followLinks(): () => void {
+  const look = () => void (codeInAddress() !== null && queries.invalidateQueries({ queryKey: KEY }));
+  window.addEventListener("hashchange", look);
+  return () => window.removeEventListener("hashchange", look);
 }
 
 export function isUnauthenticated(error: unknown): boolean {

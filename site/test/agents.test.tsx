@@ -1,5 +1,6 @@
 import { render, screen } from "@testing-library/react";
 import { describe, expect, test } from "vitest";
+import AgentCall from "../src/chat/AgentCall.tsx";
 import { agentWords, Family, fieldsIn } from "../src/chat/family.ts";
 import { type ChatEvent, EMPTY_VIEW, OpenChat, type Page, Tab } from "../src/client/index.ts";
 import { Server, settled } from "./server.ts";
@@ -104,7 +105,6 @@ describe("what a call for agents was answered", () => {
 });
 
 test("an agent is shown with what it says, open while it works", async () => {
-  const { default: AgentCall } = await import("../src/chat/AgentCall.tsx");
   const { chat } = opened();
   for (const event of [
     status("running"),

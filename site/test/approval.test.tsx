@@ -13,14 +13,15 @@ const CALL: ActionCall = {
   digest: "d".repeat(64),
 };
 
+const shown = (server: Server, call: ActionCall) => (
+  <QueryClientProvider client={new QueryClient({ defaultOptions: { queries: { enabled: false } } })}>
+    <Approval chat={new OpenChat(server.api, "c")} asked={[call]} />
+  </QueryClientProvider>
+);
+
 function asked(call: ActionCall = CALL): Server {
   const server = new Server();
-  const chat = new OpenChat(server.api, "c");
-  render(
-    <QueryClientProvider client={new QueryClient({ defaultOptions: { queries: { enabled: false } } })}>
-      <Approval chat={chat} asked={[call]} />
-    </QueryClientProvider>,
-  );
+  render(shown(server, call));
   return server;
 }
 
@@ -64,6 +65,15 @@ describe("a call that waits for a person", () => {
     );
     await press("Approve");
     expect(server.calls[0]?.body).toEqual({ digest: CALL.digest });
+  });
+
+  test("and is asked again with other arguments is another question: nothing that was written for the one before is sent", async () => {
+    const server = new Server();
+    const { rerender } = render(shown(server, CALL));
+    write('{"to":"me"}');
+    rerender(shown(server, { ...CALL, arguments: '{"to":"you"}', digest: "e".repeat(64) }));
+    await press("Approve");
+    expect(server.calls[0]?.body).toEqual({ digest: "e".repeat(64) });
   });
 
   test.each(["chat", "always"])("is approved for good: %s", async (remember) => {

@@ -2,14 +2,17 @@
 
 import { act, fireEvent, render, screen } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { keptDraft, useDraft } from "../src/chat/drafts.ts";
+import { forgetDrafts, keptDraft, useDraft } from "../src/chat/drafts.ts";
 import { isUnread, markSeen, seen } from "../src/chat/seen.ts";
 import type { Chat } from "../src/client/index.ts";
 import { keep, kept } from "../src/ui/kept.ts";
 import { theme } from "../src/ui/theme.ts";
 
 beforeEach(() => localStorage.clear());
-afterEach(() => void vi.unstubAllGlobals());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  forgetDrafts();
+});
 
 /** Another tab of this browser keeps something. */
 function keepElsewhere(name: string, text: string): void {
@@ -73,7 +76,31 @@ describe("where nothing can be kept", () => {
     expect(field().value).toBe("one");
     markSeen(chat(3));
     expect(isUnread(chat(4), seen().now)).toBe(true);
-    expect([kept("draft.a"), theme()]).toEqual(["", "system"]);
+    expect(theme()).toBe("system");
+  });
+
+  test("a draft is there when one comes back to its chat; what the storage takes again is kept there", () => {
+    const setItem = vi.spyOn(Storage.prototype, "setItem").mockImplementation(() => {
+      throw new DOMException("full", "QuotaExceededError");
+    });
+    const { unmount } = render(<Field />);
+    write("one");
+    unmount();
+    render(<Field />);
+    expect(field().value).toBe("one");
+    setItem.mockRestore();
+    write("one two");
+    expect([localStorage.getItem("chatcluster.draft.a"), kept("draft.a")]).toEqual(["one two", "one two"]);
+  });
+
+  test("nothing of it is left for the next user", () => {
+    const setItem = vi.spyOn(Storage.prototype, "setItem").mockImplementation(() => {
+      throw new DOMException("full", "QuotaExceededError");
+    });
+    keep("draft.b", "secret");
+    setItem.mockRestore();
+    forgetDrafts();
+    expect(kept("draft.b")).toBe("");
   });
 
   test.each(["null", "7", "[", '"x"'])("what is there and is nothing of ours is passed over: %s", (text) => {

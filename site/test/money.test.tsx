@@ -1,10 +1,20 @@
 import { render, screen } from "@testing-library/react";
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import Limit from "../src/chat/Limit.tsx";
 import { ApiError } from "../src/client/index.ts";
 import { usageQuery } from "../src/UsageTable.tsx";
 import { costOf, money, tokensOf } from "../src/ui/money.ts";
+import { duration } from "../src/ui/Time.tsx";
 import { refused, Server } from "./server.ts";
+
+const { NumberFormat } = Intl;
+class German extends NumberFormat {
+  constructor(_: unknown, how?: Intl.NumberFormatOptions) {
+    super("de", how);
+  }
+}
+
+afterEach(() => void Object.assign(Intl, { NumberFormat }));
 
 describe("an amount of money", () => {
   test.each([
@@ -16,6 +26,11 @@ describe("an amount of money", () => {
     [-250_000, "-0.25"],
     [null, "–"],
   ])("of %s micros is read as %s", (micros, words) => expect(money(micros)).toBe(words));
+
+  test("is written as the user's language writes numbers, with all its places", () => {
+    Object.assign(Intl, { NumberFormat: German });
+    expect([money(1_234_500_000), money(12_300), duration(1500)]).toEqual(["1.234,50", "0,0123", "1,5 s"]);
+  });
 
   test("of which some is not known says so", () => {
     expect(costOf({ cost_micros: 500_000, attempts: 3, unpriced: 1 })).toBe(

@@ -7,12 +7,14 @@ const encoder = new TextEncoder();
 export class Stream {
   private controller!: ReadableStreamDefaultController<Uint8Array>;
   readonly response: Response;
+  readonly path: string;
+  readonly cursor: string | null;
+  readonly signal: AbortSignal;
 
-  constructor(
-    readonly path: string,
-    readonly cursor: string | null,
-    readonly signal: AbortSignal,
-  ) {
+  constructor(path: string, cursor: string | null, signal: AbortSignal) {
+    this.path = path;
+    this.cursor = cursor;
+    this.signal = signal;
     const body = new ReadableStream<Uint8Array>({
       start: (controller) => {
         this.controller = controller;

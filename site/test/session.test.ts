@@ -1,14 +1,18 @@
+import { render, screen } from "@testing-library/react";
+import { createElement } from "react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { attemptKey } from "../src/chat/drafts.ts";
 import { api, queries } from "../src/server.ts";
 import {
   endSessionWhenRefused,
+  followLinks,
   followOtherTabs,
   readSession,
   sessionHasEnded,
   signIn,
   signOut,
 } from "../src/session.ts";
+import { Toasts } from "../src/ui/Toast.tsx";
 import { refused } from "./server.ts";
 
 const ANN = { user_id: "1", name: "ann", admin: false };
@@ -57,6 +61,8 @@ describe("a link with a code", () => {
   test("that was used before leads to the sign-in", async () => {
     location.hash = "#code=used";
     expect(await readSession()).toBeNull();
+    render(createElement(Toasts));
+    expect(screen.getByRole("alert").textContent).toContain("used before, or has expired");
   });
 
   test("is tried again if the server could not be asked", async () => {
@@ -66,6 +72,31 @@ describe("a link with a code", () => {
     answers = { "POST /session": answered(EVE) };
     expect(await readSession()).toEqual(EVE);
   });
+});
+
+describe("a link that is opened where the page is open already", () => {
+  const opens = async (hash: string) => {
+    queries.setQueryData(["session"], null);
+    const stop = followLinks();
+    location.hash = hash;
+    window.dispatchEvent(new Event("hashchange"));
+    stop();
+    return queries.getQueryState(["session"])?.isInvalidated;
+  };
+
+  test("signs in, although nothing is loaded for it", async () => expect(await opens("#code=abc")).toBe(true));
+  test("is one with a code", async () => expect(await opens("#main")).toBe(false));
+});
+
+test("a page that the browser had put away looks who is signed in when it is back", () => {
+  queries.setQueryData(["session"], ANN);
+  const stop = followOtherTabs();
+  localStorage.setItem("chatcluster.user", "2");
+  window.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: false }));
+  expect(queries.getQueryData(["session"])).toEqual(ANN);
+  window.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: true }));
+  stop();
+  expect(queries.getQueryData(["session"])).toBeNull();
 });
 
 test("a write that is answered 401 ends the session", async () => {

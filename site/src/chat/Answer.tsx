@@ -4,7 +4,7 @@ import { later } from "../ui/later.tsx";
 const Markdown = later(async () => (await import("./Markdown.tsx")).default);
 
 // Whoever opens a chat reads answers.
-Markdown.load();
+void Markdown.load();
 
 /** Markdown of more than this is shown as plain text: taking it apart would hold the page up. */
 const MARKDOWN_MAX = 400_000;

@@ -27,8 +27,8 @@ export default function Approval({ chat, asked }: ApprovalProps) {
   );
 }
 
-/** An agent's call is that of another chat. */
-const keyOf = ({ chat_id, call_id }: ActionCall) => `${chat_id ?? ""} ${call_id}`;
+/** An agent's call is that of another chat; with other arguments it is another question. */
+const keyOf = ({ chat_id, call_id, digest }: ActionCall) => `${chat_id ?? ""} ${call_id} ${digest}`;
 
 /** A call that nobody decides on here: it waits for a sign-in, for the program that gave the chat its tool, for others. */
 function Waiting({ call }: { call: ActionCall }) {

@@ -5,8 +5,10 @@ import { Link, useRoute } from "wouter";
 import type { Chat } from "../client/index.ts";
 import { api, type ChatPage } from "../server.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
+import { isComposing } from "../ui/keys.ts";
 import { later } from "../ui/later.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
+import { sayError } from "../ui/Toast.tsx";
 import { isUnread, seen } from "./seen.ts";
 
 const ChatMenu = later(async () => (await import("./ChatMenu.tsx")).ChatMenu);
@@ -52,7 +54,7 @@ export function ChatList() {
             maxLength={200}
             onChange={(event) => setText(event.target.value)}
             onKeyDown={(event) => {
-              if (event.key !== "Escape" || !text) return;
+              if (event.key !== "Escape" || !text || isComposing(event.nativeEvent)) return;
               event.stopPropagation();
               setText("");
             }}
@@ -153,15 +155,20 @@ function ItemMenu({ chat }: { chat: Chat }) {
       aria-haspopup="menu"
       aria-expanded={false}
       className={UNTIL_WANTED}
-      onPointerEnter={ChatMenu.load}
-      onFocus={ChatMenu.load}
+      onPointerEnter={() => void ChatMenu.load()}
+      onFocus={() => void ChatMenu.load()}
       onClick={() => setAsked(true)}
       onKeyDown={(event) => event.key === "ArrowDown" && setAsked(true)}
     >
       <EllipsisVertical size={18} aria-hidden />
     </IconButton>
   );
-  return isAsked ? <ChatMenu chat={chat} className={UNTIL_WANTED} opensAtOnce meanwhile={closed} /> : closed;
+  if (!isAsked) return closed;
+  const fail = (error: unknown) => {
+    sayError("Opening the menu", error);
+    setAsked(false);
+  };
+  return <ChatMenu chat={chat} className={UNTIL_WANTED} opensAtOnce meanwhile={closed} onFailed={fail} />;
 }
 
 function StatusIcon({ chat }: { chat: Chat }) {

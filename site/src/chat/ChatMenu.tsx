@@ -14,22 +14,22 @@ import {
 import { useState } from "react";
 import { useLocation } from "wouter";
 import type { Chat } from "../client/index.ts";
-import { later } from "../ui/later.tsx";
 import { Menu, MenuItem } from "../ui/Menu.tsx";
+import { laterLayer } from "../ui/parts.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { compactChat, deleteChat, patchChat } from "./actions.ts";
+import { compactChat, deleteChat, isAt, patchChat } from "./actions.ts";
 import { exportChat } from "./export.ts";
 
-const ChatDialog = later(async () => (await import("./ChatDialog.tsx")).default);
+const ChatDialog = laterLayer(async () => (await import("./ChatDialog.tsx")).default);
 
 const ICON = { size: 16, "aria-hidden": true } as const;
 
 /** What one does with a chat; an agent is kept, archived and deleted with the chat that it works for. It goes to the start when the chat that is shown is deleted. */
 export function ChatMenu({ chat, ...look }: { chat: Chat; className?: string; opensAtOnce?: boolean }) {
   const [asking, ask] = useState<"rename" | "delete" | "settings" | null>(null);
-  const [location, navigate] = useLocation();
+  const [, navigate] = useLocation();
   const remove = async () => {
-    if ((await deleteChat(chat)) && location === `/chats/${chat.id}`) navigate("/");
+    if ((await deleteChat(chat)) && isAt(`/chats/${chat.id}`)) navigate("/");
   };
   const save = (form: "markdown" | "json") => void exportChat(chat, form).catch((error) => sayError("Export", error));
   return (

@@ -3,11 +3,13 @@ import { type ClipboardEvent, type KeyboardEvent, type ReactNode, useRef, useSta
 import { type Content, contentOf } from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
 import { pastedFiles, useFileDrop } from "../ui/drop.ts";
-import { later } from "../ui/later.tsx";
+import { rowsOf } from "../ui/Field.tsx";
+import { isComposing, isTouch, isWriting, useShortcuts } from "../ui/keys.ts";
+import { ahead, laterPart } from "../ui/parts.tsx";
 import { attachmentsOf } from "./attachments.ts";
 import { useDraft } from "./drafts.ts";
 
-const Attached = later(async () => (await import("./Attached.tsx")).default);
+const Attached = ahead(laterPart("the files", async () => (await import("./Attached.tsx")).default));
 
 type ComposerProps = {
   /** Whose draft it is. */
@@ -55,8 +57,10 @@ export function Composer(props: ComposerProps) {
     setSending(false);
     if (isHere(box.current)) field.current?.focus();
   };
+  const unless = (target: EventTarget | null) => isWriting(target) || box.current?.closest("[inert]") != null;
+  useShortcuts(isBusy && onStop ? [{ keys: "Escape", what: "Stop the answer", run: onStop, unless }] : []);
   const onKeyDown = (event: KeyboardEvent) => {
-    if (event.nativeEvent.isComposing) return;
+    if (isComposing(event.nativeEvent)) return;
     const deed = deedOf(event, text, props);
     if (!deed) return;
     event.preventDefault();
@@ -82,9 +86,9 @@ export function Composer(props: ComposerProps) {
         id={FIELD}
         aria-label="Message"
         title={HINT}
-        // biome-ignore lint/a11y/noAutofocus: on this page one writes
-        autoFocus
-        rows={1}
+        // biome-ignore lint/a11y/noAutofocus: on this page one writes; where a keyboard would rise over what is said, one reads first
+        autoFocus={!(onStop && isTouch())}
+        rows={rowsOf(text)}
         disabled={disabled}
         readOnly={isSending}
         placeholder={placeholder}
@@ -161,7 +165,10 @@ function AttachButton({ disabled, onFiles }: AttachProps) {
 type Deed = "queue" | "interrupt" | "stop" | "edit" | null;
 
 function deedOf(event: KeyboardEvent, text: string, { isBusy, onEditLast, onStop }: ComposerProps): Deed {
-  if (event.key === "Enter" && !event.shiftKey) return event.ctrlKey || event.metaKey ? "interrupt" : "queue";
+  if (event.key === "Enter" && !event.shiftKey) {
+    if (event.ctrlKey || event.metaKey) return "interrupt";
+    return isTouch() ? null : "queue";
+  }
   if (event.key === "Escape" && isBusy && onStop) return "stop";
   if (event.key === "ArrowUp" && text === "" && onEditLast) return "edit";
   return null;

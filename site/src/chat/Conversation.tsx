@@ -15,8 +15,8 @@ import {
 } from "../client/index.ts";
 import { takeChat } from "../server.ts";
 import { Button, buttonClass, IconButton } from "../ui/Button.tsx";
-import { later } from "../ui/later.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
+import { laterLayer, laterPart } from "../ui/parts.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { useTitle } from "../ui/title.ts";
 import { useWorkspaceFound } from "../workspace/found.ts";
@@ -26,12 +26,12 @@ import { Composer, focusComposer } from "./Composer.tsx";
 import { attemptDone, attemptKey } from "./drafts.ts";
 import { History } from "./History.tsx";
 import { Queue } from "./Queue.tsx";
-import { markSeen } from "./seen.ts";
+import { useSeen } from "./seen.ts";
 import { type Quiet, useConnection, useListAlone, useOpenChat } from "./useOpenChat.ts";
 
-const Details = later(async () => (await import("./Details.tsx")).default);
-const WorkspaceCard = later(async () => (await import("../workspace/WorkspaceCard.tsx")).default);
-const Limit = later(async () => (await import("./Limit.tsx")).default);
+const Details = laterLayer(async () => (await import("./Details.tsx")).default);
+const WorkspaceCard = laterPart("the workspace", async () => (await import("../workspace/WorkspaceCard.tsx")).default);
+const Limit = laterPart("the limit", async () => (await import("./Limit.tsx")).default);
 
 /** One chat: its history, the answer under way, what waits, and where one writes. */
 export function Conversation({ id }: { id: string }) {
@@ -40,15 +40,13 @@ export function Conversation({ id }: { id: string }) {
   const known = facts.data && withView(facts.data, view);
   useTitle(known?.title);
   useWorkspaceFound(id, view.messages);
-  useEffect(() => {
-    if (facts.data && view.ready && document.visibilityState === "visible") markSeen(facts.data);
-  }, [facts.data, view.ready]);
+  useSeen(facts.data, view.ready);
   const problem = page.error ?? facts.error;
   const wasDeleted = useDeleted();
   if (wasDeleted || isGone(problem)) return <Gone />;
   if (problem && !page.data) return <Failed error={problem} onRetry={() => void page.refetch()} />;
   return (
-    <main id="main" className="flex min-h-0 flex-1 flex-col">
+    <main id="main" className="flex min-h-0 flex-1 flex-col print:block">
       <Header chat={known} view={view} />
       <ConnectionNotice />
       {known?.workspace && (
@@ -100,7 +98,7 @@ function Opened({ chat, view, known }: OpenedProps) {
   return (
     <>
       <History chat={chat} view={view} canEdit={!archived} editing={editing} onEdit={edit} onTryAgain={tryAgain} />
-      <div className={`${COLUMN} pb-3`}>
+      <div className={`${COLUMN} pb-3 print:hidden`}>
         <Queue chat={chat} queue={view.queue} />
         {limit && <Limit error={limit} />}
         {archived && known ? (

@@ -11,17 +11,18 @@ import {
   useSyncExternalStore,
 } from "react";
 import { useStickToBottom } from "use-stick-to-bottom";
-import type { ChatView, OpenChat, Message as Said } from "../client/index.ts";
+import { type ChatView, type OpenChat, type Message as Said, textOf } from "../client/index.ts";
 import { Button } from "../ui/Button.tsx";
-import { later } from "../ui/later.tsx";
+import { laterPart } from "../ui/parts.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Callouts } from "./Callouts.tsx";
+import { keptEdit } from "./drafts.ts";
 import { Family, Source } from "./family.ts";
-import { Message, Notices, Parts } from "./Message.tsx";
+import { Editor, Message, Notices, Parts } from "./Message.tsx";
 import { type Results, useResults } from "./results.ts";
 import { type Quiet, useSelected } from "./useOpenChat.ts";
 
-const Approval = later(async () => (await import("./Approval.tsx")).default);
+const Approval = laterPart("what is asked", async () => (await import("./Approval.tsx")).default);
 
 type HistoryProps = {
   chat: OpenChat;
@@ -45,11 +46,15 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
   useBeginAtEnd(scrollRef, hasMessages);
   useStayAtEnd(scrollRef, isAtBottom);
   const tellsNew = useTellsNew(shownOf(view.messages, isWhole)[0]?.id);
+  // The message may be gone, as somebody edited one before it: what was written in its place stays to be taken elsewhere.
+  const isGone = editing !== null && view.ready && !view.messages.some(({ id }) => id === editing);
+  const left = isGone ? keptEdit(chat.id, editing) : "";
+  const isLeft = left !== "" && !view.messages.some(({ parts }) => textOf(parts) === left); // it may be what was sent
   const isActive = view.status === "running" || view.status === "requires_action" || view.status === "pending";
   return (
     // Where there is next to no room, as with a zoom of 400 %, the whole page scrolls rather than that nothing is left of it.
     <div className="relative min-h-[min(8rem,70dvh)] flex-1">
-      <div ref={scrollRef} className="h-full overflow-y-auto">
+      <div ref={scrollRef} className="h-full overflow-y-auto print:h-auto print:overflow-visible">
         <div
           ref={contentRef}
           role="log"
@@ -73,6 +78,9 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
                 editing={editing}
                 onEdit={onEdit}
               />
+              {editing !== null && isLeft && (
+                <Editor key={editing} chat={chat} id={editing} text="" files={[]} onClose={() => onEdit(null)} />
+              )}
               <UnderWay chat={chat} results={results} onTryAgain={onTryAgain} />
             </Source>
           </Family>
@@ -202,11 +210,12 @@ function Earlier({ chat, view, scroller }: EarlierProps) {
   }, [first]);
   const latest = useRef(load);
   latest.current = load;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: it may be in sight still when a page had little to show
   useEffect(() => {
     const seen = new IntersectionObserver(([entry]) => entry?.isIntersecting && latest.current());
     if (button.current) seen.observe(button.current);
     return () => seen.disconnect();
-  }, []);
+  }, [first]);
   return (
     <button
       ref={button}

@@ -13,20 +13,23 @@ import {
   textOf,
 } from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
-import { later } from "../ui/later.tsx";
+import { rowsOf } from "../ui/Field.tsx";
+import { isComposing, isTouch } from "../ui/keys.ts";
 import { tokensOf } from "../ui/money.ts";
+import { ahead, laterPart } from "../ui/parts.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Answer } from "./Answer.tsx";
 import { CopyButton } from "./CopyButton.tsx";
+import { keepEdit, keptEdit } from "./drafts.ts";
 import type { Results } from "./results.ts";
 import { WithSignInLink } from "./SignInLink.tsx";
 import { ToolCall } from "./ToolCall.tsx";
 
-const AgentCall = later(async () => (await import("./AgentCall.tsx")).default);
-const Summary = later(async () => (await import("./Summary.tsx")).default);
-const Files = later(async () => (await import("./Files.tsx")).default);
-const KeptFiles = later(async () => (await import("./Files.tsx")).KeptFiles);
+const AgentCall = laterPart("an agent", async () => (await import("./AgentCall.tsx")).default);
+const Summary = laterPart("a summary", async () => (await import("./Summary.tsx")).default);
+const Files = laterPart("the files", async () => (await import("./Files.tsx")).default);
+const KeptFiles = ahead(laterPart("the files", async () => (await import("./Files.tsx")).KeptFiles));
 
 /** By which a summary is told: it is no tool. */
 const SUMMARY_CALL = "chat_summarized";
@@ -191,18 +194,29 @@ function Foot({ at, text, children }: { at: string; text: string; children?: Rea
 
 type EditorProps = { chat: OpenChat; id: number; text: string; files: readonly FilePart[]; onClose: () => void };
 
-/** A message of the user's as it is edited. What follows it is replaced by a new answer. */
-function Editor({ chat, id, text: before, files: had, onClose }: EditorProps) {
-  const [text, setText] = useState(before);
+/**
+ * A message of the user's as it is edited. What follows it is replaced by a new answer. What is written is kept as a draft
+ * is: a history that is told anew, another chat and a reload leave it.
+ */
+export function Editor({ chat, id, text: before, files: had, onClose }: EditorProps) {
+  const [text, setText] = useState(() => keptEdit(chat.id, id) || before);
   const [files, setFiles] = useState(had);
   const [isBusy, setBusy] = useState(false);
   const canSave = (text.trim() !== "" || files.length > 0) && !isBusy;
+  const change = (next: string) => {
+    setText(next);
+    keepEdit(chat.id, id, next === before ? "" : next);
+  };
+  const close = () => {
+    keepEdit(chat.id, id, "");
+    onClose();
+  };
   const save = async () => {
     if (!canSave) return;
     setBusy(true);
     try {
       await chat.edit(id, contentOf(text, files));
-      onClose();
+      close();
     } catch (error) {
       sayError("Edit", error);
       setBusy(false);
@@ -215,15 +229,16 @@ function Editor({ chat, id, text: before, files: had, onClose }: EditorProps) {
         aria-label="Edit message"
         // biome-ignore lint/a11y/noAutofocus: the one who pressed Edit wants to write
         autoFocus
+        rows={rowsOf(text)}
         className="field-sizing-content max-h-[50dvh] w-full resize-none rounded-lg border border-field bg-page px-3 py-2"
         value={text}
-        onChange={(event) => setText(event.target.value)}
+        onChange={(event) => change(event.target.value)}
         onKeyDown={(event) => {
-          if (event.nativeEvent.isComposing) return;
+          if (isComposing(event.nativeEvent)) return;
           if (event.key === "Escape") {
             event.preventDefault();
-            onClose();
-          } else if (event.key === "Enter" && !event.shiftKey) {
+            close();
+          } else if (event.key === "Enter" && !event.shiftKey && !isTouch()) {
             event.preventDefault();
             void save();
           }
@@ -231,7 +246,7 @@ function Editor({ chat, id, text: before, files: had, onClose }: EditorProps) {
       />
       <div className="flex flex-wrap items-center justify-end gap-2">
         <span className="mr-auto text-sm text-soft">What follows is replaced by a new answer.</span>
-        <Button look="plain" onClick={onClose}>
+        <Button look="plain" onClick={close}>
           Cancel
         </Button>
         <Button look="main" disabled={!canSave} onClick={() => void save()}>

@@ -4,15 +4,15 @@ import { useLocation } from "wouter";
 import type { ApiError, Chat, Content } from "../client/index.ts";
 import { api, readListsAgain, takeChat } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
-import { later } from "../ui/later.tsx";
+import { ahead, laterPart } from "../ui/parts.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { isLimit } from "./actions.ts";
+import { isAt, isLimit } from "./actions.ts";
 import { Composer } from "./Composer.tsx";
 import { attemptDone, attemptKey, keepDraft, keptDraft } from "./drafts.ts";
 import { useListAlone } from "./useOpenChat.ts";
 
-const ChatOptions = later(async () => (await import("./ChatOptions.tsx")).default);
-const Limit = later(async () => (await import("./Limit.tsx")).default);
+const ChatOptions = ahead(laterPart("the options", async () => (await import("./ChatOptions.tsx")).default));
+const Limit = laterPart("the limit", async () => (await import("./Limit.tsx")).default);
 
 const DRAFT = "new";
 const OPTIONS = "options.new";
@@ -61,7 +61,7 @@ export function NewChat() {
       keepDraft(OPTIONS, "");
       takeChat(chat);
       readListsAgain();
-      navigate(`/chats/${chat.id}`);
+      if (isAt("/")) navigate(`/chats/${chat.id}`);
     } catch (error) {
       if (isLimit(error)) setLimit(error);
       else sayError("Send", error);

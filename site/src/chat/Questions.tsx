@@ -4,6 +4,7 @@ import { Button } from "../ui/Button.tsx";
 import { INPUT } from "../ui/Field.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
+import { visible } from "../workspace/visible.ts";
 
 type Field = {
   name: string;
@@ -53,11 +54,7 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
       {questions.map((question) => (
         <fieldset key={question.key} className="flex flex-col gap-2">
           <legend className="foreign mb-2 whitespace-pre-wrap">{question.message}</legend>
-          {question.url && (
-            <a href={question.url} target="_blank" rel="noreferrer noopener" className="foreign text-accent underline">
-              {question.url}
-            </a>
-          )}
+          {question.url && <Address url={question.url} />}
           {fieldsOf(question).map((field) => (
             <Entry key={field.name} field={field} name={`${question.key} ${field.name}`} />
           ))}
@@ -78,6 +75,27 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
       </div>
     </form>
   );
+}
+
+/** Where the server wants the user to go. It may say anything: what stands here is where it leads, and nothing turns it around. */
+function Address({ url }: { url: string }) {
+  const found = pageAt(url);
+  if (!found) return <p className="foreign text-bad">It names an address that is none: {visible(url)}</p>;
+  return (
+    <p className="foreign">
+      <a href={found.href} target="_blank" rel="noreferrer noopener" dir="ltr" className="text-accent underline">
+        {found.href}
+      </a>{" "}
+      <bdi dir="ltr" className="text-soft">
+        ({found.host})
+      </bdi>
+    </p>
+  );
+}
+
+function pageAt(url: string): URL | null {
+  const found = URL.canParse(url) ? new URL(url) : null;
+  return found?.protocol === "https:" || found?.protocol === "http:" ? found : null;
 }
 
 function Entry({ field, name }: { field: Field; name: string }) {

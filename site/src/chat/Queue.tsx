@@ -1,16 +1,35 @@
 import { ArrowUpToLine, Paperclip, Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
-import { ApiError, filesIn, type OpenChat, type Queued, textOf } from "../client/index.ts";
+import { ApiError, type Content, filesIn, type OpenChat, type Queued, textOf } from "../client/index.ts";
 import { IconButton } from "../ui/Button.tsx";
-import { later } from "../ui/later.tsx";
+import { laterLayer } from "../ui/parts.tsx";
 import { say, sayError } from "../ui/Toast.tsx";
 
-const QueuedEditor = later(async () => (await import("./QueuedEditor.tsx")).default);
+const QueuedEditor = laterLayer(async () => (await import("./QueuedEditor.tsx")).default);
 
-/** What waits for the answer under way, in order. */
-export function Queue({ chat, queue }: { chat: OpenChat; queue: readonly Queued[] }) {
+type QueueProps = { chat: OpenChat; queue: readonly Queued[] };
+
+/** What waits for the answer under way, in order. One that is edited may leave it meanwhile: what was written stays. */
+export function Queue({ chat, queue }: QueueProps) {
   const [editing, edit] = useState<Queued | null>(null);
-  if (!queue.length) return null;
+  const save = async ({ id }: Queued, content: Content) => {
+    try {
+      await chat.editQueued(id, content);
+    } catch (error) {
+      throw isGone(error) ? new Error(GONE) : error;
+    }
+  };
+  return (
+    <>
+      {queue.length > 0 && <Waiting chat={chat} queue={queue} onEdit={edit} />}
+      {editing && (
+        <QueuedEditor queued={editing} onSave={(content) => save(editing, content)} onClose={() => edit(null)} />
+      )}
+    </>
+  );
+}
+
+function Waiting({ chat, queue, onEdit }: QueueProps & { onEdit: (queued: Queued) => void }) {
   const attempt = (doing: string, deed: Promise<unknown>) => void deed.catch((error) => tell(doing, error));
   return (
     <section aria-label="Queue" className="mb-2 rounded-xl border border-line bg-side">
@@ -30,7 +49,7 @@ export function Queue({ chat, queue }: { chat: OpenChat; queue: readonly Queued[
             >
               <ArrowUpToLine size={16} aria-hidden />
             </IconButton>
-            <IconButton label="Edit queued message" onClick={() => edit(queued)}>
+            <IconButton label="Edit queued message" onClick={() => onEdit(queued)}>
               <Pencil size={15} aria-hidden />
             </IconButton>
             <IconButton label="Take out of the queue" onClick={() => attempt("Delete", chat.deleteQueued(queued.id))}>
@@ -39,13 +58,6 @@ export function Queue({ chat, queue }: { chat: OpenChat; queue: readonly Queued[
           </li>
         ))}
       </ol>
-      {editing && (
-        <QueuedEditor
-          queued={editing}
-          onSave={(content) => attempt("Edit", chat.editQueued(editing.id, content))}
-          onClose={() => edit(null)}
-        />
-      )}
     </section>
   );
 }
@@ -62,8 +74,11 @@ function Along({ queued }: { queued: Queued }) {
   );
 }
 
+const GONE = "That message has left the queue meanwhile.";
+
+const isGone = (error: unknown) => error instanceof ApiError && error.code === "queued_message_not_found";
+
 function tell(doing: string, error: unknown): void {
-  const isGone = error instanceof ApiError && error.code === "queued_message_not_found";
-  if (isGone) say("That message has left the queue meanwhile.");
+  if (isGone(error)) say(GONE);
   else sayError(doing, error);
 }

@@ -1,13 +1,13 @@
 import { CircleCheck, CircleX, Hourglass, LoaderCircle, Wrench } from "lucide-react";
 import type { Part, ToolProgress } from "../client/index.ts";
 import { Mark } from "../ui/Fold.tsx";
-import { later } from "../ui/later.tsx";
+import { laterPart } from "../ui/parts.tsx";
 import { duration } from "../ui/Time.tsx";
 import { useOutput, useProgress } from "./family.ts";
 import { indented, plain } from "./json.ts";
 import { WithSignInLink } from "./SignInLink.tsx";
 
-const Output = later(async () => (await import("../workspace/Output.tsx")).default);
+const Output = laterPart("the output", async () => (await import("../workspace/Output.tsx")).default);
 
 export type Call = Extract<Part, { type: "tool_call" }>;
 export type Result = Extract<Part, { type: "tool_result" }>;

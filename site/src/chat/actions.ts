@@ -28,6 +28,9 @@ export async function compactChat(chat: Chat): Promise<void> {
 export const isLimit = (error: unknown): error is ApiError =>
   error instanceof ApiError && error.code === "usage_limit_exceeded";
 
+/** Whether this is what one looks at still: what comes late takes nobody away from where they went meanwhile. */
+export const isAt = (path: string): boolean => location.pathname === path;
+
 const STOP_MS_MAX = 15_000;
 const STOP_POLL_MS = 250;
 

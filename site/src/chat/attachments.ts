@@ -11,6 +11,7 @@
 
 import { ApiError, type FileInfo, Store } from "../client/index.ts";
 import { api } from "../server.ts";
+import { decimal } from "../ui/numbers.ts";
 import { say } from "../ui/Toast.tsx";
 import { keepDraft, keptDraft } from "./drafts.ts";
 
@@ -50,8 +51,10 @@ export class Attachments {
   private readonly sources = new Map<number, File>();
   private readonly uploads = new Map<number, AbortController>();
   private lastKey = 0;
+  private readonly draft: string;
 
-  constructor(private readonly draft: string) {
+  constructor(draft: string) {
+    this.draft = draft;
     const there = parsed(keptDraft(`files.${draft}`)).map((file) =>
       this.entry(file.name, file.size_bytes, "there", file),
     );
@@ -182,7 +185,7 @@ export function bytes(count: number): string {
     value /= 1024;
     at++;
   }
-  return `${at > 0 && value < 10 ? value.toFixed(1) : Math.round(value)} ${UNITS[at]}`;
+  return `${at > 0 && value < 10 ? decimal(value, 1) : Math.round(value)} ${UNITS[at]}`;
 }
 
 const all = new Map<string, Attachments>();

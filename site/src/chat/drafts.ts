@@ -23,7 +23,7 @@ export function useDraft(key: string): Draft {
     (next: string) => {
       setText(next);
       keepDraft(key, next);
-      attemptDone(key);
+      if (next === "") attemptDone(key);
     },
     [key],
   );
@@ -41,28 +41,39 @@ export function useDraft(key: string): Draft {
   return { text, change, sent };
 }
 
-const attempts = new Map<string, { body: string; key: string }>();
+/** What a message that was sent before is to say instead, until that is sent, or given up. */
+export const keptEdit = (chatId: string, messageId: number): string => keptDraft(`edit.${chatId}.${messageId}`);
+export const keepEdit = (chatId: string, messageId: number, text: string): void =>
+  keepDraft(`edit.${chatId}.${messageId}`, text);
 
 /**
- * The key to send a draft with: the same for the same request until it is done, so that it is done once. What is written
- * anew is another message, whatever its words: the one before may have arrived although no answer came.
+ * The key to send a draft with: the same for the same request until it is done, so that it is done once. What is written in
+ * an empty field is another message, whatever its words: the one before may have arrived although no answer came. It is kept
+ * with the draft, as whoever got no answer may load the page anew, and send again.
  */
 export function attemptKey(draft: string, request: unknown): string {
   const body = JSON.stringify(request);
-  const last = attempts.get(draft);
-  if (last?.body === body) return last.key;
+  const last = lastAttempt(draft);
+  if (last.body === body && typeof last.key === "string") return last.key;
   const key = randomKey();
-  attempts.set(draft, { body, key });
+  keepDraft(`attempt.${draft}`, JSON.stringify({ body, key }));
   return key;
+}
+
+function lastAttempt(draft: string): Record<string, unknown> {
+  try {
+    return { ...JSON.parse(keptDraft(`attempt.${draft}`) || "{}") };
+  } catch {
+    return {};
+  }
 }
 
 /** The draft was taken: the same words again are another message. */
 export function attemptDone(draft: string): void {
-  attempts.delete(draft);
+  keepDraft(`attempt.${draft}`, "");
 }
 
 /** Whoever signs in next at this browser sees nothing of them. */
 export function forgetDrafts(): void {
-  attempts.clear();
   forgetKept(PREFIX);
 }

@@ -1,7 +1,7 @@
 /** What was seen of each chat: its history when it was last open here. Kept in this browser. */
 
-import type { Chat } from "../client/index.ts";
-import { Store } from "../client/index.ts";
+import { useEffect } from "react";
+import { type Chat, Store } from "../client/index.ts";
 import { keep, kept, onKeptElsewhere } from "../ui/kept.ts";
 
 const KEY = "seen";
@@ -47,6 +47,19 @@ export function markSeen(chat: Chat): void {
   const next = Object.fromEntries(entries);
   seen().set(next);
   keep(KEY, JSON.stringify(next));
+}
+
+/** The chat is on the page, as it is now. Whoever looks at another tab sees it when they are back. */
+export function useSeen(chat: Chat | undefined, isShown: boolean): void {
+  useEffect(() => {
+    if (!chat || !isShown) return;
+    const look = () => {
+      if (document.visibilityState === "visible") markSeen(chat);
+    };
+    look();
+    document.addEventListener("visibilitychange", look);
+    return () => document.removeEventListener("visibilitychange", look);
+  }, [chat, isShown]);
 }
 
 /** Nothing was seen, by whoever signs in next. */

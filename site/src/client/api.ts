@@ -11,16 +11,25 @@ import { type Answered, type Progress, sent } from "./upload.ts";
 import type { FileInfo } from "./wire.ts";
 
 export class ApiError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly retryAfterMs: number | null;
+  /** What else the server says, by name: a limit, say, and when it is over. */
+  readonly details: Readonly<Record<string, unknown>>;
+
   constructor(
-    readonly status: number,
-    readonly code: string,
+    status: number,
+    code: string,
     message: string,
-    readonly retryAfterMs: number | null = null,
-    /** What else the server says, by name: a limit, say, and when it is over. */
-    readonly details: Readonly<Record<string, unknown>> = {},
+    retryAfterMs: number | null = null,
+    details: Readonly<Record<string, unknown>> = {},
   ) {
     super(message);
     this.name = "ApiError";
+    this.status = status;
+    this.code = code;
+    this.retryAfterMs = retryAfterMs;
+    this.details = details;
   }
 
   /** Whether the same request may well succeed in a moment. */
@@ -35,7 +44,11 @@ const LASTING: ReadonlySet<number> = new Set([501, 505]);
 
 /** A body that is JSON already: its numbers may have more digits than JavaScript keeps. */
 export class JsonText {
-  constructor(readonly text: string) {}
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
 }
 
 export type ApiOptions = { baseUrl?: string; token?: string; fetch?: typeof fetch };
@@ -65,20 +78,21 @@ export class Api {
   }
 
   /** With the `key` of an earlier try, what that one did is not done again. For routes of chats. */
-  post<T>(path: string, body?: unknown, key?: string): Promise<T> {
-    return HAS_KEYS.test(path) ? this.repeated<T>(path, body, key ?? randomKey()) : this.request<T>("POST", path, body);
+  post<T>(path: string, body?: unknown, key?: string, signal?: AbortSignal): Promise<T> {
+    if (!HAS_KEYS.test(path)) return this.request<T>("POST", path, body, signal);
+    return this.repeated<T>(path, body, key ?? randomKey(), signal);
   }
 
-  patch<T>(path: string, body: unknown): Promise<T> {
-    return this.request<T>("PATCH", path, body);
+  patch<T>(path: string, body: unknown, signal?: AbortSignal): Promise<T> {
+    return this.request<T>("PATCH", path, body, signal);
   }
 
-  put<T>(path: string, body: unknown): Promise<T> {
-    return this.request<T>("PUT", path, body);
+  put<T>(path: string, body: unknown, signal?: AbortSignal): Promise<T> {
+    return this.request<T>("PUT", path, body, signal);
   }
 
-  delete(path: string): Promise<void> {
-    return this.request<void>("DELETE", path, undefined);
+  delete(path: string, signal?: AbortSignal): Promise<void> {
+    return this.request<void>("DELETE", path, undefined, signal);
   }
 
   /** Send a file to be sent along with a message. Tried once: one that no message has goes away by itself. */
@@ -109,13 +123,13 @@ export class Api {
     return response;
   }
 
-  private async repeated<T>(path: string, body: unknown, key: string): Promise<T> {
+  private async repeated<T>(path: string, body: unknown, key: string, signal?: AbortSignal): Promise<T> {
     try {
-      return await this.request<T>("POST", path, body, undefined, key);
+      return await this.request<T>("POST", path, body, signal, key);
     } catch (error) {
       if (!(error instanceof ApiError && error.isTransient && error.status !== 429)) throw error;
       await new Promise((resolve) => setTimeout(resolve, REPEAT_MS));
-      return await this.request<T>("POST", path, body, undefined, key);
+      return await this.request<T>("POST", path, body, signal, key);
     }
   }
 

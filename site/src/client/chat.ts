@@ -31,7 +31,9 @@ export const AGENT_TOOLS: ReadonlySet<string> = new Set([
 export type Agents = ReadonlyMap<string, ChatView>;
 
 export class OpenChat {
-  readonly view: Store<ChatView>;
+  readonly api: Api;
+  readonly id: string;
+  readonly view = new Store<ChatView>(EMPTY_VIEW);
   /** The agents of the chat, and theirs. */
   readonly agents = new Store<Agents>(new Map());
   /** Where the stream goes on: a place in the chat, or in its family. */
@@ -40,11 +42,9 @@ export class OpenChat {
   hasAgents = false;
   private loading: Promise<void> | null = null;
 
-  constructor(
-    readonly api: Api,
-    readonly id: string,
-  ) {
-    this.view = new Store(EMPTY_VIEW);
+  constructor(api: Api, id: string) {
+    this.api = api;
+    this.id = id;
   }
 
   /** The newest page of history, oldest message first. */

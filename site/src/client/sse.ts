@@ -13,8 +13,11 @@ export class EventParser {
   private id = "";
   private type = "";
   private data: string[] = [];
+  private readonly emit: (event: ServerEvent) => void;
 
-  constructor(private readonly emit: (event: ServerEvent) => void) {}
+  constructor(emit: (event: ServerEvent) => void) {
+    this.emit = emit;
+  }
 
   push(piece: string): void {
     const text = this.rest + piece;

@@ -8,13 +8,14 @@
 export class Store<T> {
   private listeners = new Set<() => void>();
   private shown: T;
+  private value: T;
   private cancel: (() => void) | null = null;
+  private readonly nextFrame: (flush: () => void) => () => void;
 
-  constructor(
-    private value: T,
-    private readonly nextFrame: (flush: () => void) => () => void = onNextFrame,
-  ) {
+  constructor(value: T, nextFrame: (flush: () => void) => () => void = onNextFrame) {
     this.shown = value;
+    this.value = value;
+    this.nextFrame = nextFrame;
   }
 
   /** The value as it was told last. */

@@ -35,8 +35,11 @@ export class Tab {
   private isWanted = false;
   private followsFamily = false;
   private over = new AbortController();
+  private readonly options: TabOptions;
 
-  constructor(private readonly options: TabOptions) {}
+  constructor(options: TabOptions) {
+    this.options = options;
+  }
 
   /** Follow the list, and this chat with it. */
   show(chat: OpenChat | null): void {
@@ -156,17 +159,25 @@ export function reconnectWhenOnline(tab: Tab, page: Window): () => void {
 
 const HIDDEN_MS = 30_000;
 
-/** Pause the tab's stream when the page was hidden for 30 s; it goes on when it is seen. Returns how to stop that. */
+/**
+ * Pause the tab's stream when the page was hidden for 30 s, as it may be from its beginning on, and at once when the browser
+ * puts it away to come back to it later. It goes on when it is seen. Returns how to stop that.
+ */
 export function pauseWhileHidden(tab: Tab, page: Document, hiddenMs = HIDDEN_MS): () => void {
+  const over = new AbortController();
   let pending: ReturnType<typeof setTimeout> | undefined;
   const look = () => {
     clearTimeout(pending);
     if (page.visibilityState === "hidden") pending = setTimeout(() => tab.pause(), hiddenMs);
     else tab.resume();
   };
-  page.addEventListener("visibilitychange", look);
+  const { signal } = over;
+  page.addEventListener("visibilitychange", look, { signal });
+  page.defaultView?.addEventListener("pagehide", () => tab.pause(), { signal });
+  page.defaultView?.addEventListener("pageshow", look, { signal });
+  look();
   return () => {
     clearTimeout(pending);
-    page.removeEventListener("visibilitychange", look);
+    over.abort();
   };
 }

@@ -1,6 +1,7 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { api } from "../server.ts";
 import { INPUT } from "../ui/Field.tsx";
+import { count, decimal } from "../ui/numbers.ts";
 import { duration } from "../ui/Time.tsx";
 import { Chart } from "./Chart.tsx";
 import { Panel, useRefresh } from "./Panel.tsx";
@@ -22,8 +23,7 @@ type Series = { step_seconds: number; points: Point[] };
 const EVERY_MS = 10_000;
 const SPANS = { "15m": "15 minutes", "1h": "1 hour", "6h": "6 hours", "1d": "1 day", "7d": "7 days" } as const;
 
-const count = (value: number) => Math.round(value).toLocaleString();
-const rate = (value: number) => `${value < 10 ? value.toFixed(1) : count(value)}/s`;
+const rate = (value: number) => `${value < 10 ? decimal(value, 1) : count(value)}/s`;
 
 /** How much the cluster did, and how fast. */
 export function Charts() {

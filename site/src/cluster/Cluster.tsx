@@ -41,7 +41,7 @@ export default function Cluster({ page }: { page: string }) {
   }, [page]);
   if (!session?.admin) return <Closed />;
   return (
-    <main id="main" className="min-h-0 flex-1 overflow-y-auto">
+    <main id="main" className="min-h-0 flex-1 overflow-y-auto print:overflow-visible">
       <nav
         aria-label="Cluster"
         className="sticky top-0 z-10 flex gap-1 overflow-x-auto border-b border-line bg-page px-3 sm:px-5"

@@ -111,7 +111,7 @@ function NewToken({ onClose }: { onClose: () => void }) {
   };
   if (secret) return <Secret secret={secret} user={user} onClose={onClose} />;
   return (
-    <Dialog title="New token" onClose={onClose}>
+    <Dialog title="New token" onClose={onClose} isForm>
       <form onSubmit={submit} className="flex flex-col gap-4">
         <Field label="User" hint="Is made if there is none of this name">
           <input
@@ -157,7 +157,7 @@ function NewToken({ onClose }: { onClose: () => void }) {
 
 function Secret({ secret, user, onClose }: { secret: string; user: string; onClose: () => void }) {
   return (
-    <Dialog title={`Token of ${user}`} onClose={onClose}>
+    <Dialog title={`Token of ${user}`} onClose={onClose} isOnce>
       <Notice tone="warn">This is the only time that it is shown.</Notice>
       <div className="flex items-center gap-2 rounded-lg bg-raised p-3">
         <code className="min-w-0 flex-1 break-all font-mono text-sm">{secret}</code>

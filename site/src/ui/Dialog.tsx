@@ -15,14 +15,16 @@ type DialogProps = {
   wide?: boolean;
   /** It is there to write in: one begins in its first field. */
   isForm?: boolean;
+  /** What it shows is shown once: no press beside it closes it. */
+  isOnce?: boolean;
 };
 
-/** A dialog that is open for as long as it is rendered. Escape and a press outside close it. */
-export function Dialog({ title, onClose, children, wide, isForm = false }: DialogProps) {
+/** A dialog that is open for as long as it is rendered. Escape closes it, and so does a press outside, but of a form. */
+export function Dialog({ title, onClose, children, wide, isForm = false, isOnce = false }: DialogProps) {
   const popup = useRef<HTMLDivElement>(null);
   const firstField = () => popup.current?.querySelector<HTMLElement>("input, select, textarea") ?? true;
   return (
-    <Base.Root open onOpenChange={(open) => !open && onClose()}>
+    <Base.Root open disablePointerDismissal={isForm || isOnce} onOpenChange={(open) => !open && onClose()}>
       <Base.Portal>
         <Base.Backdrop className={BACKDROP} />
         <Base.Popup

@@ -12,8 +12,12 @@ type TableProps<Row> = {
 /** A table that scrolls sideways where it is too wide. */
 export function Table<Row>({ label, columns, rows, rowKey }: TableProps<Row>) {
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard
-    <section aria-label={label} tabIndex={0} className="relative overflow-x-auto rounded-xl border border-line">
+    <section
+      aria-label={label}
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard
+      tabIndex={0}
+      className="relative overflow-x-auto rounded-xl border border-line print:overflow-visible"
+    >
       <table className="w-full border-collapse text-sm">
         <thead className="bg-side text-left text-xs text-soft">
           <tr>

@@ -1,4 +1,5 @@
 import { useEffect, useState, useSyncExternalStore } from "react";
+import { decimal } from "./numbers.ts";
 
 const MINUTE_MS = 60_000;
 
@@ -54,6 +55,7 @@ const UNITS = [
   ["minute", 60_000],
 ] as const;
 const WORDS = new Intl.RelativeTimeFormat(undefined, { numeric: "always", style: "narrow" });
+const NOW = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "narrow" }).format(0, "second");
 
 export function relative(at: number, now: number): string {
   const ms = at - now;
@@ -61,12 +63,13 @@ export function relative(at: number, now: number): string {
   for (const [unit, unitMs] of UNITS) {
     if (Math.abs(ms) >= unitMs) return WORDS.format(Math.trunc(ms / unitMs), unit);
   }
-  return "just now";
+  return NOW;
 }
 
 /** A length of time, in the unit that suits it. */
 export function duration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
-  return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
+  if (ms < 59_950) return `${decimal(ms / 1000, 1)} s`;
+  const seconds = Math.round(ms / 1000);
+  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }

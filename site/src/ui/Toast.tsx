@@ -29,6 +29,12 @@ function add(text: string, isError: boolean): void {
 
 export const say = (text: string) => add(text, false);
 
+/** Say what is wrong, until it is dismissed. */
+export const warn = (text: string) => add(text, true);
+
+/** What was said is nothing for whoever comes next. */
+export const forgetToasts = () => change([]);
+
 /** Say what failed, in the server's words. `doing` is what was tried: "Rename". */
 export function sayError(doing: string, error: unknown): void {
   if (error instanceof ApiError && error.status === 401) return; // the sign-in page says it

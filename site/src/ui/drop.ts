@@ -52,3 +52,14 @@ function filesOf(dropped: DataTransfer): File[] {
 export function pastedFiles(data: DataTransfer): readonly File[] {
   return data.types.includes("text/plain") ? [] : [...data.files];
 }
+
+/** Where nothing takes them, files that are dropped do nothing. */
+export function ignoreDrops(): void {
+  const ignore = (event: DragEvent) => {
+    if (event.defaultPrevented || !hasFiles(event)) return;
+    event.preventDefault();
+    (event.dataTransfer as DataTransfer).dropEffect = "none";
+  };
+  window.addEventListener("dragover", ignore);
+  window.addEventListener("drop", ignore);
+}

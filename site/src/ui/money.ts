@@ -1,13 +1,13 @@
 /** What models cost, as people read it. The API counts in millionths of the currency of the prices, whichever that is. */
 
 import type { Bill } from "../client/index.ts";
+import { count, decimal } from "./numbers.ts";
 
 /** Two places at least, and as many as there are: most answers cost less than a hundredth. */
 export function money(micros: number | null | undefined): string {
   if (micros == null) return "–";
   const digits = String(Math.abs(micros)).padStart(7, "0");
-  const places = digits.slice(-6).replace(/0{1,4}$/, "");
-  return `${micros < 0 ? "-" : ""}${Number(digits.slice(0, -6)).toLocaleString()}.${places}`;
+  return decimal(`${micros < 0 ? "-" : ""}${digits.slice(0, -6)}.${digits.slice(-6)}`, 2, 6);
 }
 
 /** The cost of a sum, of which some may not be known. */
@@ -15,8 +15,6 @@ export function costOf({ cost_micros, unpriced = 0, attempts = 0 }: Partial<Bill
   if (cost_micros == null) return attempts ? "not known: its model has no prices" : "nothing yet";
   return money(cost_micros) + (unpriced ? `, and ${unpriced} of ${attempts} attempts of unknown cost` : "");
 }
-
-const count = (value: number | null | undefined) => (value ?? 0).toLocaleString();
 
 /** The tokens of a sum, or of one answer. */
 export function tokensOf(sum: Partial<Record<keyof Bill, number | null | undefined>>): string {

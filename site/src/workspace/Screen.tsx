@@ -2,6 +2,7 @@ import { useEffect, useState } from "react";
 import { api } from "../server.ts";
 
 const PAUSE_MS = 1000;
+const ANSWER_MS_MAX = 10_000;
 
 /** The screen of a workspace as it is now, to look on. It is asked for while it is seen, one picture after the other. */
 export function Screen({ chatId }: { chatId: string }) {
@@ -47,12 +48,14 @@ async function follow(
   let shown = "";
   while (!signal.aborted) {
     try {
-      const answer = document.hidden ? null : await fetch(url, { cache: "no-cache", signal });
+      const patience = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS_MAX)]);
+      const answer = document.hidden ? null : await fetch(url, { cache: "no-cache", signal: patience });
       const tag = answer?.headers.get("ETag") ?? "";
       if (answer?.ok && (tag !== shown || !tag)) show(await answer.blob());
-      if (answer?.ok) shown = tag;
-      else if (answer) tell("The screen cannot be seen now.");
+      if (answer) shown = answer.ok ? tag : "";
+      if (answer && !answer.ok) tell("The screen cannot be seen now.");
     } catch {
+      shown = ""; // the next picture says that it is seen again, also if it is the same
       if (!signal.aborted) tell("The screen cannot be reached.");
     }
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));

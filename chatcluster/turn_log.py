@@ -5,7 +5,8 @@ end when it is cut. But it is told values and not bytes, and always from the beg
 numbers its events, or replays them, counts from there. So what it tells is the same on every replica, whenever it is
 asked:
 
-* each message and the end of the turn once, in order, as the database has them;
+* each message and the end of the turn once, in order, as the database has them. Where that end was purged, the turn
+  ends before the next message of the user that did not come with results of its calls;
 * of each attempt what was said, before the message that it became, as far as the feed or the stream has it. What a
   message says is complete without that;
 * an attempt that came to nothing **whole**, before what takes its place. A feed drops the rest of such an attempt once
@@ -34,6 +35,7 @@ from chatcluster import events
 from chatcluster.audience import Audience
 from chatcluster.chat import ErrorInfo
 from chatcluster.errors import StreamsUnavailable
+from chatcluster.next_turn import NextTurn
 from chatcluster.parts import (
     START,
     UNDECODABLE,
@@ -146,7 +148,7 @@ class TurnLog:
         """The last frame of an attempt among those."""
         self._tells_parts = False
         """The attempt at this place of the stream is one of ours."""
-        self._has_ended = False
+        self._next = NextTurn(start.revision)
 
     def __repr__(self) -> str:
         return f"<TurnLog of {self._chat_id} at message {self._message_id}, {self._position}>"
@@ -239,15 +241,14 @@ class TurnLog:
     # --- one value after the other ------------------------------------------------------------
 
     def _advance(self) -> list[Told]:
-        told: list[Told] = []
-        queue = self._queue
+        told, queue = list[Told](), self._queue
         while queue and len(told) < TELL_MAX and not self._lacks(queue[0]):
             told.extend(self._tell(queue.popleft()))
         return told
 
     def _lacks(self, value: Value | UpToDate) -> bool:
         """Whether there may be something in the stream that is to be told before this, or history is to be read."""
-        if value is self._looked_before:
+        if value is self._looked_before or self._next.has_begun(value):
             return False
         match value:
             case Frame(kind=FrameKind.ATTEMPT, position=position):
@@ -286,7 +287,7 @@ class TurnLog:
             self._looked_before = value
             if isinstance(value, EndedTurn):
                 self._queue.popleft()
-                self._has_ended = True
+                self._next.is_due = True
                 told.append(Ended(value, error))
         return told
 
@@ -296,18 +297,22 @@ class TurnLog:
         return error if error is not None and error.code == turn.code else None
 
     def _tell(self, value: Value | UpToDate) -> Sequence[Told]:
-        if self._has_ended:
+        if self._next.is_due:
             return ()
+        if self._next.has_begun(value):
+            self._next.is_due = True
+            return (Rested(),)
         match value:
             case Frame():
                 return self._tell_frame(value)
             case Message(id=message_id) if message_id > self._message_id:
+                self._next.look(value)
                 self._message_id, self._tells_parts = message_id, False
                 if value.position is not None:
                     self._position = max(self._position, Position.parse(value.position))
                 return (value,)
             case EndedTurn(revision=revision) if revision > self._start.revision:
-                self._has_ended = True
+                self._next.is_due = True
                 return (Ended(value),)
             case events.StatusEvent(status=status) if status in AT_REST:
                 return (Rested(),)

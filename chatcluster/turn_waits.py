@@ -28,7 +28,7 @@ class WaitsLog(TurnLog):
         return self._lacks_waits(value) or super()._lacks(value)
 
     def _lacks_waits(self, value: Value | UpToDate) -> bool:
-        if self._calling_id is None or value is self._waits_told_before:
+        if self._calling_id is None or value is self._waits_told_before or self._next.has_begun(value):
             return False
         match value:
             case Message(role=Role.TOOL, id=message_id):

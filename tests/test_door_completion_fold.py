@@ -88,3 +88,16 @@ def test_how_the_turn_ended() -> None:
     assert folded([cut, FINISHED])[0][-1]["choices"][0]["finish_reason"] == "length"
     assert folded([Ended(EndedTurn(1, "error", 5, 9, "auth"))])[0][-1]["error"]["code"] == "auth"
     assert folded([Withdrawn()])[0][-1]["error"]["code"] == "withdrawn"
+
+
+def test_a_call_without_arguments_has_those_that_a_program_can_decode() -> None:
+    called = message(Role.ASSISTANT, ToolCallPart("c1", "ask", ""), reason="tool_calls")
+    (call,) = folded([called])[1].completion()["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "ask", "arguments": "{}"}
+
+
+def test_a_limit_that_is_reached_on_the_way_is_told_as_one_that_was_reached_before() -> None:
+    chunks, fold = folded([Ended(EndedTurn(1, "error", 5, 9, "usage_limit"))])
+    assert (chunks[-1]["error"]["code"], chunks[-1]["error"]["type"]) == ("insufficient_quota", "rate_limit_error")
+    assert fold.failure is not None
+    assert (fold.failure.status, fold.failure.headers["x-should-retry"]) == (429, "false")

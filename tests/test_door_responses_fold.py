@@ -186,6 +186,21 @@ def test_calls_of_the_clients_tools_end_the_response_and_those_of_others_are_wai
     assert events[-1]["type"] == "response.completed"
 
 
+def test_a_call_names_its_server_by_what_is_before_the_first_separator_and_its_arguments_are_json() -> None:
+    calls = [
+        ToolCallPart("c1", "files__read__all", ""),
+        ToolCallPart("c2", "ask_agent", " "),
+        ToolCallPart("c3", "ask_client", ""),
+    ]
+    told: list[Told] = [message(2, Role.ASSISTANT, calls, "tool_calls"), Ended(EndedTurn(1, "finished", 5, 3))]
+    events, fold = folded(iter(told))
+    files, agent, client = fold.response()["output"]
+    assert (files["server_label"], files["name"]) == ("files", "read__all")
+    assert (agent["server_label"], agent["name"]) == ("chatcluster", "ask_agent")
+    assert {item["arguments"] for item in (files, agent, client)} == {"{}"}
+    assert [event["delta"] for event in events if event["type"].endswith("arguments.delta")] == ["{}"] * 3
+
+
 CALLED = message(
     2,
     Role.ASSISTANT,

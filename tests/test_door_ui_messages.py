@@ -253,6 +253,17 @@ def test_results_are_outputs_errors_and_denials_also_of_calls_that_were_told_bef
     assert kinds == ["available", "error", "denied"]
 
 
+def test_a_denial_names_the_request_also_to_who_comes_back() -> None:
+    called = message(2, Role.ASSISTANT, CALLS, "tool_calls")
+    denied = message(3, Role.TOOL, [ToolResultPart("c1", "The user denied this call.", is_error=True)])
+    chunks, _ = folded([called, denied])
+    kinds = [chunk["type"] for chunk in chunks if chunk.get("toolCallId") == "c1"]
+    assert kinds[-2:] == ["tool-approval-request", "tool-output-denied"]
+    asked, _ = folded([called, waiting(CallState.APPROVAL), denied])
+    assert [chunk["type"] for chunk in asked].count("tool-approval-request") == 1
+    assert [chunk["type"] for chunk in folded([denied])[0]].count("tool-approval-request") == 0, "it has what it said"
+
+
 def test_what_happens_by_the_way_is_in_chunks_that_leave_no_part() -> None:
     chunks, _ = folded([ToolProgressPart("c1", 1.0, 2.0), NoticePart("tools_unavailable", "no tools")])
     assert [(chunk["type"], chunk.get("transient")) for chunk in chunks[1:]] == [

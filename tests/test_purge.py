@@ -12,7 +12,7 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, fence_of, texts
 from postgres_sessions import execute, fetchval, open_session
 
-from chatcluster.chat import CommitStep, Edit, FinishTurn, Insert
+from chatcluster.chat import CommitStep, Edit, ErrorInfo, Fail, FinishTurn, Insert, OwnerCommand
 from chatcluster.config import Settings
 from chatcluster.content import FilePart
 from chatcluster.errors import StoreUnavailable
@@ -280,12 +280,16 @@ async def test_a_chat_that_was_made_for_one_answer_goes_ten_minutes_after_it_cam
 ) -> None:
     store, responses = PostgresStore(database), PostgresResponses(database)
     chats = {}
-    for name in ("due", "fresh", "busy", "kept", "stored", "gone on"):
+    key = Idempotency("due", b"digest")
+    for name in ("due", "forgotten", "fresh", "busy", "kept", "stored", "gone on"):
         at_rest = name != "busy"
-        made = await store.create(NewChat(uuid4(), OWNER, name, None, (user("hello"),), at_rest=at_rest))
+        new = NewChat(uuid4(), OWNER, name, None, (user("hello"),), at_rest=at_rest)
+        made = await store.create(new, key if name == "due" else None)
         assert made.message is not None
         await responses.add(StoredResponse(made.chat.id, made.message.id, 1, "{}", transient=name != "kept"))
         chats[name] = made.chat.id
+        if name == "forgotten":
+            assert await responses.remove(made.chat.id, made.message.id, owner_id=OWNER)
     for name in ("stored", "gone on"):
         sent = await store.apply(chats[name], Insert((user("and?"),)), owner_id=OWNER)
         assert sent.message is not None
@@ -298,4 +302,25 @@ async def test_a_chat_that_was_made_for_one_answer_goes_ten_minutes_after_it_cam
     left = [chat.title for chat in await store.list_chats(OWNER, archived=False, limit=10, after=None)]
     assert sorted(left) == ["busy", "fresh", "gone on", "kept", "stored"]
     assert await count(observer, "responses") == 6
-    assert await fetchval(observer, "SELECT chat_id FROM deleted_chats") == chats["due"]
+    gone = await fetchval(observer, "SELECT array_agg(chat_id) FROM deleted_chats")
+    assert set(gone) == {chats["due"], chats["forgotten"]}
+    assert await store.answered(OWNER, key) is None, "a repeat is answered anew"
+
+
+async def test_how_turns_ended_is_kept_for_the_responses_that_say_so(database: Database, observer: Session) -> None:
+    store, responses = PostgresStore(database), PostgresResponses(database)
+    worker_id = uuid4()
+    await PostgresRegistry(database).register(Replica(worker_id, "r", "host:1", "1", slots=4))
+    commands: list[OwnerCommand] = [FinishTurn((assistant("hi"),)), Fail(ErrorInfo("auth", "the key is wrong"))]
+    for is_asked_for in (True, False):
+        for command in commands:
+            made = await store.create(NewChat(uuid4(), OWNER, "", None, (user("hello"),)))
+            assert made.message is not None
+            if is_asked_for:
+                await responses.add(StoredResponse(made.chat.id, made.message.id, made.message.revision, "{}"))
+            (claimed,) = await store.claim(worker_id, free_slots=1, batch=1)
+            await store.commit(fence_of(claimed.chat), command)
+    await days_pass(observer, 8)
+    await round_of(database).go_round()
+    assert await count(observer, "turns") == 1
+    assert await fetchval(observer, "SELECT outcome FROM turns") == "error"

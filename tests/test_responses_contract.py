@@ -76,6 +76,23 @@ async def test_only_its_owner_removes_it_and_once(site: Site) -> None:
     assert (await site.store.get(chat_id)).id == chat_id, "the chat stays"
 
 
+async def test_a_transient_one_is_removed_for_its_owner_like_any_other(site: Site) -> None:
+    chat_id, message_id = await site.chat()
+    await site.responses.add(StoredResponse(chat_id, message_id, 1, "{}", transient=True))
+    assert not await site.responses.remove(chat_id, message_id, owner_id=OTHER)
+    assert await site.responses.remove(chat_id, message_id, owner_id=OWNER)
+    assert not await site.responses.remove(chat_id, message_id, owner_id=OWNER)
+    assert await site.responses.get(chat_id, message_id, owner_id=OWNER) is None
+
+
+async def test_what_takes_the_place_of_another_is_there_in_one_step(site: Site) -> None:
+    chat_id, _ = await site.chat()
+    for kept in ('{"metadata": {}}', '{"metadata": {"a": "b"}}'):
+        await site.responses.replace(StoredResponse(chat_id, 0, 0, kept))
+        assert await site.responses.get(chat_id, 0, owner_id=OWNER) == StoredResponse(chat_id, 0, 0, kept)
+    await site.responses.replace(StoredResponse(uuid4(), 0, 0, "{}"))
+
+
 async def test_it_goes_with_its_chat(site: Site) -> None:
     chat_id, message_id = await site.chat(at_rest=True)
     await site.responses.add(StoredResponse(chat_id, message_id, 1, "{}"))

@@ -213,6 +213,21 @@ async def test_who_deletes_what_a_page_ended_with_goes_on_behind_it() -> None:
         assert (deleted, await listed(client, name)) == (5, [])
 
 
+async def test_who_deletes_what_a_response_said_goes_on_in_its_place() -> None:
+    """By the ID that it had in the output of its response."""
+    world = World()
+    async with client_of(world) as client:
+        name = await conversation(client)
+        told = [await answered(world, client, name, TextPart(text)) for text in ("one", "two", "three")]
+        middle = told[1]["output"][0]["id"]
+        path = f"/v1/conversations/{name}/items"
+        assert (await client.delete(f"{path}/{middle}")).status_code == 200
+        for order, texts in (("asc", ["user", "assistant"]), ("desc", ["user", "assistant", "user"])):
+            page = await client.get(f"{path}?after={middle}&order={order}")
+            assert [item["role"] for item in page.json()["data"]] == texts, page.text
+        assert (await client.get(f"{path}/{middle}")).status_code == 404
+
+
 async def test_an_item_is_found_by_its_id_in_the_output_of_its_response() -> None:
     world = World()
     async with client_of(world) as client, world.client(await world.token("eve")) as eve:

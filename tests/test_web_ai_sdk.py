@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from typing import Any
 
@@ -147,6 +148,23 @@ async def test_what_is_asked_again_has_to_be_what_the_chat_has_there_unless_it_i
         assert world.written() == before
 
 
+async def test_one_message_alone_is_asked_again_only_where_it_is_the_newest() -> None:
+    """The same words may have been said before, and all that follows them would go."""
+    world = World()
+    async with client_of(world) as client:
+        for number, text in enumerate(("go on", "no", "go on")):
+            await submitted(client, user(f"m{number}", text))
+            await finish(world)
+        before = world.written()
+        body = {"id": "x", "messages": [user("m2", "go on")], "trigger": "regenerate-message"}
+        answer = await client.post("/api/ai/chat", json=body)
+        assert (answer.status_code, error_code(answer)) == (400, "invalid_request")
+        assert world.written() == before
+        all_of_it = [user("m0", "go on"), user("m1", "no"), user("m2", "go on")]
+        await submitted(client, *all_of_it, trigger="regenerate-message")
+        assert (asked(world), len(history(world))) == (["go on", "no", "go on"], 5)
+
+
 async def test_what_was_edited_away_elsewhere_is_no_place_to_count_from() -> None:
     """Another tab went on; what it wrote is not taken away by one that does not know of it."""
     world = World()
@@ -177,6 +195,20 @@ async def test_messages_that_came_from_another_chat_have_their_places_in_this_on
         await finish(world)
         await submitted(client, *sent, id="y", trigger="regenerate-message")
         assert asked(world) == ["one", "two", "branch"]
+
+
+async def test_what_the_system_says_among_the_messages_is_the_prompt_of_the_chat() -> None:
+    world = World()
+    system = {"id": "s", "role": "system", "parts": [{"type": "text", "text": "Be kind."}]}
+    async with client_of(world) as client:
+        await submitted(client, system, user("m1", "one"))
+        *_, row = world.database.chats.values()
+        prompts = world.services().models.prompts
+        assert await prompts.own(row.id) == "Be kind."
+        await finish(world)
+        await submitted(client, system, user("m2", "two"), instructions="Be brief.")
+        assert await prompts.own(row.id) == "Be brief."
+        assert asked(world) == ["one", "two"]
 
 
 async def test_a_message_brings_the_outputs_before_it_along() -> None:
@@ -213,3 +245,37 @@ async def test_outputs_that_a_message_brings_along_are_whole() -> None:
         await submitted(client, user("m1", "what is there?"), called, user("m2", "well?"))
         (result,) = [part for one in history(world) for part in one.parts if isinstance(part, ToolResultPart)]
         assert data in result.text
+
+
+async def test_p7_outputs_that_are_sent_again_run_no_call_that_was_answered_since() -> None:
+    """The stream that they began broke off, and another tab answered the next call."""
+    world = World()
+    async with client_of(world) as client:
+        await submitted(client, user("m1", "the weather?"), tools=[{"name": "ask"}])
+        for call_id in ("c1", "c2"):
+            call, plan = ToolCallPart(call_id, "ask", "{}"), OpenCall(call_id, "ask", CallState.CLIENT)
+            said = NewMessage(Role.ASSISTANT, (call,), "tool_calls")
+            await world.store.commit(fence_of(await claim(world)), CommitStep((said,), (plan,)))
+            part = {"type": "dynamic-tool", "toolName": "ask", "toolCallId": call_id, "state": "output-available"}
+            answered = {"id": "a1", "role": "assistant", "parts": [{**part, "output": "12 degrees"}]}
+            if call_id == "c1":
+                first = answered
+                await submitted(client, user("m1", "the weather?"), answered)
+                continue
+            told = await read(client, user("m1", "the weather?"), first)
+            runs = [chunk for chunk in told if chunk["type"] == "tool-input-available"]
+            assert [chunk["toolCallId"] for chunk in runs] == ["c2"], "it waits, and the client did not know of it"
+            assert told[-1]["type"] == "finish"
+            await submitted(client, user("m1", "the weather?"), answered)
+        await finish(world)
+        told = await read(client, user("m1", "the weather?"), first)
+        kinds = [chunk["type"] for chunk in told if chunk.get("toolCallId") == "c2"]
+        assert kinds == ["tool-input-start", "tool-input-delta", "tool-output-available"]
+
+
+async def read(client: httpx.AsyncClient, *messages: Json) -> list[Json]:
+    """The chunks of a stream that ends."""
+    answer = await client.post("/api/ai/chat", json={"id": "x", "messages": messages})
+    assert answer.status_code == 200, answer.text
+    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
+    return list(map(json.loads, lines))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +138,10 @@ async def test_media_types_other_than_json() -> None:
             headers = {"Content-Type": content_type}
             response = await client.post("/api/v1/chats", content=b'{"content": "x"}', headers=headers)
             assert response.status_code == 201
+        await refuse(
+            client, world, "unsupported_media_type", 415, "POST", "/api/v1/chats",
+            content=gzip.compress(b'{"content": "x"}'), headers={"Content-Encoding": "gzip"},
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -31,12 +31,16 @@ class MemoryResponses:
         async with self._link.crossing("get_response"):
             return self._owned(chat_id, message_id, owner_id)
 
+    async def replace(self, response: StoredResponse) -> None:
+        async with self._link.crossing("replace_response"):
+            if response.chat_id in self._database.chats:
+                self._rows[response.chat_id, response.message_id] = response
+
     async def remove(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> bool:
         async with self._link.crossing("remove_response"):
-            if self._owned(chat_id, message_id, owner_id) is None:
-                return False
-            del self._rows[chat_id, message_id]
-            return True
+            return self._owned(chat_id, message_id, owner_id) is not None and bool(
+                self._rows.pop((chat_id, message_id), None)
+            )
 
     async def asked_after(self, chat_id: UUID, message_id: int) -> int | None:
         async with self._link.crossing("asked_after"):

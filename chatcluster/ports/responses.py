@@ -41,8 +41,13 @@ class Responses(Protocol):
         """None if there is none, or the chat belongs to another user."""
         ...
 
+    async def replace(self, response: StoredResponse) -> None:
+        """As ``add``, in the place of the one that there is."""
+        ...
+
     async def remove(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> bool:
-        """The chat and its history stay. False as for ``get``."""
+        """The chat and its history stay, but for one that was made for a transient response alone. False as for
+        ``get``."""
         ...
 
     async def asked_after(self, chat_id: UUID, message_id: int) -> int | None:

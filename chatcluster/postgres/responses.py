@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import msgspec
+
 from chatcluster.ports.responses import AskedMessage, StoredResponse
 from chatcluster.postgres import Connection, Database
 from chatcluster.postgres.queries import load_queries
@@ -25,6 +27,9 @@ class PostgresResponses:
     async def get(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> StoredResponse | None:
         return await self._database.autocommit(_get, chat_id, message_id, owner_id)
 
+    async def replace(self, response: StoredResponse) -> None:
+        await self._database.autocommit(_replace, response)
+
     async def remove(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> bool:
         return await self._database.autocommit(_remove, chat_id, message_id, owner_id)
 
@@ -36,14 +41,11 @@ class PostgresResponses:
 
 
 async def _add(connection: Connection, response: StoredResponse) -> None:
-    await connection.execute(
-        SQL["add"],
-        response.chat_id,
-        response.message_id,
-        response.revision,
-        response.parameters,
-        response.transient,
-    )
+    await connection.execute(SQL["add"], *msgspec.structs.astuple(response))
+
+
+async def _replace(connection: Connection, response: StoredResponse) -> None:
+    await connection.execute(SQL["replace"], *msgspec.structs.astuple(response))
 
 
 async def _get(connection: Connection, chat_id: UUID, message_id: int, owner_id: UUID) -> StoredResponse | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
+from litestar.utils import normalize_path
 
 from chatcluster import telemetry
 from chatcluster.errors import (
@@ -31,7 +32,7 @@ from chatcluster.errors import (
 )
 from chatcluster.parts import encode
 from chatcluster.web.doors.mcp import error_form as mcp_form
-from chatcluster.web.doors.openai.error_form import formed, is_of_door
+from chatcluster.web.doors.openai.error_form import NO_DOOR, formed, is_of_door, misses_door
 
 UNAVAILABLE_RETRY_SECONDS = 1
 RETRY_SECONDS_MAX = 120
@@ -63,11 +64,12 @@ def answer(error: Exception) -> Answer:
 
 
 def answer_at(path: str, error: Exception) -> Answer:
-    """``answer`` in the form of the front door that this address is of."""
-    plain = answer(error)
+    """``answer`` in the form of the front door that this address is of, as routes are found by it."""
+    path = normalize_path(path)
+    plain = answer(NotFound(NO_DOOR) if misses_door(path) and isinstance(error, NotFoundException) else error)
     if mcp_form.is_of_door(path):
         return plain._replace(body=encode(mcp_form.formed(plain.status, msgspec.json.decode(plain.body)["error"])))
-    if not is_of_door(path):
+    if not (is_of_door(path) or misses_door(path)):
         return plain
     status, said, headers = formed(plain.status, msgspec.json.decode(plain.body)["error"], plain.headers)
     return Answer(status, encode({"error": said}), headers)
@@ -109,10 +111,16 @@ def _translate(error: HTTPException) -> CallerError:
         case MethodNotAllowedException():
             return MethodNotAllowed("this address does not take this method")
         case ValidationException():
-            return InvalidRequest(_validation_message(error))
+            return InvalidRequest(_validation_message(error), **_param_of(error))
         case _ if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return TooLarge("the request's body is too large")
     return InvalidRequest(error.detail or "the request does not have the form that the API takes")
+
+
+def _param_of(error: ValidationException) -> dict[str, str]:
+    """The first parameter that is wrong, if it is one."""
+    keys = [str(item["key"]) for item in error.extra or () if isinstance(item, dict) and "key" in item]
+    return {"param": keys[0]} if keys and keys[0] != "data" else {}
 
 
 def _validation_message(error: ValidationException) -> str:

@@ -48,7 +48,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 BODY, TAKEN_OUT = "chatcluster_body", "chatcluster_taken_out"
 """Keys of the scope's state: a request may be made anew from its scope."""
-JSON = "application/json"
+JSON, PLAIN = "application/json", "identity"
 _JSON_TYPES = ("", JSON)
 _MORE = ("headers", "cookies", "encoded_headers", "background", "is_head_response")
 """What the declaration of a route may say of its answer, besides status and type."""
@@ -98,6 +98,8 @@ class ApiRequest(Request[Account, Credential, State]):
 
     async def body(self) -> bytes:
         """The body. Files that come within it are stored, as the user's, and their addresses are in their place."""
+        if self.headers.get("content-encoding", PLAIN).strip().lower() != PLAIN:
+            raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
         state = self.scope["state"]
         if WITH_FILES.fullmatch(self.scope["path"]) is None:
             if BODY not in state:

@@ -206,6 +206,43 @@ async def test_the_turn_after_is_none_of_it(world: World) -> None:
     assert listener.text == "Hi there!"
 
 
+async def test_a_turn_whose_end_was_purged_ends_before_the_next_one(world: World) -> None:
+    """However the next one began: sent, or promoted from the queue by the very commit that ended it."""
+    a, b = await world.cluster(2)
+    chat = await a.create("hello")
+    start = start_of(chat)
+    call = await world.model.next_call()
+    await a.send(chat, "and?", Busy.QUEUE)
+    call.answer("Hi there!")
+    (await world.model.next_call()).answer("Nothing.")
+    await chat.until_status("waiting")
+    await world.exchange(a, chat, "more", "Well.")
+    second = [one for one in chat.row.messages if one.role is Role.USER][1]
+    chat.row.turns.clear()
+    for begins, text in ((start, "Hi there!"), (TurnStart(second.id, second.revision), "Nothing.")):
+        listener = await listen(world, b, chat, begins)
+        await listener.until_over()
+        assert (listener.text, listener.fold.response()["status"]) == (text, "completed")
+    await a.send(chat, "once more", Busy.QUEUE)
+    (await world.model.next_call()).say("Half")
+    late = await listen(world, b, chat, start)
+    await late.until_over()
+    assert late.text == "Hi there!"
+
+
+async def test_what_steered_a_turn_is_a_part_of_it_also_where_its_end_was_purged(world: World) -> None:
+    a, chat, _ = await asking(world, CALLS[0])
+    await a.send(chat, "and hurry", Busy.STEER)
+    await a.apply(chat, Deny("a"))
+    await world.replica()
+    (await world.model.next_call()).answer("Done.")
+    await chat.until_status("waiting")
+    chat.row.turns.clear()
+    listener = await listen(world, await world.replica(), chat)
+    await listener.until_over()
+    assert listener.text.endswith("Done.")
+
+
 async def test_a_log_that_is_up_to_date_says_so(world: World) -> None:
     a = await world.replica()
     chat, _, _ = await world.answering(a, "Half an ")

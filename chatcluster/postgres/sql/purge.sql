@@ -32,10 +32,12 @@ delete from tokens where id in (
 )
 
 -- name: delete_turns
--- A turn is of no use but to a reader that was there before it ended.
+-- A turn is of no use but to a reader that was there before it ended; and one that failed, or was stopped, to a response
+-- that says so for as long as it is kept. Of all others the history tells where they ended.
 delete from turns where (chat_id, revision) in (
     select chat_id, revision from turns
     where ended_at < statement_timestamp() - $1::float8 * interval '1 second'
+        and (outcome = 'finished' or not exists (select from responses where responses.chat_id = turns.chat_id))
     order by ended_at
     limit $2
     for update skip locked
@@ -123,13 +125,18 @@ with due as (
         and not exists (
             select from messages
             where messages.chat_id = chats.id and messages.role = 'user' and messages.deleted_at is null
-                and messages.revision > (select max(revision) from responses where responses.chat_id = chats.id)
+                and messages.revision > (select max(abs(revision)) from responses where responses.chat_id = chats.id)
         )
     limit $1
     for update skip locked
 ),
 gone as (
     delete from chats where id in (select id from due) or root_id in (select id from due) returning id, owner_id
+),
+-- What asks again, with its key, is answered anew.
+forgotten as (
+    delete from idempotency_keys using gone
+    where idempotency_keys.owner_id = gone.owner_id and response->'chat'->>'id' = gone.id::text
 ),
 ended as (
     delete from turns where chat_id in (select id from gone)

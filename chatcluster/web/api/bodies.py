@@ -7,6 +7,7 @@ that names the place. ``content`` is a string, or a list of parts ``{"type": "te
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -27,6 +28,9 @@ TITLE_CHARS_MAX = 200
 MODEL_CHARS_MAX = 200
 CONTENT_PARTS_MAX = 1000
 NO_FILES: Mapping[str, FilePart] = {}
+_FIELD = re.compile(r"field `([^`]+)`")
+_PLACE = re.compile(r" - at `(?:key in )?\$([^`]*)`")
+"""As msgspec says what is wrong where: ``Expected `str`, got `int` - at `$.items[0].role` ``."""
 
 
 class InputText(msgspec.Struct, tag="text", frozen=True, forbid_unknown_fields=True):
@@ -158,11 +162,19 @@ def decode(body: bytes, kind: type[B]) -> B:
             str(body, "utf-8")  # msgspec passes over what is in unknown fields, whatever bytes they are
         return msgspec.json.decode(bounded(body), type=kind)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(str(error)) from None
+        raise InvalidRequest(str(error), **_place_in(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     except RecursionError:
         raise InvalidRequest("the body is nested too deeply") from None
+
+
+def _place_in(text: str) -> dict[str, str]:
+    """Which parameter it is that a message of the decoder is about."""
+    field, place = _FIELD.search(text), _PLACE.search(text)
+    names = [found[1] for found in (place, field) if found is not None]
+    param = ".".join(names).replace("[...]", "").strip(".")
+    return {"param": param} if param else {}
 
 
 def content_parts(content: Content, *, bytes_max: int, files: Mapping[str, FilePart] = NO_FILES) -> Parts:

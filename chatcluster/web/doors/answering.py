@@ -64,26 +64,34 @@ class Answers(NamedTuple):
 Reply = Output | Verdict | Answers
 
 
-async def go_on(
-    request: ApiRequest, chat: Chat, replies: Mapping[str, Reply], call_ids: Collection[str]
-) -> tuple[Chat, TurnStart]:
-    """Give the replies, by call, and say where the log goes on that the client is told from here: behind the message
-    that made one of these calls.
+class GoneOn(NamedTuple):
+    """Where the log goes on that a client is told: behind the message that made the calls. ``anew``: none of its
+    replies was news, so it may have been told some of that before."""
 
-    Raises ``InvalidRequest`` where the chat waits for answers and there is none of them.
+    chat: Chat
+    start: TurnStart
+    anew: bool
+
+
+async def go_on(request: ApiRequest, chat: Chat, replies: Mapping[str, Reply], call_ids: Collection[str]) -> GoneOn:
+    """Give the replies, by call. ``call_ids``: all that the client knows of.
+
+    Raises ``InvalidRequest`` where the chat waits for answers to one of those, and there is none of them.
     """
     calling = await calling_message(request, chat, call_ids)
     asks = chat.status in (Status.REQUIRES_ACTION, Status.RUNNING)  # a server may ask while its call runs
     waiting = await request.services.store.actions(chat.id) if asks else ()
     own = [action for action in waiting if action.chat_id is UNSET]
     commands = list(_commands(own, replies, bytes_max=request.services.settings.content_bytes_max))
-    if own and not commands:
+    if not commands and any(action.call_id in call_ids for action in own):
         waits = ", ".join(f"{action.name} ({action.call_id}: {action.kind})" for action in own)
         raise InvalidRequest(f"the chat waits for answers to calls: {waits}"[:1000], param="messages")
+    is_news = False
     for command in commands:
         with suppress(CallAnswered):  # somebody else did: the client is told with what
             chat = (await request.services.transitions.apply(chat.id, command, owner_id=chat.owner_id)).chat
-    return chat, TurnStart(calling.id, calling.revision, chat.snapshot_version)
+            is_news = True
+    return GoneOn(chat, TurnStart(calling.id, calling.revision, chat.snapshot_version), anew=not is_news)
 
 
 async def answer_behind(

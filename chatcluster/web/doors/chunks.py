@@ -11,10 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from chatcluster.parts import ToolCallPart
+from chatcluster.texts import is_blank
+
 DELTA_MAX = 24
 _DELTA = re.compile(rf".{{3,{DELTA_MAX - 1}}}?[\s\u2e80-\U0010ffff]|.{{{DELTA_MAX}}}", re.DOTALL)
 PIECE_MAX = 16 << 10
 """The most that is told in one go, such as arguments."""
+NO_ARGUMENTS = "{}"
+"""What a model means that gives none. Programs decode them, and nothing is no JSON."""
 
 
 class Cutter:
@@ -46,3 +51,8 @@ def pieces(text: str) -> Iterator[str]:
     """A text that is there as a whole, in pieces that fit an event."""
     for start in range(0, len(text), PIECE_MAX):
         yield text[start : start + PIECE_MAX]
+
+
+def arguments_of(call: ToolCallPart) -> str:
+    """As a client is told of them."""
+    return NO_ARGUMENTS if is_blank(call.arguments) else call.arguments

@@ -20,10 +20,11 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from chatcluster import telemetry
-from chatcluster.errors import ChatclusterError, StoreUnavailable
+from chatcluster.errors import ChatclusterError, StoreUnavailable, UnavailableError
 from chatcluster.parts import encode
 from chatcluster.subscriber import Cut
 from chatcluster.turn_log import LogKind, Told, TurnLog, TurnLogs, TurnStart
+from chatcluster.web.errors import Answer, answer_at
 from chatcluster.web.http.outlet import Outlet
 from chatcluster.web.http.sse import EventStream, Finished
 
@@ -40,7 +41,8 @@ for whole when it is cut off. So short a time keeps Node from using the connecti
 SOON_SECONDS = 1.0
 HEAD_SECONDS = 20.0
 """Proxies give up a server from which they hear nothing for half a minute, and few before."""
-NOT_AGAIN = {"x-should-retry": "false"}
+CONFLICT = 409
+LEAVES = "this replica leaves; ask again"
 
 
 def answered(value: Any) -> ASGIApp:
@@ -133,25 +135,35 @@ class OneAnswer(Narrator, Protocol):
     @property
     def status(self) -> int: ...
 
+    @property
+    def headers(self) -> dict[str, str]: ...
+
 
 class Awaited(EventStream):
     """One object, when the turn is over. Its status is that of the answer, for as long as proxies wait for one; then
     the head of the response is sent, and signs of life behind it. What does not come at once is waited for in the
-    response's own time, and not in its user's share."""
+    response's own time, and not in its user's share.
+
+    A failure that comes behind the head is told, and then the connection is broken off: a client that took it for an
+    answer would look for one in it. Where a person has to do something the body is whole all the same, as that client
+    would ask again, and that person would be asked twice."""
 
     def __init__(
         self, subscription: AbstractAsyncContextManager[DoorStream], narrator: OneAnswer, **options: Any
     ) -> None:
         super().__init__(subscription, **options)
         self._narrator = narrator
+        self._path = ""
+        self._is_late = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._path = scope["path"]
         subscriber, body = await self.subscribe(scope), b""
         try:
             with trio.move_on_after(SOON_SECONDS):
                 body = await subscriber.receive()
         except Cut:
-            raise StoreUnavailable("this replica leaves; ask again") from None
+            raise StoreUnavailable(LEAVES) from None
         if not body:
             await self.go_on(send)
             return
@@ -159,22 +171,31 @@ class Awaited(EventStream):
             body=body,
             media_type="application/json",
             status_code=self._narrator.status,
-            headers=self._more_headers,
+            headers=self._narrator.headers,
         )
         await answer(scope, receive, send)
 
     async def _opened(self, outlet: Outlet) -> None:
-        body = b""
-        with trio.move_on_after(HEAD_SECONDS):
-            body = await self._subscriber.receive()
-        if body:
-            more = ((name.encode(), value.encode()) for name, value in self._more_headers.items())
-            outlet.answer(self._narrator.status, more)
-        await outlet.write(body or self._wire.opening)
+        said = None
+        try:
+            with trio.move_on_after(HEAD_SECONDS):
+                body = await self._subscriber.receive()
+                said = Answer(self._narrator.status, body, self._narrator.headers)
+        except (Cut, UnavailableError):
+            said = answer_at(self._path, StoreUnavailable(LEAVES))
+        if said is None:
+            self._is_late = True
+            await outlet.write(self._wire.opening)
+            return
+        outlet.answer(said.status, ((name.encode(), value.encode()) for name, value in said.headers.items()))
+        await outlet.write(said.body)
+        raise Finished
 
-    @property
-    def _more_headers(self) -> dict[str, str]:
-        return NOT_AGAIN if self._narrator.status == 409 else {}
+    async def _finish(self, outlet: Outlet) -> None:
+        if self._is_late and self._narrator.status not in (200, CONFLICT):
+            self._reason = "cut"
+            return
+        await super()._finish(outlet)
 
 
 Leave = Callable[[], Awaitable[object]]

@@ -142,11 +142,15 @@ class EventStream:
             self._reason = "revoked"
         except Finished:
             self._reason = "finished"
-            await outlet.finish()
+            await self._finish(outlet)
         except Cut:
             self._reason = "cut"
         except UnavailableError:
             self._reason = "unavailable"
+
+    async def _finish(self, outlet: Outlet) -> None:
+        """All is told: the body is whole."""
+        await outlet.finish()
 
     async def _opened(self, outlet: Outlet) -> None:
         """The head of the response goes out with the first bytes."""

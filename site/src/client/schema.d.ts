@@ -2343,21 +2343,36 @@ export interface components {
             conversation?: string | {
                 [key: string]: unknown;
             } | null;
+            frequency_penalty?: number | null;
+            include?: string[] | null;
             /** @default  */
             input: string | unknown[];
             instructions?: string | null;
+            max_output_tokens?: number | null;
             max_tool_calls?: number | null;
             metadata?: {
                 [key: string]: string;
             } | null;
             model?: string | null;
             on_disconnect?: string | null;
+            parallel_tool_calls?: boolean | null;
+            presence_penalty?: number | null;
             previous_response_id?: string | null;
             prompt?: {
                 [key: string]: unknown;
             } | null;
+            prompt_cache_key?: string | null;
+            reasoning?: {
+                [key: string]: unknown;
+            } | null;
+            safety_identifier?: string | null;
+            service_tier?: string | null;
             store?: boolean | null;
             stream?: boolean | null;
+            stream_options?: {
+                [key: string]: unknown;
+            } | null;
+            temperature?: number | null;
             text?: {
                 [key: string]: unknown;
             } | null;
@@ -2368,6 +2383,9 @@ export interface components {
                 [key: string]: unknown;
             }[] | null;
             top_logprobs?: number | null;
+            top_p?: number | null;
+            truncation?: string | null;
+            user?: string | null;
         };
         /** CreateToken */
         CreateToken: {

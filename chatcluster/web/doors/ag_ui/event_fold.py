@@ -17,7 +17,7 @@ from chatcluster.ports import Action
 from chatcluster.turn_log import Told
 from chatcluster.usage import Usage
 from chatcluster.web.doors.approvals import Approval, Questioned, SignIn
-from chatcluster.web.doors.chunks import pieces
+from chatcluster.web.doors.chunks import arguments_of, pieces
 from chatcluster.web.doors.steps import (
     ANSWERED_BY_THE_CLIENT,
     Answered,
@@ -155,11 +155,11 @@ class EventFold:
         if not (len(self._told) > self._step_at and self._told[-1]["role"] == "assistant"):
             self._told.append({"id": f"{self._run.prefix}_{call.id}", "role": "assistant"})
         parent = self._told[-1]
-        function = {"name": call.name, "arguments": call.arguments}
+        function = {"name": call.name, "arguments": arguments_of(call)}
         parent.setdefault("toolCalls", []).append({"id": call.id, "type": "function", "function": function})
         named = {"toolCallName": call.name, "parentMessageId": parent["id"]}
         yield {"type": "TOOL_CALL_START", "toolCallId": call.id, **named}
-        for piece in pieces(call.arguments):
+        for piece in pieces(arguments_of(call)):
             yield {"type": "TOOL_CALL_ARGS", "toolCallId": call.id, "delta": piece}
         yield {"type": "TOOL_CALL_END", "toolCallId": call.id}
 

@@ -5,7 +5,7 @@
   the chat refuses it. One that was sent before, known by its ID, is told the answer that it began;
 * results of the page's tools at the end, and ``resume``, also behind a message that was sent before, answer calls that
   the chat waits for;
-* a run that says nothing new is told the last turn, from its beginning on.
+* a run that says nothing new, or what was said before, is told the last turn, from its beginning on.
 
 The server's history is the truth: of the messages only what is new is read once there is a chat.
 """
@@ -46,9 +46,11 @@ async def begin_run(request: ApiRequest, data: RunAgent) -> Begun:
         return _begun(data, await _send(request, data, chat, last))
     given = replies(data)
     if given and (data.resume or chat.status is Status.REQUIRES_ACTION):
-        begun, start = await go_on(request, chat, given, given)
-        prefix = f"{_prefix(start.message_id)}_{start.version}"
-        return Begun(begun, start, Run(data.thread_id, data.run_id, prefix, shown(data.messages)))
+        gone = await go_on(request, chat, given, given)
+        if not gone.anew:
+            prefix = f"{_prefix(gone.start.message_id)}_{gone.start.version}"
+            return Begun(gone.chat, gone.start, Run(data.thread_id, data.run_id, prefix, shown(data.messages)))
+        chat = gone.chat
     return await _again(request, data, chat)
 
 

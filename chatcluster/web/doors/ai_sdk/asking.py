@@ -59,8 +59,9 @@ async def _go_on(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
     asked = await request.services.readers.logs.responses.asked(chat.id)
     given = replies(data.last)
     answers = {call_id: reply for call_id, reply in given.items() if reply is not None}
-    begun, start = await go_on(request, chat, answers, given)
-    return Asked(begun, start, str(data.last.get("id")) if asked is None else answer_id(asked.message_id))
+    gone = await go_on(request, chat, answers, given)
+    name = str(data.last.get("id")) if asked is None else answer_id(asked.message_id)
+    return Asked(gone.chat, gone.start, name, gone.anew)
 
 
 def _asked(outcome: Outcome) -> Asked:
@@ -107,11 +108,12 @@ async def _ask_again(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked
 async def _parts_meant(request: ApiRequest, data: SubmitChat, chat: Chat, found: Message) -> Parts:
     """What is asked again: mostly what was asked, but clients may have changed it before.
 
-    It takes away all that follows it. So where it is something else than was found, it has to be clear that the client
-    means this message."""
+    It takes away all that follows it. So where it is something else than was found, or the one message that is sent may
+    be another one with the same words, it has to be clear that the client means this message."""
     asked = [one for one in data.messages or () if one.get("role") == "user"]
     meant = said(asked[-1]) if asked else None
-    if meant is None or text_in(asked[-1]) == text_of(found.parts):
+    is_same = meant is None or text_in(asked[-1]) == text_of(found.parts)
+    if is_same and len(asked) != 1:
         return found.parts
     if not await _is_clear(request, data, chat, found):
         raise InvalidRequest(
@@ -119,7 +121,7 @@ async def _parts_meant(request: ApiRequest, data: SubmitChat, chat: Chat, found:
             "messageId as GET /api/ai/chat/{id} has it",
             param="messages",
         )
-    return await parts_of(request, meant)
+    return found.parts if is_same or meant is None else await parts_of(request, meant)
 
 
 async def _is_clear(request: ApiRequest, data: SubmitChat, chat: Chat, found: Message) -> bool:

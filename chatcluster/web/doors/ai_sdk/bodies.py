@@ -8,6 +8,7 @@ import msgspec
 
 from chatcluster.errors import InvalidRequest
 from chatcluster.web.api.bodies import InputTool
+from chatcluster.web.doors.ai_sdk.ui_messages import text_in
 from chatcluster.web.doors.beginning import Wishes
 
 TRIGGERS = ("submit-message", "regenerate-message")
@@ -52,7 +53,10 @@ class SubmitChat(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
 
     @property
     def wishes(self) -> Wishes:
-        return Wishes(self.model, self.instructions, self.tools, self.mcp_servers)
+        """Without ``instructions``, what the system says among the messages is told in their place."""
+        system = [text_in(one) for one in self.given if one.get("role") == "system"]
+        instructions = "\n\n".join(system) if self.instructions is None and system else self.instructions
+        return Wishes(self.model, instructions, self.tools, self.mcp_servers)
 
     @property
     def asks_again(self) -> bool:

@@ -30,7 +30,7 @@ from chatcluster.ports import Action
 from chatcluster.turn_log import Told, UpToDate
 from chatcluster.usage import Usage
 from chatcluster.web.doors.approvals import Approval, SignIn
-from chatcluster.web.doors.chunks import pieces
+from chatcluster.web.doors.chunks import arguments_of, pieces
 from chatcluster.web.doors.steps import (
     Answered,
     Aside,
@@ -50,8 +50,6 @@ from chatcluster.web.doors.steps import (
 )
 
 Chunk = dict[str, Any]
-EMPTY = "{}"
-"""What a model means that gives no arguments."""
 REASONS = {"stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"}
 
 
@@ -69,6 +67,8 @@ class ChunkFold:
         self._is_live = not anew
         self._held: dict[str, Chunk] = {}
         """By call: what has the client run it."""
+        self._unasked: set[str] = set()
+        """The calls that were told, and their user was not asked about."""
 
     @property
     def is_over(self) -> bool:
@@ -103,12 +103,13 @@ class ChunkFold:
                 yield from self._called(call)
             case Answered(result):
                 self._held.pop(result.call_id, None)
+                if is_denied(result) and result.call_id in self._unasked:
+                    yield from self._request(result.call_id, result.call_id)
                 yield answered(result)
             case Asked(action) if action.call_id in self._held:
                 yield self._held.pop(action.call_id)
             case Asked(action) if action.kind == "approval":
-                approval = Approval(action.call_id, action.digest)
-                yield {"type": "tool-approval-request", "approvalId": approval.id, "toolCallId": action.call_id}
+                yield from self._request(action.call_id, Approval(action.call_id, action.digest).id)
             case Asked(action) if action.kind == "sign_in":
                 told = SignIn.of(action.name).told(action.name)
                 yield {"type": "data-sign-in", "id": action.call_id, "data": told}
@@ -119,12 +120,18 @@ class ChunkFold:
             case Over():
                 yield over(happened)
 
+    def _request(self, call_id: str, approval_id: str) -> Iterator[Chunk]:
+        """To approve a call. One that was denied was asked for, and its part has to name that."""
+        self._unasked.discard(call_id)
+        yield {"type": "tool-approval-request", "approvalId": approval_id, "toolCallId": call_id}
+
     def _called(self, call: ToolCallPart) -> Iterator[Chunk]:
+        self._unasked.add(call.id)
         named: Chunk = {"toolCallId": call.id, "toolName": call.name, "dynamic": True}
         if call.name not in self._client_tools:
             named["providerExecuted"] = True
         yield {"type": "tool-input-start", **named}
-        for piece in pieces(call.arguments or EMPTY):
+        for piece in pieces(arguments_of(call)):
             yield {"type": "tool-input-delta", "toolCallId": call.id, "inputTextDelta": piece}
         available: Chunk = {"type": "tool-input-available", **named, "input": input_of(call)}
         if self._is_live or call.name not in self._client_tools:
@@ -142,7 +149,7 @@ def question(action: Action) -> Chunk:
 
 def input_of(call: ToolCallPart) -> Any:
     """The arguments; as the model wrote them, where that is no JSON."""
-    return decoded(call.arguments or EMPTY)
+    return decoded(arguments_of(call))
 
 
 def decoded(text: str) -> Any:

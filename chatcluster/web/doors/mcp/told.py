@@ -20,6 +20,7 @@ from chatcluster.parts import ImagePart, Message, Role, ToolCallPart, ToolResult
 from chatcluster.ports import Action, Chat, ChatRead
 from chatcluster.web.api.models import ModelAnswer
 from chatcluster.web.doors.approvals import SignIn
+from chatcluster.web.doors.chunks import arguments_of
 
 TEXT_CHARS_MAX = 100_000
 """The most of one text in an answer. Clients take a mebibyte at a time, and models less."""
@@ -138,7 +139,9 @@ def is_at_rest(status: str, archived: bool) -> bool:
 
 
 def message_told(message: Message) -> Told:
-    calls = [Call(part.id, part.name, cut(part.arguments)) for part in message.parts if isinstance(part, ToolCallPart)]
+    calls = [
+        Call(part.id, part.name, cut(arguments_of(part))) for part in message.parts if isinstance(part, ToolCallPart)
+    ]
     return Told(
         id=message.id,
         role=str(message.role),

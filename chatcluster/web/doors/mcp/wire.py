@@ -76,7 +76,7 @@ class _Identified(msgspec.Struct, frozen=True):
 class _Message(_Identified, frozen=True, kw_only=True):
     jsonrpc: Literal["2.0"]
     method: str
-    params: Params = Params()
+    params: Params | None = None
 
 
 class Asked(NamedTuple):
@@ -101,7 +101,7 @@ def parse(body: bytes, headers: Mapping[str, str]) -> Asked:
         raise McpError(UNSUPPORTED_VERSION, "Unsupported protocol version", request_id=_id_in(body), data=data)
     message = _decoded(body)
     found = None if message.id is UNSET else message.id
-    asked = Asked(found, message.method, message.params, version in STATELESS_VERSIONS)
+    asked = Asked(found, message.method, message.params or Params(), version in STATELESS_VERSIONS)
     if asked.is_stateless and asked.id is not None:
         _check_envelope(asked, headers)
     return asked

@@ -6,7 +6,8 @@
 * a ``conversation``, or a ``previous_response_id`` that is its chat's last turn: the next turn of that chat. Busy, it
   refuses. If it waits for calls that the client runs, the input has all their outputs, and the turn goes on, with what
   the user says besides behind them;
-* any other ``previous_response_id``: a new chat that begins with a copy of the history up to there. So it is with the
+* any other ``previous_response_id``: a new chat that begins with a copy of the history up to there. So it is with one
+  whose calls have other outputs already (the same ones again are a repeat, and are told what they began), and with the
   last one where the response is not to be stored, and what it goes on from is: what was stored stays as it was.
 
 Instructions are the chat's system prompt from then on. Without any, those of before stand.
@@ -17,32 +18,22 @@ so a repeat with the same ``Idempotency-Key`` finds the turn, and writes the row
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
 
-from chatcluster.chat import Busy, CallState, ChatSetup, Send, Status, SubmitToolResults, ToolResult
-from chatcluster.errors import ChatBusy, ChatNotFound, InvalidRequest, NotAllowedInStatus
-from chatcluster.parts import NewMessage, Part, Role
+from chatcluster.chat import Busy, ChatSetup, Send, Status, SubmitToolResults, ToolResult
+from chatcluster.errors import ChatBusy, InvalidRequest, NotAllowedInStatus, ToolCallNotFound
+from chatcluster.parts import NewMessage, Part, Role, ToolCallPart, ToolResultPart
 from chatcluster.ports import VERSION_MAX, Chat, NewChat, Outcome, checked_choice
-from chatcluster.ports.forks import HistoryCopy
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_model, checked_prompt, default_title
 from chatcluster.web.doors.openai.approving import resumed
-from chatcluster.web.doors.openai.ids import (
-    conversation_id,
-    message_of,
-    no_such_conversation,
-    no_such_response,
-    parse_conversation_id,
-    parse_response_id,
-    response_id,
-    resumed_id,
-)
+from chatcluster.web.doors.openai.ids import conversation_id, response_id, resumed_id
 from chatcluster.web.doors.openai.input_items import Given
-from chatcluster.web.doors.openai.response_bodies import CreateResponse, Tools
+from chatcluster.web.doors.openai.pasts import Past, end_of, past_of, require_outputs, waiting_in
+from chatcluster.web.doors.openai.response_bodies import CreateResponse, Tools, about
 from chatcluster.web.request import ApiRequest
 
 
@@ -54,66 +45,57 @@ class Asked(NamedTuple):
     revision: int
     resumed: msgspec.Struct | None = None
     """What it goes on from, if it does not begin with that message."""
+    transient: bool = False
+    """Its chat is there for responses alone that nobody stores."""
 
     @property
     def response_id(self) -> str:
         return response_id(self.outcome.chat.id, self.message_id)
 
 
-class Past(NamedTuple):
-    """What a response goes on from. ``stored`` is the response before it; None: all of the chat."""
-
-    chat: Chat
-    stored: StoredResponse | None = None
-
-    @property
-    def is_transient(self) -> bool:
-        return self.stored is not None and self.stored.transient
-
-
-async def past_of(request: ApiRequest, data: CreateResponse) -> Past | None:
-    """Raises ``ResponseNotFound`` and ``ConversationNotFound``, also for what is somebody else's."""
-    user_id, services = request.user.user_id, request.services
-    if data.previous_response_id is not None:
-        key = parse_response_id(data.previous_response_id)
-        stored = await services.readers.logs.responses.get(*key, owner_id=user_id)
-        if stored is None:
-            raise no_such_response(data.previous_response_id)
-        return Past(await services.store.get(key.chat_id), stored)
-    if data.conversation_id is None:
-        return None
-    return Past(await owned_conversation(request, data.conversation_id))
+async def ask(
+    request: ApiRequest,
+    data: CreateResponse,
+    given: Given,
+    tools: Tools,
+    *,
+    param: str = "input",
+) -> Asked:
+    """Begin the turn. ``param``: what the caller calls that which was given. Raises ``ChatBusy``, and what transitions
+    raise."""
+    past = await past_of(request, data)
+    asked = await _ask(request, data, given, tools, past, param)
+    return asked._replace(transient=_is_transient(data, past, asked))
 
 
-async def owned_conversation(request: ApiRequest, text: str) -> Chat:
-    """Raises ``ConversationNotFound``, in the same words whether there is none or it is somebody else's."""
-    with suppress(ChatNotFound):
-        chat = await request.services.store.get(parse_conversation_id(text))
-        if chat.owner_id == request.user.user_id:
-            return chat
-    raise no_such_conversation(text)
-
-
-async def ask(request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, past: Past | None) -> Asked:
-    """Begin the turn. Raises ``ChatBusy``, and what transitions raise."""
-    await request.require_model(checked_model(data.model))
+async def _ask(
+    request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, past: Past | None, param: str
+) -> Asked:
+    with about("model"):
+        await request.require_model(checked_model(data.model))
     await checked_choice(request.services.mcp.admin.servers, tools.servers)
     system = _system(request, data, given)
-    end = None
-    if past is not None and past.stored is not None:
-        message_id = message_of(past.stored.message_id)
-        end = await request.services.readers.logs.responses.asked_after(past.chat.id, message_id)
+    if past is None and not given.approvals:
+        _require_answerable(given.messages, param)
+        return await _begin(request, new_chat(request, data.model, system, given.messages, tools))
+    waiting = await waiting_in(request, past.chat) if past is not None and given.results else ()
+    answers = {part.call_id for part in given.results}
+    is_answer = given.approvals or any(one.call_id in answers for one in waiting)
+    end = None if past is None else await end_of(request, past, answers=() if is_answer else answers)
     if given.approvals or (past is not None and data.input == []):
-        return await _resume(request, data, given, tools, None if end is not None else past)
-    if past is None:
-        return await _ask_anew(request, data, given.messages, tools, system)
+        return await _resume(request, data, given, None if end is not None else past)
+    assert past is not None, "else it was asked anew"
     if end is None and _stays_apart(data, given, past):
         end = VERSION_MAX
     if end is None:
+        require_outputs(waiting, answers)
         return await _go_on(request, data, given, tools, past.chat, system)
+    if given.results and (before := await _given_before(request, given, past.chat, end)) is not None:
+        return before
     kept = system or await request.services.models.prompts.own(past.chat.id) or ""
-    copied = HistoryCopy(past.chat.id, end - 1, past.chat.reset_version)
-    return await _ask_anew(request, data, given.messages, tools, kept, copied)
+    if not given.messages or given.messages[-1].role is Role.ASSISTANT:
+        raise _nothing_to_answer(param)
+    return await _begin(request, past.copied_into(new_chat(request, data.model, kept, given.messages, tools), end))
 
 
 def _stays_apart(data: CreateResponse, given: Given, past: Past) -> bool:
@@ -123,7 +105,7 @@ def _stays_apart(data: CreateResponse, given: Given, past: Past) -> bool:
     )
 
 
-def is_transient(data: CreateResponse, past: Past | None, asked: Asked) -> bool:
+def _is_transient(data: CreateResponse, past: Past | None, asked: Asked) -> bool:
     """Whether the chat is there for responses alone that nobody stores."""
     is_new = past is None or past.is_transient or asked.outcome.chat.id != past.chat.id
     return data.store is False and is_new
@@ -132,26 +114,14 @@ def is_transient(data: CreateResponse, past: Past | None, asked: Asked) -> bool:
 def _system(request: ApiRequest, data: CreateResponse, given: Given) -> str:
     """What the model is told before the conversation: the instructions, and what was said as the system."""
     said = "\n\n".join(filter(None, (data.instructions, *given.system)))
-    return checked_prompt("instructions", said, bytes_max=request.services.settings.content_bytes_max)
+    with about("instructions"):
+        return checked_prompt("instructions", said, bytes_max=request.services.settings.content_bytes_max)
 
 
 # --- a new chat -------------------------------------------------------------------------------
 
 
-async def _ask_anew(
-    request: ApiRequest,
-    data: CreateResponse,
-    messages: tuple[NewMessage, ...],
-    tools: Tools,
-    system: str,
-    copied: HistoryCopy | None = None,
-) -> Asked:
-    is_asked = copied is not None or any(one.role is Role.USER for one in messages)
-    if not messages or messages[-1].role is Role.ASSISTANT or not is_asked:
-        raise InvalidRequest(
-            "input has to end with something to answer: a user's message, or a call's output", param="input"
-        )
-    chat = new_chat(request, data.model, system, messages, tools, copied=copied)
+async def _begin(request: ApiRequest, chat: NewChat) -> Asked:
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     message = outcome.message
     assert message is not None, "it has a message to answer"
@@ -166,7 +136,6 @@ def new_chat(
     tools: Tools,
     *,
     at_rest: bool = False,
-    copied: HistoryCopy | None = None,
 ) -> NewChat:
     asked = next((one.parts for one in reversed(messages) if one.role is Role.USER), ())
     return NewChat(
@@ -179,8 +148,28 @@ def new_chat(
         mcp_servers=tools.servers,
         system_prompt=system,
         at_rest=at_rest,
-        copied=copied,
     )
+
+
+def _require_answerable(messages: tuple[NewMessage, ...], param: str) -> None:
+    """Raises ``InvalidRequest`` for what is no beginning of a chat."""
+    if not any(one.role is Role.USER for one in messages) or messages[-1].role is Role.ASSISTANT:
+        raise _nothing_to_answer(param)
+    called: set[str] = set()
+    for part in (part for one in messages for part in one.parts):
+        if isinstance(part, ToolCallPart):
+            called.add(part.id)
+        elif isinstance(part, ToolResultPart) and part.call_id not in called:
+            raise _no_call(part.call_id, param)
+
+
+def _nothing_to_answer(param: str) -> InvalidRequest:
+    what = f"{param} has to end with something to answer: a user's message, or a call's output"
+    return InvalidRequest(what, param=param)
+
+
+def _no_call(call_id: str, param: str) -> InvalidRequest:
+    return InvalidRequest(f"No tool call found for function call output with call_id {call_id}.", param=param)
 
 
 # --- the same chat ----------------------------------------------------------------------------
@@ -190,7 +179,7 @@ async def _go_on(
     request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, chat: Chat, system: str
 ) -> Asked:
     if given.results:
-        command: Send | SubmitToolResults = await _submitted(request, data, given, chat)
+        command: Send | SubmitToolResults = _submitted(data, given)
     else:
         await _configure(request, tools, chat, system)
         command = Send(_said(given), Busy.REJECT, checked_model(data.model))
@@ -199,30 +188,35 @@ async def _go_on(
             chat.id, command, owner_id=request.user.user_id, idempotency=await request.idempotency()
         )
     except (ChatBusy, NotAllowedInStatus):
-        await _require_outputs(request, given, chat)
+        waiting = await request.services.store.actions(chat.id)
+        require_outputs(waiting, {part.call_id for part in given.results})
         raise
+    except ToolCallNotFound as error:
+        raise _no_call(str(error.details.get("call_id")), "input") from None
     message = outcome.message
     assert message is not None, "both insert one"
     return Asked(outcome, message.id, message.revision)
 
 
-async def _submitted(request: ApiRequest, data: CreateResponse, given: Given, chat: Chat) -> SubmitToolResults:
+def _submitted(data: CreateResponse, given: Given) -> SubmitToolResults:
     """The outputs of calls, and what the user says besides."""
     said = given._replace(messages=tuple(one for one in given.messages if one.role is not Role.TOOL))
-    if chat.status is Status.REQUIRES_ACTION:
-        await _require_outputs(request, given, chat)
     message = NewMessage(Role.USER, _said(said), model=checked_model(data.model)) if said.messages else None
     outputs = tuple(ToolResult(part.call_id, part.content, part.is_error) for part in given.results)
     return SubmitToolResults(outputs, message)
 
 
-async def _require_outputs(request: ApiRequest, given: Given, chat: Chat) -> None:
-    """Raises ``InvalidRequest`` if the chat waits for the output of a call that is not given."""
-    waiting = [one for one in await request.services.store.actions(chat.id) if one.kind is CallState.CLIENT]
-    outputs = {part.call_id for part in given.results}
-    for action in waiting:
-        if action.call_id not in outputs:
-            raise InvalidRequest(f"No tool output found for function call {action.call_id}.", param="input")
+async def _given_before(request: ApiRequest, given: Given, chat: Chat, end: int) -> Asked | None:
+    """The response that these very outputs have begun: a repeat is told that one, other outputs begin another."""
+    page = await request.services.store.read_messages(
+        chat.id, after_version=0, after_id=end - 1, up_to_version=VERSION_MAX, limit=1, bytes_max=1
+    )
+    outputs = [part for one in page.messages for part in one.parts if isinstance(part, ToolResultPart)]
+    is_same = {one.call_id: one.text for one in outputs} == {one.call_id: one.text for one in given.results}
+    if not is_same or any(one.role is not Role.TOOL for one in given.messages):
+        return None
+    (message,) = page.messages
+    return Asked(Outcome(chat, (message,)), message.id, message.revision)
 
 
 async def _configure(request: ApiRequest, tools: Tools, chat: Chat, system: str) -> None:
@@ -241,13 +235,13 @@ def _said(given: Given) -> tuple[Part, ...]:
     return tuple(part for one in given.messages for part in one.parts)
 
 
-async def _resume(request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, past: Past | None) -> Asked:
+async def _resume(request: ApiRequest, data: CreateResponse, given: Given, past: Past | None) -> Asked:
     """Go on where the chat came to rest for somebody."""
     if past is None:
         why = "goes on from the last response of its chat: give previous_response_id, or conversation"
         raise InvalidRequest(f"an answer to requests {why}", param="previous_response_id")
     items = data.input if isinstance(data.input, list) else []
-    chat, calling, gone_on = await resumed(request, past.chat, past.stored, given, tools.names, items)
+    chat, calling, gone_on = await resumed(request, past.chat, past.stored, given, clients_tools(past.chat), items)
     key = resumed_id(calling.id, gone_on.times)
     return Asked(Outcome(chat, (calling,)), key, calling.revision, gone_on)
 
@@ -255,14 +249,20 @@ async def _resume(request: ApiRequest, data: CreateResponse, given: Given, tools
 # --- what is kept of it -----------------------------------------------------------------------
 
 
+def clients_tools(chat: Chat) -> list[str]:
+    """The names of the tools that the client runs in this turn: a request that brings outputs need not name them."""
+    return [tool.name for tool in chat.client_tools]
+
+
 async def keep(
-    request: ApiRequest, asked: Asked, parameters: dict[str, Any], tools: Tools, *, transient: bool, is_told: bool
+    request: ApiRequest, asked: Asked, parameters: dict[str, Any], *, transient: bool, is_told: bool
 ) -> StoredResponse:
     """Keep the parameters of the response. Where it ``is_told``, its answer is read while they are written."""
     if is_told:
         request.services.readers.logs.expect(asked.outcome.chat)
     first = asked.outcome.messages[0].id
-    kept = {"response": parameters, "client_tools": tools.names, "resumed": asked.resumed, "first": first}
+    names = clients_tools(asked.outcome.chat)
+    kept = {"response": parameters, "client_tools": names, "resumed": asked.resumed, "first": first}
     row = StoredResponse(
         asked.outcome.chat.id, asked.message_id, asked.revision, msgspec.json.encode(kept).decode(), transient
     )

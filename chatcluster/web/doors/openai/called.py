@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from chatcluster.parts import ToolCallPart, ToolResultPart
-from chatcluster.web.doors.chunks import pieces
+from chatcluster.tool_offer import SEPARATOR
+from chatcluster.web.doors.chunks import arguments_of, pieces
 from chatcluster.web.doors.openai.spoken import Event
 
 OWN_LABEL = "chatcluster"
@@ -49,9 +50,9 @@ class Called:
         yield {"type": "response.output_item.added", "output_index": self.index, "item": item}
         if not self.is_clients:
             yield {"type": "response.mcp_call.in_progress", **place}
-        for piece in pieces(self.part.arguments):
+        for piece in pieces(arguments_of(self.part)):
             yield {"type": f"{kind}.delta", **place, "delta": piece}
-        yield {"type": f"{kind}.done", **place, "name": self.part.name, "arguments": self.part.arguments}
+        yield {"type": f"{kind}.done", **place, "name": self.part.name, "arguments": arguments_of(self.part)}
         if self.is_clients:
             yield self._done("completed")
 
@@ -73,16 +74,21 @@ class Called:
         return {"type": "response.output_item.done", "output_index": self.index, "item": self._item(status)}
 
     def _item(self, status: str, arguments: str | None = None) -> dict[str, Any]:
-        said = self.part.arguments if arguments is None else arguments
+        said = arguments_of(self.part) if arguments is None else arguments
         if self.is_clients:
             call = {"type": "function_call", "call_id": self.part.id, "name": self.part.name, "arguments": said}
             return {"id": self.id, **call, "status": status}
         output = None if self._result is None or self._result.is_error else self._result.text
         error = _error(self._result.text) if self._result is not None and self._result.is_error else None
-        label, _, name = self.part.name.rpartition("__")
-        call = {"type": "mcp_call", "server_label": label or OWN_LABEL, "name": name, "arguments": said}
+        call = {"type": "mcp_call", **_named(self.part), "arguments": said}
         asked = {"approval_request_id": self._request_id}
         return {"id": self.id, **call, "output": output, "error": error, "status": status, **asked}
+
+
+def _named(part: ToolCallPart) -> dict[str, str]:
+    """A tool of a server has the server's slug before its name, which may have the same separator in it."""
+    label, separator, name = part.name.partition(SEPARATOR)
+    return {"server_label": label, "name": name} if separator else {"server_label": OWN_LABEL, "name": part.name}
 
 
 def _error(text: str) -> dict[str, Any]:
@@ -104,6 +110,5 @@ class Requested:
         yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item()}
 
     def item(self) -> dict[str, Any]:
-        label, _, name = self._part.name.rpartition("__")
-        call = {"server_label": label or OWN_LABEL, "name": name, "arguments": self._part.arguments}
+        call = {**_named(self._part), "arguments": arguments_of(self._part)}
         return {"id": self._id, "type": "mcp_approval_request", **call}

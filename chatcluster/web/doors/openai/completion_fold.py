@@ -19,11 +19,16 @@ from chatcluster.ports import Action
 from chatcluster.turn_log import Attempted, Awaiting, Ended, Rested, Told, Withdrawn
 from chatcluster.usage import added
 from chatcluster.web.doors.approvals import SignIn
+from chatcluster.web.doors.chunks import arguments_of
+from chatcluster.web.doors.openai.error_form import Formed, formed
 
 Chunk = dict[str, Any]
 RESTARTED = "the answer was begun anew, in other words; repeat the request with its Idempotency-Key to have all of it"
 ACTION_REQUIRED = "action_required"
 REASONS = {"length": "length", "content_filter": "content_filter"}
+STATUSES = {ACTION_REQUIRED: 409, "rate_limit": 429}
+"""Of failures that have another one than 500, here or in ``error_form.py``. A person who has to do something is none,
+and no repeat helps: it is a conflict, as elsewhere."""
 
 
 class CompletionFold:
@@ -44,7 +49,7 @@ class CompletionFold:
         """Calls that the cluster runs."""
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
-        self.error: dict[str, Any] | None = None
+        self.failure: Formed | None = None
         self.is_over = False
 
     def completion(self) -> dict[str, Any]:
@@ -140,7 +145,7 @@ class CompletionFold:
         yield from self._end_if_called()
 
     def _call(self, part: ToolCallPart) -> Chunk:
-        call = {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        call = {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": arguments_of(part)}}
         self._calls.append(call)
         return self._chunk({"tool_calls": [{"index": len(self._calls) - 1, **call}]})
 
@@ -156,8 +161,8 @@ class CompletionFold:
 
     def _fail(self, text: str, code: str) -> Iterator[Chunk]:
         self.is_over = True
-        self.error = {"message": text, "type": "server_error", "param": None, "code": code}
-        yield {"error": self.error}
+        self.failure = formed(STATUSES.get(code, 500), {"message": text, "code": code}, {})
+        yield {"error": self.failure.error}
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> Chunk:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

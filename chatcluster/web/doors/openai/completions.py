@@ -12,11 +12,11 @@ from litestar.types import ASGIApp
 from chatcluster.chat import Interrupt
 from chatcluster.turn_log import TurnStart
 from chatcluster.web.doors.door_stream import Awaited, Narrator, narrated
-from chatcluster.web.doors.openai.asking import Asked, ask, keep, known_of
+from chatcluster.web.doors.openai.asking import Asked, ask, clients_tools, keep, known_of
 from chatcluster.web.doors.openai.completion_bodies import CreateCompletion, check, items_in
 from chatcluster.web.doors.openai.completion_fold import CompletionFold
 from chatcluster.web.doors.openai.narrators import EVENTS, OBJECT, Chunked, Completed
-from chatcluster.web.doors.openai.response_bodies import begun, tools_of
+from chatcluster.web.doors.openai.response_bodies import about, begun, tools_of
 from chatcluster.web.doors.openai.responses import OPENAI
 from chatcluster.web.doors.openai.taking import taken
 from chatcluster.web.http.sse import EventStream
@@ -32,16 +32,17 @@ async def create_completion(request: ApiRequest, data: JSONBody[CreateCompletion
     """
     check(data)
     tools = tools_of(data.tools, data.tool_choice)
-    said = await taken(request, items_in(data.messages))
+    with about("messages"):
+        said = await taken(request, items_in(data.messages))
     request.services.readers.feeds.require_place(request.user.user_id)
-    asked = await ask(request, data.as_response, said, tools, None)
+    asked = await ask(request, data.as_response, said, tools, param="messages")
     known = known_of(request, data.as_response, asked, data.tools or [])
     parameters = begun({"metadata": data.metadata}, **known)
-    await keep(request, asked, parameters, tools, transient=not data.store, is_told=True)
+    await keep(request, asked, parameters, transient=not data.store, is_told=True)
     completion_id = "chatcmpl-" + asked.response_id.partition("_")[2]
     head = {"id": completion_id, "created": known["created_at"], "model": known["model"]}
     include_usage = bool((data.stream_options or {}).get("include_usage"))
-    fold = CompletionFold(head, frozenset(tools.names), include_usage=include_usage)
+    fold = CompletionFold(head, frozenset(clients_tools(asked.outcome.chat)), include_usage=include_usage)
     leaving = data.on_disconnect == "cancel"
     if data.stream:
         chunked = Chunked(fold)

@@ -17,7 +17,6 @@ from litestar.types import ASGIApp
 from chatcluster.chat import DeleteMessage, Insert
 from chatcluster.errors import InvalidRequest, MessageNotFound
 from chatcluster.web.doors.door_stream import answered
-from chatcluster.web.doors.openai.asking import owned_conversation
 from chatcluster.web.doors.openai.conversations import told_conversation
 from chatcluster.web.doors.openai.ids import message_of_item, no_such_item
 from chatcluster.web.doors.openai.item_pages import (
@@ -29,6 +28,7 @@ from chatcluster.web.doors.openai.item_pages import (
     page_of,
     require_separable,
 )
+from chatcluster.web.doors.openai.pasts import owned_conversation
 from chatcluster.web.doors.openai.responses import OPENAI
 from chatcluster.web.doors.openai.taking import taken_history
 from chatcluster.web.request import ApiRequest

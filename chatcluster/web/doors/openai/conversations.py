@@ -17,8 +17,9 @@ from chatcluster.ports import Chat
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_prompt
 from chatcluster.web.doors.door_stream import answered
-from chatcluster.web.doors.openai.asking import new_chat, owned_conversation
+from chatcluster.web.doors.openai.asking import new_chat
 from chatcluster.web.doors.openai.ids import conversation_id
+from chatcluster.web.doors.openai.pasts import owned_conversation
 from chatcluster.web.doors.openai.response_bodies import check_metadata, tools_of
 from chatcluster.web.doors.openai.responses import OPENAI
 from chatcluster.web.doors.openai.taking import taken_history
@@ -43,7 +44,7 @@ async def create_conversation(request: ApiRequest, data: JSONBody[CreateConversa
     system = checked_prompt("items", "\n\n".join(said.system), bytes_max=bytes_max)
     chat = new_chat(request, None, system, said.messages, tools_of(None), at_rest=True)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
-    await _keep(request, outcome.chat, data.metadata or {})
+    await request.services.readers.logs.responses.add(_kept(outcome.chat, data.metadata or {}))
     return answered(await told_conversation(request, outcome.chat))
 
 
@@ -64,8 +65,7 @@ async def update_conversation(
     """Give a conversation other metadata."""
     check_metadata(data.metadata)
     chat = await owned_conversation(request, conversation)
-    await request.services.readers.logs.responses.remove(chat.id, NO_MESSAGE, owner_id=chat.owner_id)
-    await _keep(request, chat, data.metadata)
+    await request.services.readers.logs.responses.replace(_kept(chat, data.metadata))
     return answered(await told_conversation(request, chat))
 
 
@@ -77,9 +77,8 @@ async def delete_conversation(request: ApiRequest, conversation: FromPath[str]) 
     return answered({"id": conversation, "object": "conversation.deleted", "deleted": True})
 
 
-async def _keep(request: ApiRequest, chat: Chat, metadata: dict[str, str]) -> None:
-    kept = msgspec.json.encode({"metadata": metadata}).decode()
-    await request.services.readers.logs.responses.add(StoredResponse(chat.id, NO_MESSAGE, 0, kept))
+def _kept(chat: Chat, metadata: dict[str, str]) -> StoredResponse:
+    return StoredResponse(chat.id, NO_MESSAGE, 0, msgspec.json.encode({"metadata": metadata}).decode())
 
 
 async def told_conversation(request: ApiRequest, chat: Chat) -> dict[str, Any]:

@@ -6,17 +6,21 @@ that, nor is a user's limit that is spent: it is 429 here, as those clients know
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 PREFIX = "/v1"
+_MISSED = re.compile(r"/(responses|conversations|chat/completions|models)(/.*)?", re.DOTALL)
+NO_DOOR = "there is nothing at this address: OpenAI's API is below /v1 here, so let the base URL end with that"
 SPENT = "insufficient_quota"
 CODES = {
     "invalid_token": "invalid_api_key",
     "unknown_model": "model_not_found",
     "too_many": "rate_limit_exceeded",
+    "usage_limit": SPENT,
     "usage_limit_exceeded": SPENT,
 }
-STATUSES = {"unknown_model": 404, "usage_limit_exceeded": 429}
+STATUSES = {"unknown_model": 404, "usage_limit": 429, "usage_limit_exceeded": 429}
 """The status of errors for which this API has another one."""
 TYPES = {401: "authentication_error", 403: "permission_error", 409: "conflict_error", 429: "rate_limit_error"}
 SPENT_RETRY_SECONDS = 120
@@ -31,6 +35,11 @@ class Formed(NamedTuple):
 
 def is_of_door(path: str) -> bool:
     return path == PREFIX or path.startswith(PREFIX + "/")
+
+
+def misses_door(path: str) -> bool:
+    """Whether a client of this API was told another base URL."""
+    return _MISSED.fullmatch(path) is not None
 
 
 def formed(status: int, error: dict[str, Any], headers: dict[str, str]) -> Formed:

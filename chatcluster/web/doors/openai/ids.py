@@ -8,7 +8,7 @@ from uuid import UUID
 
 from chatcluster.errors import Conflict, NotFound
 
-_RESPONSE = re.compile(r"resp_([0-9a-f]{32})([0-9a-f]{1,15})")
+_RESPONSE = re.compile(r"resp_([0-9a-f]{32})([1-9a-f][0-9a-f]{0,14})")
 _ITEM = re.compile(r"(?:msg|rs|fc|mcp)_([0-9a-f]{33,47})_[0-9]{1,9}")
 _KEPT_ITEM = re.compile(r"(?:msg|rs|fc|fco)_([0-9a-f]{1,15})(?:_[0-9]{1,9})?")
 _REQUEST = re.compile(r"mcpr_(.{1,200})_([0-9]{1,3})", re.DOTALL)

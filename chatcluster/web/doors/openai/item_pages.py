@@ -12,10 +12,12 @@ from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPa
 from chatcluster.ports import VERSION_MAX, Chat
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.messages import ID_MAX
+from chatcluster.web.doors.chunks import arguments_of
 from chatcluster.web.doors.openai.ids import (
     ItemNotSeparable,
     ResponseNotFound,
     kept_item_id,
+    message_of,
     message_of_item,
     no_such_item,
     response_of_item,
@@ -46,7 +48,7 @@ async def conversation_page(
     Raises ``InvalidRequest``, and ``ItemNotFound`` for what is no item of this conversation."""
     _check_order(order)
     read = _next_messages if order == "asc" else _messages_before
-    last = None if after is None else await kept_as(request, chat, after)
+    last = None if after is None else await kept_as(request, chat, after, may_be_gone=True)
     at = None if last is None else message_of_item(last)
     if after is not None and at is None:
         raise _nothing_to_go_on_from(after)
@@ -101,8 +103,10 @@ async def items_beside(request: ApiRequest, chat: Chat, item_id: str) -> tuple[s
     return kept, items
 
 
-async def kept_as(request: ApiRequest, chat: Chat, item_id: str) -> str:
-    """The ID that an item has in its conversation, of the one that it has in a response's output.
+async def kept_as(request: ApiRequest, chat: Chat, item_id: str, *, may_be_gone: bool = False) -> str:
+    """The ID that an item has in its conversation, of the one that it has in a response's output. ``may_be_gone``: for
+    one that was deleted, an ID with its place, which is behind what is left of its response: of an answer nothing goes
+    alone but its end.
 
     Raises ``ItemNotFound``."""
     named = response_of_item(item_id)
@@ -113,9 +117,11 @@ async def kept_as(request: ApiRequest, chat: Chat, item_id: str) -> str:
     except ResponseNotFound:
         raise no_such_item(item_id) from None
     fold = await read_response(request, stored) if stored.chat_id == chat.id else None
-    if fold is None or item_id not in fold.kept_as:
+    if fold is not None and item_id in fold.kept_as:
+        return fold.kept_as[item_id]
+    if fold is None or not may_be_gone:
         raise no_such_item(item_id)
-    return fold.kept_as[item_id]
+    return kept_item_id("msg", (fold.last_id or message_of(stored.message_id)) + 1)
 
 
 async def _given(request: ApiRequest, stored: StoredResponse) -> list[Message]:
@@ -149,8 +155,8 @@ def items_of(message: Message) -> Iterator[dict[str, Any]]:
             case ReasoningPart(text=text):
                 summary = [{"type": "summary_text", "text": text}]
                 yield {"id": kept_item_id("rs", message.id, place), "type": "reasoning", "summary": summary}
-            case ToolCallPart(id=call_id, name=name, arguments=arguments):
-                call = {"call_id": call_id, "name": name, "arguments": arguments, "status": "completed"}
+            case ToolCallPart(id=call_id, name=name):
+                call = {"call_id": call_id, "name": name, "arguments": arguments_of(part), "status": "completed"}
                 yield {"id": kept_item_id("fc", message.id, place), "type": "function_call", **call}
             case ToolResultPart(call_id=call_id):
                 output = {"call_id": call_id, "output": _output(part), "status": "completed"}

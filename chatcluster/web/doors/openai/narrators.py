@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from chatcluster.parts import encode
 from chatcluster.turn_log import Told
 from chatcluster.web.doors.door_stream import HEAD
-from chatcluster.web.doors.openai.completion_fold import ACTION_REQUIRED, CompletionFold
+from chatcluster.web.doors.openai.completion_fold import CompletionFold
 from chatcluster.web.doors.openai.response_fold import ResponseFold
 from chatcluster.web.doors.openai.spoken import Event
 from chatcluster.web.http.sse import StreamWire
 
 DONE = b"data: [DONE]\n\n"
-STATUSES = {ACTION_REQUIRED: 409, "rate_limit": 429}
-"""Of failures that have another one than 500. A person who has to do something is none, and no repeat helps: it is a
-conflict, as elsewhere."""
 EVENTS = StreamWire(
     ((b"content-type", b"text/event-stream; charset=utf-8"), *HEAD), opening=b": open\n", heartbeat=b": ping\n"
 )
@@ -93,12 +90,17 @@ class Completed(_Narrator):
 
     @property
     def status(self) -> int:
-        error = self._completion.error
-        return 200 if error is None else STATUSES.get(error["code"], 500)
+        failure = self._completion.failure
+        return 200 if failure is None else failure.status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        failure = self._completion.failure
+        return {} if failure is None else failure.headers
 
     def _end(self) -> bytes:
-        failed = self._completion.error
-        return encode(self._completion.completion() if failed is None else {"error": failed})
+        failure = self._completion.failure
+        return encode(self._completion.completion() if failure is None else {"error": failure.error})
 
 
 def encoded(event: Event) -> bytes:

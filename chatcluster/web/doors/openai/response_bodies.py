@@ -8,13 +8,15 @@ refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from chatcluster.chat import ClientTool
-from chatcluster.errors import InvalidRequest
+from chatcluster.errors import CallerError, InvalidRequest
 from chatcluster.web.api.bodies import InputTool, decode
 from chatcluster.web.api.tool_bodies import SERVERS_MAX, TOOLS_MAX, checked_servers, checked_tools
 
@@ -33,7 +35,6 @@ DEFAULTS: dict[str, Any] = {
     "prompt_cache_key": None,
     "reasoning": {"effort": None, "summary": None},
     "safety_identifier": None,
-    "service_tier": "default",
     "store": True,
     "temperature": 1.0,
     "text": {"format": {"type": "text"}},
@@ -45,6 +46,8 @@ DEFAULTS: dict[str, Any] = {
     "user": None,
 }
 """What is echoed, and how it is where the caller did not say."""
+SERVICE_TIER = "default"
+"""A response says by which it was made, and there is one."""
 NO_LOGPROBS = "there are no log probabilities here: do not ask for them"
 OF_A_SERVER = ("allowed_tools", "authorization", "connector_id", "headers", "server_url")
 """What a caller may say of a server of tools, and is settled here by its administrator."""
@@ -59,7 +62,26 @@ class NotHere(msgspec.Struct, kw_only=True, frozen=True):
     top_logprobs: int | None = None
 
 
-class CreateResponse(NotHere, kw_only=True, frozen=True):
+class Tuning(NotHere, kw_only=True, frozen=True):
+    """What would make an answer another one of its kind: it is echoed, so it has to be what clients know."""
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: dict[str, Any] | None = None
+    truncation: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    user: str | None = None
+    include: list[str] | None = None
+    stream_options: dict[str, Any] | None = None
+
+
+class CreateResponse(Tuning, kw_only=True, frozen=True):
     """A response to be made. Fields that are not here are echoed where OpenAI's API knows them."""
 
     input: str | list[Any] = ""
@@ -80,7 +102,7 @@ class CreateResponse(NotHere, kw_only=True, frozen=True):
     def conversation_id(self) -> str | None:
         named = self.conversation
         found = named.get("id") if isinstance(named, dict) else named
-        if found is not None and not isinstance(found, str):
+        if not isinstance(found, str) and named is not None:
             raise InvalidRequest("conversation is an ID, or an object with one", param="conversation")
         return found
 
@@ -95,10 +117,6 @@ class Tools(NamedTuple):
 
     client: tuple[ClientTool, ...]
     servers: tuple[str, ...]
-
-    @property
-    def names(self) -> list[str]:
-        return [tool.name for tool in self.client]
 
 
 def check(data: CreateResponse) -> None:
@@ -145,15 +163,16 @@ def tools_of(tools: Sequence[dict[str, Any]] | None, tool_choice: object = None)
     client, servers = [], []
     if len(tools or ()) > TOOLS_MAX + SERVERS_MAX:
         raise _refused("tools", f"there are more than {TOOLS_MAX + SERVERS_MAX} tools")
-    for tool in () if tool_choice == "none" else tools or ():
-        match tool.get("type"):
-            case "function":
-                client.append(_function(tool.get("function", tool)))
-            case "mcp":
-                servers.append(_server(tool))
-            case kind:
-                raise _refused("tools", f"there is no tool of type {str(kind)[:40]!r} here: only function and mcp")
-    return Tools(checked_tools(client), checked_servers(servers))
+    with about("tools"):
+        for tool in () if tool_choice == "none" else tools or ():
+            match tool.get("type"):
+                case "function":
+                    client.append(_function(tool.get("function", tool)))
+                case "mcp":
+                    servers.append(_server(tool))
+                case kind:
+                    raise InvalidRequest(f"there is no tool of type {str(kind)[:40]!r} here: only function and mcp")
+        return Tools(checked_tools(client), checked_servers(servers))
 
 
 def _server(tool: dict[str, Any]) -> str:
@@ -161,26 +180,37 @@ def _server(tool: dict[str, Any]) -> str:
     given = [name for name in OF_A_SERVER if tool.get(name) is not None]
     if given or not isinstance(label, str):
         why = "servers of tools are known here by their slug, and set up there: give that as the server_label"
-        raise _refused("tools", f"{why}, without {given[0]}" if given else why)
+        raise InvalidRequest(f"{why}, without {given[0]}" if given else why)
     return label
 
 
 def _function(tool: object) -> InputTool:
     if not isinstance(tool, dict):
-        raise _refused("tools", "a function is an object with a name")
+        raise InvalidRequest("a function is an object with a name")
     name, description, parameters = tool.get("name"), tool.get("description") or "", tool.get("parameters") or {}
     if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(description, str)):
-        raise _refused("tools", "a function has a name of letters, digits, underscores and hyphens, and a description")
+        raise InvalidRequest("a function has a name of letters, digits, underscores and hyphens, and a description")
     if not isinstance(parameters, dict):
-        raise _refused("tools", f"the parameters of {name} are not an object")
+        raise InvalidRequest(f"the parameters of {name} are not an object")
     return InputTool(name, description, parameters or {"type": "object", "properties": {}})
 
 
 def begun(body: dict[str, Any], **known: Any) -> dict[str, Any]:
     """The response as it begins: every field that there is, as the caller gave it."""
     echoed = {name: default if body.get(name) is None else body[name] for name, default in DEFAULTS.items()}
-    return {"object": "response", "status": "in_progress", **echoed, "metadata": body.get("metadata") or {}, **known}
+    head = {"object": "response", "status": "in_progress", "service_tier": SERVICE_TIER}
+    return {**head, **echoed, "metadata": body.get("metadata") or {}, **known}
 
 
 def _refused(param: str, text: str) -> InvalidRequest:
     return InvalidRequest(text, param=param)
+
+
+@contextmanager
+def about(param: str) -> Iterator[None]:
+    """What is found wrong in the block says that it is this parameter, if it does not know better."""
+    try:
+        yield
+    except CallerError as error:
+        error.details.setdefault("param", param)
+        raise

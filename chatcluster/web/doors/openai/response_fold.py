@@ -69,6 +69,8 @@ class ResponseFold:
         self._finish_reason: str | None = None
         self._last_at = 0
         """When the last message of it was committed."""
+        self.last_id = 0
+        """The last message of it that its chat's user did not write."""
 
     @property
     def is_over(self) -> bool:
@@ -87,6 +89,11 @@ class ResponseFold:
     def calls_that_wait(self) -> list[str]:
         """The IDs of those that it has ended without."""
         return [item.part.id for item in self._items if isinstance(item, Called) and not item.is_done]
+
+    @property
+    def clients_calls(self) -> list[str]:
+        """The IDs of those that the client runs."""
+        return [item.part.id for item in self._items if isinstance(item, Called) and item.is_clients]
 
     def tell(self, told: Told) -> Iterator[Event]:
         """The events that follow from it, numbered."""
@@ -152,6 +159,8 @@ class ResponseFold:
 
     def _take(self, message: Message) -> Iterator[Event]:
         self._last_at = int(message.created_at.timestamp())
+        if message.role is not Role.USER:
+            self.last_id = message.id
         if message.role is Role.ASSISTANT:
             yield from self._commit(message)
         elif message.role is Role.TOOL:

@@ -15,11 +15,11 @@ from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, InvalidRequest
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.doors.door_stream import answered
-from chatcluster.web.doors.openai.asking import ask, is_transient, keep, known_of, past_of
+from chatcluster.web.doors.openai.asking import ask, keep, known_of
 from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
 from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, input_items, page_of
 from chatcluster.web.doors.openai.narrators import EVENTS, OBJECT, Narrated, Summed
-from chatcluster.web.doors.openai.response_bodies import CreateResponse, begun, check, fields_of, tools_of
+from chatcluster.web.doors.openai.response_bodies import CreateResponse, about, begun, check, fields_of, tools_of
 from chatcluster.web.doors.openai.taking import taken_input
 from chatcluster.web.doors.openai.telling import fold_of, read_response, stored_response, streamed
 from chatcluster.web.request import ApiRequest
@@ -44,15 +44,14 @@ async def create_response(request: ApiRequest, data: JSONBody[CreateResponse]) -
     check(data)
     body = fields_of(await request.body())
     tools = tools_of(data.tools, data.tool_choice)
-    said = await taken_input(request, data.input)
+    with about("input"):
+        said = await taken_input(request, data.input)
     is_told = bool(data.stream) or not data.background
     if is_told:
         request.services.readers.feeds.require_place(request.user.user_id)
-    past = await past_of(request, data)
-    asked = await ask(request, data, said, tools, past)
+    asked = await ask(request, data, said, tools)
     parameters = begun(body, **known_of(request, data, asked, body.get("tools") or []))
-    transient = is_transient(data, past, asked)
-    stored = await keep(request, asked, parameters, tools, transient=transient, is_told=is_told)
+    stored = await keep(request, asked, parameters, transient=asked.transient, is_told=is_told)
     fold = fold_of(stored)
     if data.stream:
         return streamed(request, stored, Narrated(fold), EVENTS, leaving=data.on_disconnect)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from http.cookiejar import CookieJar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -53,7 +53,8 @@ def http_client(
                 socket_options=_watching_options(),
                 limits=limits or httpx.Limits(),
             )
-        return httpx.AsyncClient(trust_env=trust_environment, cookies=_NoCookies(), **options)
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        return httpx.AsyncClient(trust_env=trust_environment, cookies=no_cookies, **options)
     except OSError as error:  # those of ssl are such, too
         raise ConfigError(f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}") from None
     except (ImportError, ValueError, httpx.InvalidURL) as error:
@@ -95,13 +96,6 @@ def proxy_for(url: str) -> str | None:
     if not proxy or not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
-
-
-class _NoCookies(CookieJar):
-    """Keeps none, and so has none to send."""
-
-    def extract_cookies(self, response: object, request: object) -> None:
-        return
 
 
 def _watching_options() -> list[tuple[int, int, int]]:

@@ -291,15 +291,11 @@ _ANSWER_LIMIT_TEXTS = (
     "maxoutputtokens value of",
     "max_output_tokens': integer above maximum",
 )
-_ASKED_AND_CONTEXT = re.compile(
-    r"(?:is too large:|requested) (\d{1,9})\b.{0,80}?context length is (?:only )?(\d{1,9})\b"
-)
+_ASKED_AND_CONTEXT = re.compile(r"(?:too large:|requested) (\d{1,9})\b.{0,80}?context length is (?:only )?(\d{1,9})")
 _CONTEXT_AND_ASKED = re.compile(
-    r"maximum context length (?:is|of) (\d{1,9})\b.{0,200}?"
-    r"\b(\d{1,9}) (?:in the (?:completion|output)|tokens for the completion)"
+    r"maximum context length (?:is|of) (\d{1,9})\b.{0,200}?\b(\d{1,9}) (?:in the (?:completion|output)|tokens for the)"
 )
-"""Numbers of a bounded length, and whole: where each end of a long one is tried with each beginning of the next, a few
-thousand digits, which a server may repeat from what it was asked, take minutes (P10)."""
+"""Whole numbers, not too long: to try each end of one with each beginning of the next took minutes (P10)."""
 PROMPT_SHARE_MIN = 4
 """Where an answer's limit leaves less than this part of the context to the prompt, it is the limit that is wrong."""
 

@@ -120,7 +120,8 @@ async def _bury(connection: Connection, host_id: UUID, token: str) -> tuple[Work
 
 
 async def _last_uses(connection: Connection, lease: HostLease) -> tuple[LastUse, ...]:
-    return tuple(LastUse(**row) for row in await connection.fetch(SQL["select_last_uses"], lease.host_id))
+    rows = await connection.fetch(SQL["select_last_uses"], lease.host_id)
+    return tuple(LastUse(row["id"], row["last_used_at"], row["seconds_left"]) for row in rows)
 
 
 async def _work(

@@ -88,7 +88,7 @@ where id in (
 )
 
 -- name: select_last_uses
-select id as workspace_id, {moment last_used_at} as last_used_at,
+select id, {moment last_used_at} as last_used_at,
     extract(epoch from {moment expires_at} - statement_timestamp())::float8 as seconds_left
 from workspaces
 where host_id = $1 and state = 'running' and expires_at is not null and last_used_at is not null

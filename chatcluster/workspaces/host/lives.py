@@ -18,7 +18,6 @@ from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.ports.workspaces import HostLease, Startup, WorkspaceHosts, WorkspaceRow, WorkspaceState
 from chatcluster.workspace_errors import SandboxFailed, StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
-from chatcluster.workspaces.host.idle import IdleWatch
 from chatcluster.workspaces.host.packages import missing_for_desktop, missing_packages, to_do
 from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import Running, RunningWorkspaces
@@ -63,7 +62,6 @@ class Lives:
         self._has_own_programs = has_own_programs
         self._reports = Reports(hosts, lease)
         self._start_places = StartPlaces()
-        self._idle = IdleWatch()
         self._deeds: dict[UUID, _Deed] = {}
         self._waiting = places
         """Starts for which there was no place at the last look: builds leave them those that come free. Before the
@@ -90,7 +88,7 @@ class Lives:
     async def _work(self) -> tuple[WorkspaceRow, ...] | None:
         """None if nobody can be asked."""
         try:
-            idle = self._idle.observe(await self._hosts.last_uses(self._lease), trio.current_time())
+            idle = self._running.idle.observe(await self._hosts.last_uses(self._lease), trio.current_time())
             return await self._hosts.work(self._lease, places=max(0, self._free_places - self._waiting), idle=idle)
         except StoreUnavailable as error:
             telemetry.event("workspace.look_failed", error=str(error))

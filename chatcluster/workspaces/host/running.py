@@ -10,6 +10,7 @@ import trio
 
 from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import RunningCall, WorkspaceRow
+from chatcluster.workspaces.host.idle import IdleWatch
 
 
 @dataclass(eq=False)
@@ -39,6 +40,7 @@ class Running:
 class RunningWorkspaces:
     def __init__(self) -> None:
         self._by_id: dict[UUID, Running] = {}
+        self.idle = IdleWatch()
 
     def __len__(self) -> int:
         return len(self._by_id)

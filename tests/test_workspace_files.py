@@ -191,7 +191,17 @@ def test_a_link_stays_and_what_it_leads_to_is_written(places: Places, work: Path
         (WriteFile(path="file/.", content="x"), Code.INVALID_PATH),
         (WriteFile(path="/proc/version", content="x"), Code.NOT_ALLOWED),
     ],
-    ids=["nothing", "two contents", "too large", "directory", "slash", "pipe", "below a file", "in a file", "read only"],
+    ids=[
+        "nothing",
+        "two contents",
+        "too large",
+        "directory",
+        "slash",
+        "pipe",
+        "below a file",
+        "in a file",
+        "read only",
+    ],
 )
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(
     places: Places, work: Path, wanted: WriteFile, code: Code

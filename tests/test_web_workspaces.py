@@ -81,6 +81,8 @@ async def test_what_is_not_offered_is_seen_by_administrators_alone(world: World)
 async def test_a_template_is_changed_as_it_is_known_and_what_is_done_is_in_the_audit(world: World) -> None:
     root = await world.token("root", admin=True)
     await templated(world)
+    none = await send(world, root, "PUT", f"/admin/templates/python?revision={1 << 63}", TEMPLATE)
+    assert (none.status_code, error_code(none)) == (400, "invalid_request")
     stale = await send(world, root, "PUT", "/admin/templates/python?revision=2", TEMPLATE)
     assert error_code(stale) == "template_changed"
     assert (await send(world, root, "PUT", "/admin/templates/python?revision=1", TEMPLATE)).json()["revision"] == 2

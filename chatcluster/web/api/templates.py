@@ -14,6 +14,7 @@ from chatcluster.ports import Account
 from chatcluster.ports.administration import Deed
 from chatcluster.ports.workspaces import Template, WorkspaceHost, none_of_template
 from chatcluster.web.api.answers import REFUSALS
+from chatcluster.web.api.messages import ID_MAX
 from chatcluster.web.auth import require_admin
 from chatcluster.web.request import ApiRequest
 from chatcluster.workspace_templates import (
@@ -132,7 +133,9 @@ async def put_template(
     request: ApiRequest,
     name: FromPath[str],
     data: JSONBody[TemplateSettings],
-    revision: Annotated[int | None, QueryParameter(description="Only if it has this one still", ge=1)] = None,
+    revision: Annotated[
+        int | None, QueryParameter(description="Only if it has this one still", ge=1, le=ID_MAX)
+    ] = None,
 ) -> TemplateAnswer:
     """Make a template, or change it as a whole; what is left away is as by default. Workspaces that there are stay as
     they were made."""

@@ -50,6 +50,8 @@ ALIVE_SECONDS = 1.0
 LOCK_NAME = "lock"
 LOCK_SECONDS = 3.0
 LOCK_LOOK_SECONDS = 0.02
+OWN_FILE_BYTES_MAX = 1 << 30
+"""The most of a file of the agent's own, as its ledger: that is no file of the workspace's, which may be small."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,12 @@ async def _be_the_only_one(state: Path) -> None:
 
 
 def _limit(arguments: Arguments) -> None:
-    """Set the limits of this process and all that it begins. Its ledger is no file of the workspace's."""
-    wanted = {resource.RLIMIT_NPROC: arguments.processes_max, resource.RLIMIT_NOFILE: arguments.open_files_max}
+    """Set the limits of this process and all that it begins."""
+    wanted = {
+        resource.RLIMIT_NPROC: arguments.processes_max,
+        resource.RLIMIT_NOFILE: arguments.open_files_max,
+        resource.RLIMIT_FSIZE: arguments.file_bytes_max and max(arguments.file_bytes_max, OWN_FILE_BYTES_MAX),
+    }
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for limit, value in wanted.items():
         if value:

@@ -140,6 +140,9 @@ FOUND_BY = {
     "forgotten-versions-again": 21,
     "burial-without-skip-locked": 90,
     "one-failure-fails-the-pipeline": 24,
+    "fifo-claims": 18,
+    "kept-places": 18,
+    "histories-one-by-one": 6,
 }
 """Where to look first: the seed that found it the last time. If it does not any more, the others are tried."""
 

@@ -130,13 +130,19 @@ FOUND_BY = {
     "repeats-that-are-none": 63,
     "forgetful-agents": 63,
     "forgotten-replies": 9,
+    "cancelled-in-secret": 43,
     "unanswered-summarised": 37,
     "heard-summaries": 37,
-    "forgotten-money": 7,
-    "unreported": 113,
-    "forgotten-orders": 33,
-    "any-report": 19,
+    "forgotten-money": 55,
+    "unreported": 135,
+    "forgotten-orders": 43,
+    "any-report": 55,
     "forgotten-versions-again": 21,
+    "burial-without-skip-locked": 90,
+    "one-failure-fails-the-pipeline": 24,
+    "fifo-claims": 18,
+    "kept-places": 18,
+    "histories-one-by-one": 6,
 }
 """Where to look first: the seed that found it the last time. If it does not any more, the others are tried."""
 

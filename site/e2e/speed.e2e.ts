@@ -2,17 +2,7 @@
 
 import type { CDPSession, Page } from "playwright-core";
 import { expect, test } from "vitest";
-import {
-  atRest,
-  call,
-  cluster,
-  log,
-  newChat,
-  open,
-  preview,
-  until,
-  wordsShown,
-} from "./page.ts";
+import { atRest, call, cluster, log, newChat, open, preview, until, wordsShown } from "./page.ts";
 
 const told = (what: string, figures: Record<string, number>) =>
   console.log(

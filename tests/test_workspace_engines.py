@@ -311,6 +311,12 @@ def test_a_pod_is_closed_in_and_bounded() -> None:
     assert not {"hostNetwork", "hostPID", "hostPath"} & found.keys()
 
 
+@pytest.mark.parametrize(("address", "listens"), [("0.0.0.0", "--listen=0.0.0.0:8310"), ("::", "--listen=:::8310")])
+def test_an_agent_listens_at_addresses_of_its_cluster_s_family(address: str, listens: str) -> None:
+    (container,) = pod_spec(spec("python:3.12"), PodOptions(image=IMAGE, address=address))["containers"]
+    assert listens in container["command"]
+
+
 async def test_a_claim_is_as_large_as_the_disk_may_be(kubernetes: KubernetesWorld) -> None:
     async with kubernetes.open() as provider:
         await provider.create(spec_of("one"))

@@ -99,8 +99,18 @@ async def test_an_address_that_is_silent_leaves_time_for_the_next_one(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     monkeypatch.setattr(network_proxy, "_connect", connect)
     proxy = network_proxy._Proxy("one", Reach(["two.example"]))
-    with trio.fail_after(network_proxy.DIAL_SECONDS):
-        assert await proxy._connected(network_proxy._Target("two.example", 443, b""), "two.example:443") is outside
+    began_at = trio.current_time()  # no deadline: the clock would jump to it while the name is looked up
+    assert await proxy._connected(network_proxy._Target("two.example", 443, b""), "two.example:443") is outside
+    assert trio.current_time() - began_at < network_proxy.DIAL_SECONDS
+
+
+async def test_a_public_address_of_this_machine_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 443))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(network_proxy, "is_public", lambda _address: True)
+    proxy = network_proxy._Proxy("one", Reach(["own.example"], LOOPBACK))
+    with pytest.raises(network_proxy._No, match="no public address"):
+        await proxy._connected(network_proxy._Target("own.example", 443, b""), "own.example:443")
 
 
 # --- a sandbox that has one -----------------------------------------------------------------------

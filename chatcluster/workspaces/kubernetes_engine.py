@@ -22,7 +22,7 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,10 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?")
 
 @dataclass(frozen=True, kw_only=True)
 class PodOptions:
+    """``address``: where agents listen. Pods have addresses of the family that the cluster's API has."""
+
     image: str
+    address: str = "0.0.0.0"
     runtime_class: str = ""
     storage_class: str = ""
 
@@ -239,7 +242,9 @@ def pod_spec(spec: WorkspaceSpec, options: PodOptions) -> Json:
     container: dict[str, Any] = {
         "name": "agent",
         "image": spec.base or options.image,
-        "command": command_of(spec, f"--listen=0.0.0.0:{AGENT_PORT}", *(GATEWAY if spec.allowed_hosts else ())),
+        "command": command_of(
+            spec, f"--listen={options.address}:{AGENT_PORT}", *(GATEWAY if spec.allowed_hosts else ())
+        ),
         "workingDir": WORK,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": [*({"name": name, "value": value} for name, value in environment.items()), token],
@@ -335,6 +340,7 @@ async def open_kubernetes(
 
     url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
     async with open_engine("the Kubernetes API", url, authorities=authorities, headers=headers) as http:
+        options = replace(options, address="::") if ":" in host else options
         engine = KubernetesEngine(http, namespace, Mark(host_id, next_epoch(directory)), options)
         await engine.check()
         yield engine

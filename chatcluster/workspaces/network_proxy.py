@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import h11
@@ -28,6 +28,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.h11_patterns import read_in_one_go
+from chatcluster.push_endpoints import is_public
 from chatcluster.workspace_errors import WorkspaceUnreachable
 from chatcluster.workspaces.agent.pipes import join
 from chatcluster.workspaces.agent.server import listen
@@ -196,7 +197,7 @@ class _Proxy:
         """A connection by an address that was judged. Raises ``OSError`` and ``_No``."""
         look_up = partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
         found = await trio.to_thread.run_sync(look_up, limiter=self._lookups, abandon_on_cancel=True)
-        usable = [one for one in found if self._reach.leads_to(str(one[4][0]))][:ADDRESSES_TRIED_MAX]
+        usable = [one for one in found if self._is_usable(one[0], one[4])][:ADDRESSES_TRIED_MAX]
         if not usable:
             self._tell(place, "no public address")
             raise _No(403, f"{place} leads to no public address")
@@ -205,6 +206,11 @@ class _Proxy:
                 return await _connect(family, kind, protocol, address)
         family, kind, protocol, _, address = usable[-1]
         return await _connect(family, kind, protocol, address)
+
+    def _is_usable(self, family: int, address: Any) -> bool:
+        """This machine may have a public address as well: of its own only those are reached that are let in."""
+        text = str(address[0])
+        return self._reach.leads_to(text) and not (is_public(text) and _is_own(family, address))
 
     def _tell(self, place: str, why: str) -> None:
         self._told += 1
@@ -250,6 +256,14 @@ def _passed_on(request: h11.Request, url: SplitResult) -> bytes:
         headers=[(b"host", url.netloc.encode()), *headers, (b"connection", b"close")],
     )
     return h11.Connection(h11.CLIENT).send(head) or b""
+
+
+def _is_own(family: int, address: Any) -> bool:
+    """Whether it is an address of this machine: what goes there comes from there. Nothing is sent."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(address)
+        return bool(probe.getsockname()[0] == address[0])
+    return False
 
 
 async def _connect(family: int, kind: int, protocol: int, address: object) -> trio.SocketStream:

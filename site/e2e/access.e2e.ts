@@ -52,7 +52,7 @@ describe.each(VIEWS)("%s", (_, view) => {
     const { id } = await newChat(`[[say=${"A paragraph.\n\n".repeat(100)}The end.]]`, { title: "Paper" });
     await atRest(id);
     const page = await open(`/chats/${id}`, view);
-    await page.getByText("The end.").waitFor();
+    await page.getByText("The end.").first().waitFor();
     await page.emulateMedia({ media: "print" });
     const isCut = () =>
       page.evaluate(() =>

@@ -130,6 +130,15 @@ describe("what would hold the page up is no Markdown, and is shown as it is", ()
     ["marks without end in one paragraph", "_a*\n".repeat(2000)],
     ["and behind what continues it", `x\n${"    - _a*\n".repeat(2000)}`],
     ["and in a quote", "> _a*\n".repeat(2000)],
+    ["ends of links without a beginning", "](".repeat(8000)],
+    ["images within each other", "![a](".repeat(4000)],
+    ["links that do not end", "[a](<b".repeat(4000)],
+    ["runs of ticks of every length", Array.from({ length: 200 }, (_, at) => "`".repeat(at)).join("a")],
+    ["and behind code that has ended", `~~~\nx\n   ~~~\n${"_a*".repeat(2000)}`],
+    ["behind what only looks as if it ended code", `\`\`\`\`\n\`\`\`\n\`\`\`\`\n${"_a*".repeat(2000)}`],
+    ["behind code whose lines end otherwise", `~~~\rx\r~~~\r${"_a*".repeat(2000)}`],
+    ["behind what would be code, were it not in a comment", `<!--\n~~~\n-->\n${"_a*".repeat(2000)}\n~~~`],
+    ["behind code that ends with its list", `- a\n  ~~~\n${"_a*".repeat(2000)}`],
     ["an endless line", `x\n${"y".repeat(61_000)}`],
     ["quotes without end", "> ".repeat(60)],
   ])("%s", (_, text) => expect(isMarkdown(text)).toBe(false));
@@ -138,6 +147,8 @@ describe("what would hold the page up is no Markdown, and is shown as it is", ()
     ["a long list", "- **a** `b` [c](https://d.example)\n".repeat(2000)],
     ["many paragraphs", "An **answer** of _words_.\n\n".repeat(3000)],
     ["long code", "let a_b = c_d;\n".repeat(1400)],
+    ["long data", `\`\`\`json\n${'{"user_id": [1, 2], "is_new": false},\n'.repeat(4000)}\`\`\``],
+    ["a long table", `|a|b|\n|-|-|\n${"| `x` | [y](https://d.example) |\n".repeat(1500)}`],
   ])("but not %s", (_, text) => expect(isMarkdown(text)).toBe(true));
 });
 

@@ -13,8 +13,12 @@ const LINE_MAX = 60_000;
 const TOO_DEEP = /^(?:[ \t]*(?:>|(?:[*+-]|\d{1,9}[.)])[ \t])){50}/m;
 const INDENTED_TOO_DEEP = /^[ \t]{200}/m;
 
-/** Asterisks and underscores of one paragraph look for each other: ten times as many take a hundred times as long. */
-const MARKS_MAX = 3000;
+/** What stands in pairs looks for its other half in all of a paragraph: ten times as many take a hundred times as long. */
+const PAIRED: readonly (readonly [mark: RegExp, max: number])[] = [
+  [/[*_]/g, 3000],
+  [/[[\]]/g, 6000],
+  [/`/g, 10_000],
+];
 const PARAGRAPH = /\n {0,3}(?:[ \t\r]*\n|[-*+][ \t]|#{1,6}[ \t])/;
 
 type AnswerProps = { text: string; isStreaming?: boolean };
@@ -62,7 +66,43 @@ export const isMarkdown = (text: string): boolean =>
   text.length <= MARKDOWN_MAX && !hasEndlessLine(text) && !isTooDeep(text) && !isTangled(text);
 
 const isTangled = (text: string) =>
-  text.length > MARKS_MAX && text.split(PARAGRAPH).some((piece) => (piece.match(/[*_]/g)?.length ?? 0) > MARKS_MAX);
+  text.length > TANGLED_MIN &&
+  withoutCode(text)
+    .split(PARAGRAPH)
+    .some((piece) => PAIRED.some(isOver(piece)));
+
+const TANGLED_MIN = 3000;
+
+const isOver =
+  (piece: string) =>
+  ([mark, max]: readonly [RegExp, number]): boolean =>
+    piece.length > max && (piece.match(mark)?.length ?? 0) > max;
+
+const OPENS = /^(`{3,}(?=[^`]*$)|~{3,})/;
+const CLOSES = /^ {0,3}(`{3,}|~{3,})[ \t]*$/;
+const IS_HTML = /^ {0,3}</;
+
+/**
+ * Without blocks of code, in which nothing is a mark. It leaves out what is one for sure: of what is indented, or stands behind
+ * HTML, that is not said here.
+ */
+function withoutCode(text: string): string {
+  let fence = "";
+  let isSure = true;
+  const isProse = (line: string): boolean => {
+    if (fence) {
+      if (CLOSES.exec(line)?.[1]?.startsWith(fence)) fence = "";
+      return false;
+    }
+    isSure &&= !IS_HTML.test(line);
+    if (isSure) fence = OPENS.exec(line)?.[1] ?? "";
+    return fence === "";
+  };
+  return text
+    .split(/\r\n|\r|\n/)
+    .filter(isProse)
+    .join("\n");
+}
 
 const isTooDeep = (text: string) => TOO_DEEP.test(text) || INDENTED_TOO_DEEP.test(text);
 

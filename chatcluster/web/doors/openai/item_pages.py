@@ -35,7 +35,8 @@ async def input_items(request: ApiRequest, stored: StoredResponse) -> list[dict[
     """What began the response: what its transaction brought and did not copy, up to the message that is answered."""
     resumed = resumed_by(stored)
     if resumed is not None:
-        return [{"id": f"in_{number}", **item} for number, item in enumerate(resumed.given) if isinstance(item, dict)]
+        given = [item for item in resumed.given if isinstance(item, dict)]
+        return [{**item, "id": item.get("id") or f"in_{number}"} for number, item in enumerate(given)]
     messages = await _given(request, stored)
     return [item for one in messages if one.id <= stored.message_id for item in items_of(one)]
 

@@ -131,7 +131,8 @@ class SubmitToolResults(msgspec.Struct, frozen=True):
 
 class Approve(msgspec.Struct, frozen=True):
     """``digest`` is that of the arguments which the user was shown; None: whatever they are. ``arguments`` (JSON) take
-    their place. ``remember``: for which chats the user need not be asked about this tool again."""
+    their place. ``remember``: for which chats the user need not be asked about this tool again, nor about its other
+    calls that wait here for their first run."""
 
     call_id: str
     digest: str | None = None
@@ -279,7 +280,8 @@ class StartCalls(msgspec.Struct, frozen=True):
 
 
 class AskAgain(msgspec.Struct, frozen=True):
-    """A person decides about calls whose worker died while they ran; for ``seconds`` at most."""
+    """A person decides about calls that are the owner's to run: their worker died, or what was allowed is not any more.
+    For ``seconds`` at most."""
 
     call_ids: tuple[str, ...]
     seconds: float | None = None

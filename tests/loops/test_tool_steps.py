@@ -15,6 +15,7 @@ from chatcluster.parts import JsonPart, NoticePart, ResultContent, TextPart
 from chatcluster.ports import Approval, Effect, Progressed, Tool, ToolResult
 from chatcluster.tool_plan import CALLS_MAX
 from chatcluster.tool_results import KEPT_BYTES_MAX, READ_RESULT, SHOWN_BYTES_MAX, Taken
+from chatcluster.tool_step import LEAVE_SECONDS
 from loops.cluster_world import World
 from loops.reader import Reader
 from loops.scripted_tools import Run, tool
@@ -556,6 +557,40 @@ async def test_what_a_person_allowed_once_and_for_all_is_not_asked_again(world: 
     call = await world.model.next_call()
     call.call_tools("c2")
     (await world.tools.next_run()).give()
+    await finish(world, chat)
+    assert set(chat.results) == {"c1", "c2"}
+
+
+async def test_what_a_person_takes_back_holds_for_the_calls_that_have_not_begun(world: World) -> None:
+    a = await world.replica(tools_concurrent=1)
+    chat = await calling(world, a, "c1", tools=(tool("tool", Effect.ONCE, approval=Approval.ASK),))
+    await chat.until_status("requires_action")
+    await a.apply(chat, ApproveCommand("c1", remember=Remember.CHAT))
+    (await world.tools.next_run()).give()
+    (await world.model.next_call()).call_tools("c2", "c3", "c4")
+    run = await world.tools.next_run()
+    owner_id = chat.row.owner_id
+    (permission,) = await a.store.list_permissions(owner_id)
+    assert await a.store.delete_permission(owner_id, permission.id)
+    await trio.sleep(LEAVE_SECONDS)
+    run.give()
+    await chat.until_status("requires_action")
+    assert set(chat.results) == {"c1", "c2"}
+    for call_id in ("c3", "c4"):
+        await a.approve(chat, call_id)
+    for _ in range(2):
+        (await world.tools.next_run()).give()
+    await finish(world, chat)
+    assert set(chat.results) == {"c1", "c2", "c3", "c4"}
+
+
+async def test_what_is_allowed_for_good_lets_all_calls_of_the_step_run(world: World) -> None:
+    a = await world.replica()
+    chat = await calling(world, a, "c1", "c2", tools=(tool("tool", Effect.ONCE, approval=Approval.ASK),))
+    await chat.until_status("requires_action")
+    await a.apply(chat, ApproveCommand("c2", remember=Remember.CHAT))
+    for run in await two_runs(world):
+        run.give()
     await finish(world, chat)
     assert set(chat.results) == {"c1", "c2"}
 

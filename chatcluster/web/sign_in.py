@@ -3,11 +3,13 @@
 ``/oauth/mcp/sign-in/{ticket}`` is the link that a chat shows: the sealed ticket says who signs in where, and the
 browser is sent on, once. ``/oauth/mcp/callback`` is where the authorization server sends it back to: the state, which
 works once and for ten minutes, says who began this, on whatever replica. What the pages say is text, and escaped.
+``/oauth/mcp/client`` is read by authorization servers that know clients by a document of theirs.
 """
 
 from __future__ import annotations
 
 import html
+from typing import Any
 
 from litestar import MediaType, Response, get
 from litestar.params import FromPath
@@ -51,9 +53,15 @@ async def finish(request: ApiRequest) -> Response[str]:
     return _page(200, "Signed in", f"You are signed in at {slug}. You can close this page and go back to your chat.")
 
 
+@get("/oauth/mcp/client", include_in_schema=False)
+async def client_document(request: ApiRequest) -> Response[dict[str, Any]]:
+    """What the cluster is, as a client of authorization servers."""
+    return Response(request.services.mcp.client.client_document(), headers={"Cache-Control": "max-age=300"})
+
+
 def _page(status: int, title: str, text: str) -> Response[str]:
     page = _PAGE.format(title=html.escape(title), text=html.escape(text))
     return Response(page, status_code=status, headers=HEADERS, media_type=MediaType.HTML)
 
 
-ROUTES = [begin, finish]
+ROUTES = [begin, finish, client_document]

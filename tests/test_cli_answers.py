@@ -31,10 +31,18 @@ def test_somebody_is_asked_about_calls_that_wait_for_an_approval(said: str, answ
 
 
 def test_what_is_allowed_for_good_is_not_asked_about_in_the_same_breath() -> None:
-    """Those calls are allowed by it as well, but what may have run already."""
+    """But what may have run already."""
     again = {**ACTION, "call_id": "call-3", "may_have_run": True}
     calls = [ACTION, {**ACTION, "call_id": "call-2"}, again, {**ACTION, "call_id": "call-4", "name": "other"}]
-    assert set(ask(calls, lambda _: "a")) == {"call-1", "call-3", "call-4"}
+    prompts: list[str] = []
+
+    def prompt(text: str) -> str:
+        prompts.append(text)
+        return "a"
+
+    answers = ask(calls, prompt)
+    assert answers["call-2"] == {"digest": "d"}
+    assert (len(answers), len(prompts)) == (4, 3)
 
 
 @pytest.mark.parametrize(

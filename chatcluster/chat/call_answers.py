@@ -56,18 +56,8 @@ def approve(draft: Draft, command: Approve) -> None:
     _check_shown(call, command.digest)
     draft.change_call(approved(call, command.arguments))
     if command.remember is not None:
-        permission = permission_of(call.name, call.effect)
-        draft.grant = Grant(permission, command.remember)
-        _approve_others(draft, permission)
+        draft.grant = Grant(permission_of(call.name, call.effect), command.remember)
     _go_on(draft)
-
-
-def _approve_others(draft: Draft, permission: str) -> None:
-    """What is allowed from now on is allowed to the other calls that wait for it, but those that may have run."""
-    for call in list(draft.open_calls.values()):
-        waits = call.state is CallState.APPROVAL and call.started_epoch is None
-        if waits and permission_of(call.name, call.effect) == permission:
-            draft.change_call(approved(call, None))
 
 
 def _check_shown(call: OpenCall, digest: str | None) -> None:

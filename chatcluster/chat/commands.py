@@ -131,8 +131,7 @@ class SubmitToolResults(msgspec.Struct, frozen=True):
 
 class Approve(msgspec.Struct, frozen=True):
     """``digest`` is that of the arguments which the user was shown; None: whatever they are. ``arguments`` (JSON) take
-    their place. ``remember``: for which chats the user need not be asked about this tool again, nor about its other
-    calls that wait here for their first run."""
+    their place. ``remember``: for which chats the user need not be asked about this tool again."""
 
     call_id: str
     digest: str | None = None

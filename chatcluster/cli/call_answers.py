@@ -48,8 +48,9 @@ def ask(actions: list[Json], prompt: Callable[[str], str] = input) -> dict[str, 
             if "chat_id" in action:
                 continue
             if action["kind"] == "approval":
-                is_allowed = action["name"] in allowed and not action["may_have_run"]
-                if not is_allowed and _approve(action, prompt, answers):
+                if action["name"] in allowed and not action["may_have_run"]:
+                    answers[action["call_id"]] = {"digest": action["digest"]}
+                elif _approve(action, prompt, answers):
                     allowed.add(action["name"])
             elif action["kind"] == QUESTION:
                 answers[action["call_id"]] = _fill_in(action, prompt)

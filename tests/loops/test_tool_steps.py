@@ -50,6 +50,20 @@ async def test_the_model_is_told_of_the_tools_and_of_one_that_reads_on(world: Wo
     assert specs[3].name.startswith("do_it__"), "names are fit for every provider"
 
 
+async def test_a_tool_of_the_client_keeps_its_name_whoever_else_has_it(world: World) -> None:
+    """Its client knows it by no other; ours are known by any."""
+    a = await world.replica(agents=True)
+    chat = await a.create(client_tools=["spawn_agent"])
+    call = await world.model.next_call()
+    names = [spec.name for spec in call.request.tools if spec.name.startswith("spawn_agent")]
+    assert (names[0], len(names)) == ("spawn_agent", 2)
+    call.call_tools("c1", name="spawn_agent")
+    await chat.until_status("requires_action")
+    await a.submit(chat, "c1", "done")
+    await finish(world, chat)
+    assert chat.results == {"c1": "done"}
+
+
 async def test_without_tools_the_model_is_told_of_none(world: World) -> None:
     a = await world.replica()
     await a.create()
@@ -582,17 +596,6 @@ async def test_what_a_person_takes_back_holds_for_the_calls_that_have_not_begun(
         (await world.tools.next_run()).give()
     await finish(world, chat)
     assert set(chat.results) == {"c1", "c2", "c3", "c4"}
-
-
-async def test_what_is_allowed_for_good_lets_all_calls_of_the_step_run(world: World) -> None:
-    a = await world.replica()
-    chat = await calling(world, a, "c1", "c2", tools=(tool("tool", Effect.ONCE, approval=Approval.ASK),))
-    await chat.until_status("requires_action")
-    await a.apply(chat, ApproveCommand("c2", remember=Remember.CHAT))
-    for run in await two_runs(world):
-        run.give()
-    await finish(world, chat)
-    assert set(chat.results) == {"c1", "c2"}
 
 
 async def test_calls_that_need_nobody_run_while_others_wait_for_somebody(world: World) -> None:

@@ -20,7 +20,10 @@ def permissions() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
 def list_permissions(*, as_json: bool, **server: Any) -> None:
-    """List what you allowed to tools, in one chat and its agents, or in all."""
+    """List what you allowed to tools.
+
+    In one chat and by its agents, or in all of your chats.
+    """
     from chatcluster.cli.listings import show_permissions
 
     show_permissions(ask(server, Client, lambda client: client.tool_permissions()), as_json=as_json)

@@ -90,7 +90,7 @@ def outside_of(
         per_user_max=database.settings.workspaces_per_user,
         touched=workspaces.changes.touched,
     )
-    boxes = Composition(agents, ClientTools(), places, mcp, reserved={READ_RESULT})
+    boxes = Composition(ClientTools(), agents, places, mcp, reserved={READ_RESULT})  # a client goes by its own names
     return Outside(
         store=store,
         registry=PostgresRegistry(database),

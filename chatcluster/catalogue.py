@@ -85,6 +85,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "mcp.list_failed": "a server's tools could not be had; turns go on without them",
         "mcp.login_refused": "an authorization server does not accept a user's login any more; the user signs in again",
         "mcp.process_ended": "the process that speaks to MCP servers ended; the next call starts another one",
+        "mcp.refresh_failed": "a login could not be refreshed; its old token is used until it ends",
         "mcp.session_refused": "an MCP server gives no further session; its calls of that turn run one after the other",
         "message.part_unknown": "a message has parts of a kind that this version does not know",
         "message.unreadable": "a message cannot be read by this version",

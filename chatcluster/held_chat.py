@@ -217,6 +217,11 @@ class HeldChat:
         """What the ledger says of the calls without a result. Raises what reading raises, but waits for Postgres."""
         return await until_known(lambda: self._store.open_calls(self.chat.id), self.chat.id)
 
+    async def permissions(self) -> frozenset[str]:
+        """What the chat's user need not be asked about, here or in the chat whose agent this is; else as above."""
+        chat = self.chat
+        return await until_known(lambda: self._store.permissions(chat.owner_id, chat.id, chat.family_id), chat.id)
+
     def stop_waiting(self) -> None:
         """End what runs in ``unless_moved``, as if the chat had moved."""
         self._waiting.cancel()

@@ -2,7 +2,8 @@
 
 Who is authoritative: the ledger says which calls wait, the grants say where a user is let in. A call's server is the
 one that its name begins with. When a user comes back from a sign-in, the replica that takes the callback lets the
-user's calls in; so that none is forgotten if it dies there, every replica looks for them now and then.
+user's calls in; so that none is forgotten if it dies there, every replica looks for them now and then. A server that
+nobody signs in at any more, as it was removed or disabled, say, keeps no call waiting: its owner finds what is left.
 
 What happens on failure: a call that was answered meanwhile, or whose chat moved on, is left alone. One chat that cannot
 be read, or that somebody holds, keeps no other waiting. While Postgres cannot be reached nothing is let in; the next
@@ -13,7 +14,7 @@ again, because that login is marked as refused.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NoReturn
 from uuid import UUID
@@ -23,7 +24,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.chat import SignedIn
 from chatcluster.errors import CallerError, StoreUnavailable, Unreadable
-from chatcluster.ports import McpServers, SignInWait, Store
+from chatcluster.ports import McpServer, McpServers, SignInWait, Store
 from chatcluster.transitions import Transitions
 
 LOOK_SECONDS = 30.0
@@ -60,24 +61,25 @@ class SignIns:
     async def _let_in(self, waits: Sequence[SignInWait]) -> None:
         if not waits:
             return
-        slugs = {server.id: server.slug for server in await self._servers.servers()}
+        servers = [server for server in await self._servers.servers() if server.per_user and server.settings.enabled]
         for owner_id, of_owner in groupby(sorted(waits, key=_chat_of), key=lambda wait: wait.owner_id):
             for chat_id, of_chat in groupby(
-                await self._ready(owner_id, of_owner, slugs), key=lambda wait: wait.chat_id
+                await self._ready(owner_id, of_owner, servers), key=lambda wait: wait.chat_id
             ):
                 await self._go_on(owner_id, chat_id, tuple(wait.call_id for wait in of_chat))
 
     async def _ready(
-        self, owner_id: UUID, waits: Iterable[SignInWait], slugs: Mapping[UUID, str]
+        self, owner_id: UUID, waits: Iterable[SignInWait], servers: Sequence[McpServer]
     ) -> Sequence[SignInWait]:
-        """The waits of this user for servers that let it in; none where that cannot be read."""
+        """The waits of this user that no server keeps out; none where that cannot be read."""
         try:
             grants = await self._servers.grants(owner_id)
         except StoreUnavailable as error:
             telemetry.event("sign_ins.failed", error=str(error))
             return ()
-        good = {slugs.get(grant.server_id) for grant in grants if not grant.refused}
-        return [wait for wait in waits if server_of(wait.tool) in good]
+        good = {grant.server_id for grant in grants if not grant.refused}
+        closed = {server.slug for server in servers if server.id not in good}
+        return [wait for wait in waits if server_of(wait.tool) not in closed]
 
     async def _go_on(self, owner_id: UUID, chat_id: UUID, call_ids: tuple[str, ...]) -> None:
         try:

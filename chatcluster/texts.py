@@ -50,6 +50,7 @@ _PRIVATE = "\ue000-\uf8ff\U000f0000-\U0010ffff"
 
 _NOT_IN_NAMES = re.compile(f"[{_UNSEEN}{_PRIVATE}]")
 _NOTHING = re.compile(rf"[\s{_UNSEEN}]*")
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LATER_CHARACTERS = re.compile(f"[{_IDEOGRAPHS}\U0001f000-\U0001faff]")
 
 
@@ -81,6 +82,11 @@ def visible(text: str) -> str:
     if is_visible(text):
         return text
     return "".join(c for c in text if _NOT_IN_NAMES.match(c) is None and not _is_unassigned(c)).strip()
+
+
+def tame(text: str) -> str:
+    """``text``, of whatever lines, without the characters that a terminal takes for commands."""
+    return _COMMANDS.sub("", text)
 
 
 def _is_unassigned(character: str) -> bool:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from chatcluster.agents import awaited
 from chatcluster.arguments import ArgumentCheck, BadArguments, decoded
-from chatcluster.chat import CallState, OpenCall, not_again
+from chatcluster.chat import CallState, OpenCall, not_again, permission_of
 from chatcluster.config import Settings
 from chatcluster.parts import NewMessage, ToolCallPart
 from chatcluster.ports import Approval, Effect, RunBy, Tool
@@ -79,8 +79,8 @@ def plan_of(
     permitted: Collection[str],
     settings: Settings,
 ) -> Plan:
-    """``refusals``: why calls cannot be run, by their IDs. ``permitted``: names of tools that the chat's user need not
-    be asked about."""
+    """``refusals``: why calls cannot be run, by their IDs. ``permitted``: what the chat's user need not be asked about
+    (``permission_of``)."""
     sound = [part for part in parts if part.id not in refusals]
     calls = [_begun(part, tools[part.name].tool, permitted, settings) for part in sound]
     ours = [call for call in calls if call.state is CallState.PENDING]
@@ -140,7 +140,7 @@ def _denied(name: str) -> str:
 
 def _begun(part: ToolCallPart, tool: Tool, permitted: Collection[str], settings: Settings) -> OpenCall:
     state, seconds, agent_id = CallState.PENDING, None, None
-    if tool.approval is Approval.ASK and tool.name not in permitted:
+    if tool.approval is Approval.ASK and permission_of(tool.name, tool.effect) not in permitted:
         state, seconds = CallState.APPROVAL, settings.approval_seconds
     elif tool.run_by is RunBy.CLIENT:
         state, seconds = CallState.CLIENT, settings.client_tool_seconds

@@ -12,6 +12,7 @@ to run alone does. Each is bounded: without progress for its ``idle_seconds`` it
 What happens on failure:
 
 * a call fails, crashes, takes too long or returns too much: its result is an error that tells the model so;
+* what its user allowed for good is taken back before the call begins: it waits for an approval;
 * the user has to sign in at the tool's server: the call was not run, and waits for that;
 * the server asks the user something: the ledger is told (``call_questions.py``), and time stands still for the call;
 * the chat moves (an interrupt, an edit): what runs is cancelled, and the tool sees it; what it gave until then is kept
@@ -44,12 +45,14 @@ from chatcluster.chat import (
     OpenCall,
     StartCalls,
     Status,
+    permission_of,
 )
 from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import ToolCallPart, ToolResultPart, strings_of
 from chatcluster.ports import (
+    Approval,
     Asked,
     InputRequired,
     Printed,
@@ -63,6 +66,8 @@ from chatcluster.tool_plan import AskSomebody, Refuse, resumption
 from chatcluster.tool_results import Taken, refused, taken
 
 CANCEL_SECONDS_MAX = 2.0
+LEAVE_SECONDS = 1.0
+"""What need not be asked about is looked up again after that, while there are calls that wait for their turn."""
 ARGUMENTS_CHARACTERS_MAX = 4 << 10
 """Of those that a user changed: what the model is told of them."""
 RESULT_BYTES_AT_ONCE = 1 << 20
@@ -77,6 +82,10 @@ class Runnable:
         self.tool = tool
         self.arguments = part.arguments if call.arguments is None else call.arguments
         self.notes = tuple(_notes(call, again=again))
+        self.needs = (
+            None if call.approved or tool.approval is not Approval.ASK else permission_of(call.name, tool.effect)
+        )
+        """The standing permission that it runs by."""
         self.answers = None if call.resume is None else call.replies  # what another run was told is none of this one
         self.resume = call.resume
         self.is_started = is_started
@@ -106,6 +115,8 @@ class ToolStep:
         self._nursery = nursery
         self._is_draining = is_draining
         self._order: list[str] = []
+        self._leave_until = 0.0
+        """Until when what need not be asked about counts as looked up."""
         self._waiting: deque[Runnable] = deque()
         self._running: dict[str, Runnable] = {}
         self._not_let_in: list[str] = []
@@ -124,6 +135,7 @@ class ToolStep:
         the chat rests, or when the replica drains; False if the chat moved. Raises ``Fenced`` and ``Moved``.
         """
         self._order = [part.id for part in parts]
+        self._leave_until = trio.current_time() + (LEAVE_SECONDS if fresh else 0.0)
         ask = await self._sort(calls, parts, fresh=fresh)
         if ask:
             await self._held.commit(AskAgain(ask, self._settings.approval_seconds))
@@ -190,7 +202,9 @@ class ToolStep:
         return isinstance(then, AskSomebody)
 
     async def _start_next(self) -> None:
-        batch = [] if self._is_draining() else self._next_batch()
+        if self._is_draining() or not await self._have_leave():
+            return
+        batch = self._next_batch()
         unsaid = tuple(call.call_id for call in batch if not call.is_started)
         if unsaid:
             await self._held.commit(StartCalls(unsaid))
@@ -199,6 +213,20 @@ class ToolStep:
         for call in batch:
             self._running[call.call_id] = call
             self._nursery.start_soon(self._run_one, call)
+
+    async def _have_leave(self) -> bool:
+        """A call that would run by a standing permission which is gone by now waits for an approval. False if the chat
+        rests then."""
+        asks = [call for call in self._waiting if call.needs is not None and not call.is_started]
+        if not asks or trio.current_time() < self._leave_until:
+            return True
+        permitted = await self._held.permissions()
+        self._leave_until = trio.current_time() + LEAVE_SECONDS
+        refused_leave = tuple(call.call_id for call in asks if call.needs not in permitted)
+        if refused_leave:
+            self._waiting = deque(call for call in self._waiting if call.call_id not in refused_leave)
+            await self._held.commit(AskAgain(refused_leave, self._settings.approval_seconds))
+        return self._goes_on()
 
     async def _await_sign_in(self) -> None:
         told, self._not_let_in = self._not_let_in, []  # others may be refused meanwhile

@@ -111,10 +111,9 @@ class TurnCalls:
     async def commit(self, answer: NewMessage, parts: Sequence[ToolCallPart]) -> None:
         """The answer with its calls, if any, before any of them runs; those that cannot be run have their results with
         it. The turn goes on."""
-        chat = self._held.chat
         permitted: Collection[str] = ()
         if asks_somebody(parts, self.tools.known):
-            permitted = await until_known(lambda: self._store.permissions(chat.owner_id, chat.id), chat.id)
+            permitted = await self._held.permissions()
         refusals = await self._refusals(parts, is_cut=answer.finish_reason in CUT_SHORT)
         plan = plan_of(parts, self.tools.known, refusals, permitted=permitted, settings=self._settings)
         if self._prefix is not None:

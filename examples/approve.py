@@ -13,7 +13,7 @@ from contextlib import aclosing
 
 import trio
 
-from chatcluster.client.client import Client
+from chatcluster.client.client import ApiError, Client
 from chatcluster.events import ActionRequiredEvent, TurnEvent
 from chatcluster.ports import Action
 
@@ -26,7 +26,7 @@ async def main(url: str, token: str, chat_id: str, answer: str = "") -> None:
                 for call in event.calls:
                     if call.kind == "approval" and (call.call_id, call.digest) not in decided:
                         decided.add((call.call_id, call.digest))
-                        await decide(client, chat_id, call, answer)
+                        await decide(client, str(call.chat_id or chat_id), call, answer)  # an agent has its own chat
             elif isinstance(event, TurnEvent):
                 print(f"[{event.outcome}]")
                 return
@@ -34,12 +34,15 @@ async def main(url: str, token: str, chat_id: str, answer: str = "") -> None:
 
 async def decide(client: Client, chat_id: str, call: Action, answer: str) -> None:
     print(f"{call.name} {call.arguments}")
-    if answer == "--all" or (answer != "--none" and await asked()):
-        await client.approve(chat_id, call.call_id, digest=call.digest)  # of these arguments, and of no others
-        print("  approved")
-    else:
-        await client.deny(chat_id, call.call_id, "the user does not want that")
-        print("  denied")
+    try:
+        if answer == "--all" or (answer != "--none" and await asked()):
+            await client.approve(chat_id, call.call_id, digest=call.digest)  # of these arguments, and of no others
+            print("  approved")
+        else:
+            await client.deny(chat_id, call.call_id, "the user does not want that")
+            print("  denied")
+    except ApiError as error:  # somebody else was quicker, say
+        print(f"  {error}")
 
 
 async def asked() -> bool:

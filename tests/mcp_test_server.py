@@ -50,6 +50,9 @@ control: dict[str, Any] = {
     "sessions_max": 1000,
     "needs": "",
     "grants": "",
+    "reads_documents": False,
+    "names_itself": False,
+    "no_tokens": False,
 }
 
 
@@ -333,6 +336,10 @@ async def resource_metadata(request: Request) -> Response:
 async def server_metadata(request: Request) -> Response:
     base = base_of(request)
     registers = {"registration_endpoint": f"{base}/register"} if control["registers"] else {}
+    said = {
+        "client_id_metadata_document_supported": control["reads_documents"],
+        "authorization_response_iss_parameter_supported": control["names_itself"],
+    }
     return JSONResponse(
         {
             "issuer": base,
@@ -342,6 +349,7 @@ async def server_metadata(request: Request) -> Response:
             "code_challenge_methods_supported": ["S256"],
         }
         | registers
+        | said
     )
 
 
@@ -370,6 +378,8 @@ async def authorize(request: Request) -> Response:
 async def token(request: Request) -> Response:
     form = {name: str(value) for name, value in (await request.form()).items()}
     counts[f"token {form.get('grant_type')}"] += 1
+    if control["no_tokens"]:
+        return JSONResponse({"error": "temporarily_unavailable"}, status_code=503)
     client_id = form.get("client_id", "")
     if client_id not in authorization.clients or form.get("client_secret", "") != authorization.clients[client_id]:
         return JSONResponse({"error": "invalid_client"}, status_code=401)

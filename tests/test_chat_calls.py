@@ -229,7 +229,18 @@ def test_a_person_decides_about_a_call_whose_worker_died() -> None:
     assert asked.deaths == 1
     assert (decision.state.status, decision.state.worker_id) == (REQUIRES_ACTION, None)
     with pytest.raises(Moved):
-        owner(state_of(RUNNING, open_calls=calls("a")), AskAgain(("a",)))
+        owner(state_of(RUNNING, open_calls=calls("a", state=APPROVAL)), AskAgain(("a",)))
+
+
+def test_a_call_that_may_not_run_any_more_is_left_to_a_person_before_it_begins() -> None:
+    decision = owner(state_of(RUNNING, open_calls=calls("a")), AskAgain(("a",), 60.0))
+    asked = decision.state.open_calls[0]
+    assert (asked.state, asked.wait_seconds, asked.deaths, asked.may_have_run) == (APPROVAL, 60.0, 0, False)
+    assert decision.state.status is REQUIRES_ACTION
+    assert decide(decision.state, Approve("a")).state.claimable, "nobody was shown another one"
+    back = call("a", started_epoch=1, effect="idempotent")  # which the tenure before gave back
+    asked = owner(state_of(RUNNING, epoch=2, open_calls=(back,)), AskAgain(("a",))).state.open_calls[0]
+    assert (asked.deaths, asked.may_have_run) == (0, True)
 
 
 def asked_again(**fields: object) -> ChatState:
@@ -393,6 +404,13 @@ def test_an_approval_that_is_to_be_remembered_is_written_with_it(remember: Remem
     before = state_of(REQUIRES_ACTION, open_calls=calls("a", state=APPROVAL))
     assert decide(before, Approve("a", remember=remember)).grant == Grant("tool", remember)
     assert decide(before, Approve("a")).grant is None
+
+
+def test_what_is_allowed_to_the_servers_of_a_workspace_is_allowed_to_no_others() -> None:
+    """They have the names that somebody wrote into it, of the cluster's own servers among them."""
+    waiting = call("a", APPROVAL, name="github__push", effect="tracked")
+    decision = decide(state_of(REQUIRES_ACTION, open_calls=(waiting,)), Approve("a", remember=Remember.ALWAYS))
+    assert decision.grant == Grant("workspace/github__push", Remember.ALWAYS)
 
 
 def test_an_answer_of_the_wrong_kind_is_refused() -> None:

@@ -163,7 +163,7 @@ ANSWERED = {
 
 OWNED = {
     "StartCalls": {CallState.PENDING, CallState.STARTED},
-    "AskAgain": {CallState.STARTED},
+    "AskAgain": {CallState.PENDING, CallState.STARTED},
     "AwaitSignIn": {CallState.STARTED},
     "AskUser": {CallState.STARTED},
     "CommitStep": set(CallState),

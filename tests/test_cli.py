@@ -23,9 +23,10 @@ from conftest import execute_sql, url_of_database
 
 from chatcluster import tokens
 from chatcluster.cli import commands as cli
-from chatcluster.cli import exits, flags, listings, terminal_chat
+from chatcluster.cli import exits, flags, listings, prompting, terminal_chat
 from chatcluster.cli.call_answers import ask
-from chatcluster.cli.terminal_chat import Conversation, converse
+from chatcluster.cli.prompting import converse
+from chatcluster.cli.terminal_chat import Conversation
 from chatcluster.client import ApiError, StreamEvent
 from chatcluster.config import Settings, env_name
 from chatcluster.errors import ConfigError
@@ -623,6 +624,61 @@ class TestConversation:
         assert client.sent == ["Hi", "steer: rather this", "queue: and that"]
         assert notes == ["[goes in at the next step]", "[queued]"]
 
+    async def test_what_is_typed_meanwhile_and_refused_ends_nothing_and_a_command_is_no_message(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO, notes: list[str]
+    ) -> None:
+        lines = iter(["one too many\n", '/answer {"password": "secret"}\n', "/compact\n", "/queue \n", "/stop\n", ""])
+
+        async def typed() -> str:
+            return next(lines)
+
+        async def send(_: str, content: str, busy: str = "") -> dict[str, Any]:
+            raise ApiError(409, "queue_full", "the queue is full", {})
+
+        client.send = send  # type: ignore[method-assign]
+        client.history_messages = [message(2, "Hello!")]
+        client.events, client.chats = [client.interrupted.wait, status("waiting")], [WAITING]
+        assert await converses(typed=typed).turn("Hi")
+        assert out.getvalue() == "Hello!\n"
+        assert [note.split(":")[0] for note in notes] == ["Error"] * 3
+        assert ("queue is full" in notes[0], "nothing is asked" in notes[1]) == (True, True)
+
+    async def test_of_several_answers_each_is_given_whatever_becomes_of_the_others(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], notes: list[str]
+    ) -> None:
+        async def approve(_: str, call_id: str, **__: object) -> None:
+            if call_id == "call-1":
+                raise ApiError(409, "call_answered", "this call has its answer already", {})
+            client.sent.append(f"approve {call_id}")
+
+        client.approve = approve  # type: ignore[method-assign]
+        conversation = converses(chat_id="chat-1")
+        client.events, client.chats = [status("waiting")], [WAITING]
+        assert await conversation.answer({"call-1": {"digest": "d"}, "call-2": {"digest": "d"}, "call-3": None})
+        assert client.sent == ["approve call-2", "deny call-3"]
+        client.events, client.chats = [], [ASKING]
+        assert not await conversation.answer({"call-1": {"digest": "d"}}), "nothing moves, so nothing is waited for"
+        assert conversation.actions == [ACTION], "who answered is asked again"
+        assert notes[:2] == ["Error: this call has its answer already (409 call_answered)"] * 2
+
+    async def test_what_an_agent_waits_for_is_said_with_where_to_answer_it(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], notes: list[str]
+    ) -> None:
+        of_agent = {**ACTION, "chat_id": "agent-1"}
+        client.events, client.chats = [status("waiting")], [{**WAITING, "action_required": [of_agent]}]
+        conversation = converses()
+        assert await conversation.turn("Hi")
+        assert "--chat agent-1" in notes[0]
+        assert ask(conversation.actions, lambda _: "y") == {}, "the call is none of this chat"
+
+    async def test_nothing_that_others_say_commands_the_terminal(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], notes: list[str]
+    ) -> None:
+        failed = {"status": "error", "last_error": {"message": "no \x1b]0;title\x07 model"}}
+        client.events, client.chats = [status("error")], [failed]
+        assert not await converses().turn("Hi")
+        assert notes == ["Error: no ]0;title model"]
+
     async def test_a_turn_that_waits_for_an_approval_says_so_and_goes_on_with_it(
         self, client: ScriptedClient, converses: Callable[..., Conversation], notes: list[str]
     ) -> None:
@@ -640,7 +696,7 @@ class TestConversation:
 def test_a_conversation_asks_until_the_chat_waits_for_nobody(
     client: ScriptedClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal_chat, "ask", partial(ask, prompt=lambda _: "n"))
+    monkeypatch.setattr(prompting, "ask", partial(ask, prompt=lambda _: "n"))
     lines = iter(["Hi"])
 
     def prompt() -> str:
@@ -653,6 +709,39 @@ def test_a_conversation_asks_until_the_chat_waits_for_nobody(
     client.chats = [ASKING, ASKING, WAITING]
     assert converse(Conversation("http://cluster", "ccl_token"), prompt)
     assert client.sent == ["Hi", "deny call-1", "deny call-1"]
+
+
+def test_a_conversation_that_begins_with_a_chat_that_waits_asks_at_once(
+    client: ScriptedClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a call that was left for later, or an agent's, could be approved only by sending a message."""
+    monkeypatch.setattr(prompting, "ask", partial(ask, prompt=lambda _: "y"))
+
+    def prompt() -> str:
+        raise EOFError
+
+    client.history_messages = [message(1, "said before")]
+    client.events, client.chats = [status("waiting")], [ASKING, WAITING]
+    assert converse(Conversation("http://cluster", "ccl_token", chat_id="chat-1"), prompt)
+    assert client.sent == ["approve call-1 {'digest': 'd'}"]
+    assert "said before" not in capsys.readouterr().out
+
+
+def test_a_command_that_there_is_nothing_for_is_no_message(
+    client: ScriptedClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = iter(["/stop", '/answer {"password": "secret"}', "/decline", "/queue Hi"])
+
+    def prompt() -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    client.events, client.chats = [status("waiting")], [WAITING]
+    assert converse(Conversation("http://cluster", "ccl_token"), prompt)
+    assert client.sent == ["Hi"]
+    assert len(capsys.readouterr().err.splitlines()) == 3
 
 
 def test_a_refused_question_does_not_end_the_conversation(

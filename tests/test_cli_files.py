@@ -11,7 +11,8 @@ from test_cli import WAITING, ScriptedClient, refusal, status
 
 from chatcluster.cli import commands as cli
 from chatcluster.cli import exits, file_commands, terminal_chat
-from chatcluster.cli.terminal_chat import Conversation, converse
+from chatcluster.cli.prompting import converse
+from chatcluster.cli.terminal_chat import Conversation
 from chatcluster.client import ApiError
 
 REACH = ("--url", "http://127.0.0.1:1", "--token", "ccl_x")

@@ -30,6 +30,7 @@ from chatcluster.chat import (
     FinishTurn,
     Interrupt,
     OpenCall,
+    Remember,
     Send,
     Status,
     Unarchive,
@@ -285,6 +286,22 @@ async def test_a_row_that_somebody_holds_is_left_to_the_next_sweep(world: World)
     async with world.lock_row(chat.id):
         assert await world.store.report_agents(chat.id, patiently=False) is None
     assert await world.store.report_agents(chat.id, patiently=False) is not None
+
+
+async def test_what_is_allowed_in_an_agents_chat_is_allowed_in_its_whole_family(world: World) -> None:
+    """A user sees one chat: the next agent does not ask again."""
+    chat = await parent(world, "s0", "s1")
+    agents = [(await spawn(world, chat, call_id)).chat for call_id in ("s0", "s1")]
+    await waiting(world, chat, *(agent.id for agent in agents))
+    claimed = (await world.claim()).chat
+    step = CommitStep((assistant("asking", "a"),), (OpenCall("a", "tool", CallState.APPROVAL),))
+    await world.store.commit(fence_of(claimed), step)
+    await world.store.apply(claimed.id, Approve("a", remember=Remember.CHAT), owner_id=OWNER)
+    (permission,) = await world.store.list_permissions(OWNER)
+    assert permission.chat_id == chat.id
+    assert await world.store.permissions(OWNER, *(agent.id for agent in agents)) == set()
+    for agent in agents:
+        assert await world.store.permissions(OWNER, agent.id, agent.family_id) == {"tool"}
 
 
 # --- orders -----------------------------------------------------------------------------------

@@ -7,19 +7,30 @@ import json
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import httpcore2
 import httpx2
 import pytest
-from httpcore2 import AsyncNetworkStream
+import trio
+from httpcore2 import AsyncNetworkBackend, AsyncNetworkStream
 from mcp import MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT
 
 from chatcluster.tools import mcp_http
 from chatcluster.tools.mcp_addresses import is_forbidden
 from chatcluster.tools.mcp_failures import failed_call
-from chatcluster.tools.mcp_http import BODY_BYTES_MAX, PIECE_BYTES, QUICK, BodyTooLarge, PromptStream
+from chatcluster.tools.mcp_http import (
+    BODY_BYTES_MAX,
+    PIECE_BYTES,
+    QUICK,
+    STAGGER_SECONDS,
+    BodyTooLarge,
+    ForbiddenAddress,
+    GuardedBackend,
+    PromptStream,
+)
 from chatcluster.tools.mcp_met import Refusals, Sent
 from chatcluster.tools.mcp_wire import CALL_ID_META, Trouble
 
@@ -50,6 +61,68 @@ def test_nobody_is_sent_to_where_clouds_hand_out_credentials(address: str) -> No
 @pytest.mark.parametrize("address", ALLOWED)
 def test_servers_of_the_own_network_and_of_the_world_are_let_through(address: str) -> None:
     assert not is_forbidden(address)
+
+
+class Network(AsyncNetworkBackend):
+    """Each address says by its name how it answers."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+
+    async def connect_tcp(self, host: str, *_: Any, **__: Any) -> AsyncNetworkStream:
+        self.tried.append(host)
+        if host.startswith("10."):
+            await trio.sleep_forever()
+        if host.startswith("127."):
+            raise httpcore2.ConnectError(f"{host} refuses")
+        return Wire(Kernel())
+
+
+async def connected(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> Sequence[str]:
+    """What was tried until there was a connection."""
+
+    async def looked_up(*_: Any) -> list[str]:
+        return list(addresses)
+
+    monkeypatch.setattr(mcp_http, "_addresses_of", looked_up)
+    backend, network = GuardedBackend(), Network()
+    monkeypatch.setattr(backend, "_backend", network)
+    await backend.connect_tcp("tools.example", 443, timeout=10.0)
+    return network.tried
+
+
+SILENT, REFUSES, ANSWERS, FORBIDS = "10.0.0.1", "127.0.0.1", "1.1.1.1", "169.254.169.254"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "seconds"),
+    [
+        ((ANSWERS, SILENT), 0.0),
+        ((SILENT, ANSWERS), STAGGER_SECONDS),
+        ((REFUSES, ANSWERS), 0.0),
+        ((REFUSES, SILENT, SILENT, ANSWERS), 2 * STAGGER_SECONDS),
+    ],
+)
+async def test_an_address_that_says_nothing_costs_the_others_no_time(
+    addresses: tuple[str, ...], seconds: float, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.abc.Clock
+) -> None:
+    """As in a network that lets no IPv6 out, and says so to nobody."""
+    began_at = trio.current_time()
+    tried = await connected(monkeypatch, *addresses)
+    assert trio.current_time() - began_at == pytest.approx(seconds)
+    assert tuple(tried) == addresses[: addresses.index(ANSWERS) + 1]
+
+
+async def test_nobody_is_sent_to_a_forbidden_address_of_a_name_that_has_others(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.abc.Clock
+) -> None:
+    assert await connected(monkeypatch, FORBIDS, SILENT, ANSWERS) == [SILENT, ANSWERS]
+    with pytest.raises(ForbiddenAddress):
+        await connected(monkeypatch, FORBIDS)
+    with pytest.raises(httpcore2.ConnectError, match="refuses"):
+        await connected(monkeypatch, REFUSES, REFUSES)
+    with pytest.raises(httpcore2.ConnectTimeout):
+        await connected(monkeypatch, SILENT)
 
 
 # --- how soon ---------------------------------------------------------------------------------

@@ -29,10 +29,11 @@ from chatcluster.ports import Grant, Login, McpServer, OAuthAuth, SignedInAt, Si
 from chatcluster.secrets import place_of
 from chatcluster.tools import mcp_credentials, mcp_oauth
 from chatcluster.tools.mcp import McpTools
-from chatcluster.tools.mcp_credentials import TICKET_PLACE, digest_of
+from chatcluster.tools.mcp_credentials import digest_of
 from chatcluster.tools.mcp_link import McpFailed, McpLink
 from chatcluster.tools.mcp_lists import ToolLists
 from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, Tokens
+from chatcluster.tools.mcp_sign_in_links import TICKET_PLACE
 from chatcluster.tools.mcp_wire import Fetched, Listed, Trouble
 
 
@@ -44,7 +45,16 @@ def shared_server() -> Iterator[TestServer]:
 
 @pytest.fixture
 async def server(shared_server: TestServer) -> TestServer:
-    await shared_server.control(expires_in=3600, refuses=False, registers=True, revoke_all=True, needs="")
+    await shared_server.control(
+        expires_in=3600,
+        refuses=False,
+        registers=True,
+        revoke_all=True,
+        needs="",
+        reads_documents=False,
+        names_itself=False,
+        no_tokens=False,
+    )
     return shared_server
 
 
@@ -162,7 +172,7 @@ async def test_whoever_is_signed_in_on_the_page_goes_on_with_no_sign_in_of_someb
 
 
 async def test_a_link_works_once(world: McpWorld, mail: McpServer) -> None:
-    ticket = world.tools.credentials.sign_in_link(mail, ALICE).rpartition("/")[2]
+    ticket = world.tools.credentials.links.link(mail, ALICE).rpartition("/")[2]
     await world.tools.begin_sign_in_by_link(ticket)
     for again in (ticket, ticket.upper()):
         with pytest.raises(LoginNotFound, match="used already"):
@@ -174,7 +184,7 @@ async def test_a_link_works_once(world: McpWorld, mail: McpServer) -> None:
 async def test_a_link_whose_sign_in_does_not_begin_works_later(
     world: McpWorld, mail: McpServer, server: TestServer
 ) -> None:
-    ticket = world.tools.credentials.sign_in_link(mail, ALICE).rpartition("/")[2]
+    ticket = world.tools.credentials.links.link(mail, ALICE).rpartition("/")[2]
     await server.control(registers=False)
     with pytest.raises(SignInFailed):
         await world.tools.begin_sign_in_by_link(ticket)
@@ -183,7 +193,7 @@ async def test_a_link_whose_sign_in_does_not_begin_works_later(
 
 
 async def test_a_link_of_somebody_else_or_a_damaged_one_is_none(world: McpWorld, mail: McpServer) -> None:
-    for ticket in ("", "zz", "00" * 40, world.tools.credentials.sign_in_link(mail, ALICE)[-60:]):
+    for ticket in ("", "zz", "00" * 40, world.tools.credentials.links.link(mail, ALICE)[-60:]):
         with pytest.raises(LoginNotFound):
             await world.tools.begin_sign_in_by_link(ticket)
 
@@ -350,6 +360,7 @@ def test_a_wider_scope_is_asked_for_where_the_server_says_which(challenge: str, 
     assert mcp_oauth.wider_scope(challenge) == scope
 
 
+SIGN_IN = SignIn(verifier="v", redirect_uri="u", issuer="i", token_url="t", client=OAuthClient("c"), resource="r")
 TENANT = {"issuer": "https://login.example/one", "token_endpoint": "https://login.example/one/t"}
 ROOT = {"issuer": "https://login.example", "token_endpoint": "https://login.example/t"}
 RESOURCE = {"authorization_servers": ["https://login.example/one"]}
@@ -377,6 +388,113 @@ async def test_the_authorization_server_is_found_wherever_it_describes_itself(do
 
     found = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
     assert (found.issuer, found.token_url) == ("https://login.example/one", "https://login.example/one/t")
+
+
+def documents_of(documents: dict[str, Any], challenge: str) -> mcp_oauth.Fetch:
+    """Servers that have these documents; one that is a text is what a place leads to."""
+
+    async def fetch(method: str, url: str, *_: object) -> Fetched:
+        if method == "POST":
+            return Fetched(1, 401, {"www-authenticate": challenge}, b"")
+        found = documents.get(url)
+        if isinstance(found, str):
+            return Fetched(1, 307, {"location": found}, b"")
+        return Fetched(1, 404 if found is None else 200, {}, msgspec.json.encode(found))
+
+    return fetch
+
+
+@pytest.mark.parametrize(
+    ("named", "documents"),
+    [
+        ("/meta", {NAMED: RESOURCE}),
+        ("http://tools.example/meta", {WELL_KNOWN: RESOURCE}),
+        ("ftp://tools.example/meta", {WELL_KNOWN: RESOURCE}),
+        ("http://[", {WELL_KNOWN: RESOURCE}),
+        (NAMED, {NAMED: "/other/", "https://tools.example/other/": RESOURCE}),
+        (NAMED, {NAMED: "https://tools.example:8443/meta", WELL_KNOWN: RESOURCE}),
+        (NAMED, {NAMED: "http://[", WELL_KNOWN: RESOURCE}),
+        (NAMED, {NAMED: NAMED, WELL_KNOWN: RESOURCE}),
+    ],
+)
+async def test_a_place_that_cannot_be_asked_leaves_the_others(named: str, documents: dict[str, Any]) -> None:
+    """A server behind a proxy names itself by http; some name a path alone, or lead on to where the document is."""
+    fetch = documents_of({OPENID: TENANT, **documents}, f'Bearer resource_metadata="{named}"')
+    found = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
+    assert found.token_url == TENANT["token_endpoint"]
+
+
+@pytest.mark.parametrize(
+    ("named", "resource"),
+    [
+        ("https://tools.example/mcp", "https://tools.example/mcp"),
+        ("https://tools.example", "https://tools.example"),
+        ("https://Tools.example/", "https://Tools.example/"),
+        ("https://tools.exam", None),
+        ("https://tools.example/mc", None),
+        ("https://tools.example/mcp/deeper", None),
+        ("https://tools.example?tenant=2", None),
+        ("https://[", None),
+        (7, None),
+    ],
+)
+async def test_tokens_are_asked_for_the_server_that_gets_them_and_for_no_other(
+    named: object, resource: str | None
+) -> None:
+    """Else a server could have itself given tokens for one whose name its own begins with."""
+    fetch = documents_of({WELL_KNOWN: RESOURCE | {"resource": named}, OPENID: TENANT}, "")
+    found = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
+    assert found.resource == resource or (resource is None and found.resource == "https://tools.example/mcp")
+
+
+@pytest.mark.parametrize(
+    ("scope", "asked"), [("files", "files offline_access"), ("offline_access x", "offline_access x"), ("", "")]
+)
+async def test_a_login_is_asked_to_last_where_that_has_to_be_asked(scope: str, asked: str) -> None:
+    """Else it ends within the hour, and the user signs in again and again."""
+    lasting = TENANT | {"scopes_supported": ["openid", "offline_access"]}
+    fetch = documents_of({WELL_KNOWN: RESOURCE, OPENID: lasting}, f'Bearer scope="{scope}"')
+    found = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
+    assert found.scope == asked
+    configured = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client", scope="mine"))
+    assert configured.scope == "mine", "an administrator knows best"
+    query = parse_qs(urlsplit(mcp_oauth.authorization_url(found, SIGN_IN, "state")).query)
+    assert query.get("prompt") == (["consent"] if asked else None)
+
+
+async def test_where_nobody_is_registered_a_document_says_who_the_cluster_is(
+    world: McpWorld, mail: McpServer, server: TestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.control(registers=False, reads_documents=True)
+    with pytest.raises(SignInFailed, match="client ID"):  # who reads it has to be let in by https
+        await world.tools.begin_sign_in(mail, ALICE)
+    monkeypatch.setattr(world.tools.credentials, "_browsers_url", "https://chat.example")
+    query = parse_qs(urlsplit(await world.tools.begin_sign_in(mail, ALICE)).query)
+    document = world.tools.client_document()
+    assert query["client_id"] == [document["client_id"]] == ["https://chat.example/oauth/mcp/client"]
+    assert query["redirect_uri"] == document["redirect_uris"]
+    assert document["token_endpoint_auth_method"] == "none"
+
+
+async def test_an_answer_that_has_to_say_where_it_is_from_says_it(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    await server.control(names_itself=True)
+    back = await come_back(await world.tools.begin_sign_in(mail, ALICE))
+    with pytest.raises(SignInFailed, match="which authorization server"):
+        await world.tools.finish_sign_in(back["state"], back["code"], None)
+    assert await sign_in(world, mail) == ("mail", ALICE)
+
+
+async def test_a_token_that_cannot_be_refreshed_now_is_used_to_its_end(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    await sign_in(world, mail)
+    await expire(world, mail)
+    await server.control(no_tokens=True)
+    before = await server.count("token refresh_token")
+    assert await peek(world)
+    assert await server.count("token refresh_token") == before + 1, "and asked for once"
 
 
 async def test_a_refusal_is_one_whatever_its_status() -> None:
@@ -467,7 +585,7 @@ async def test_what_another_version_keeps_of_a_sign_in_is_no_error_of_ours(world
     with pytest.raises(SignInFailed):
         await credentials.finish_sign_in(state, "code", None)
     with pytest.raises(LoginNotFound):
-        credentials.ticket(keyring.seal(other, TICKET_PLACE).hex())
+        credentials.links.ticket(keyring.seal(other, TICKET_PLACE).hex())
     sealed = keyring.seal(b'{"token": {"hologram": 1}}', place_of("mcp_servers", "sealed", mail.id))
     with pytest.raises(McpFailed):
         credentials.secrets_of(msgspec.structs.replace(mail, sealed=sealed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import mcp_types as types
@@ -60,14 +61,28 @@ def test_an_image_is_one_in_lines_and_as_an_address_of_a_page(said: str) -> None
     assert content_of(image) == (ImagePart("image/png", "AAAAAAAA"),)
 
 
-def test_an_image_within_a_resource_is_an_image_and_another_blob_a_reference() -> None:
-    picture = types.BlobResourceContents(uri="file:///a.png", mime_type="image/png", blob="AAAA")
-    archive = types.BlobResourceContents(uri="file:///a.zip", mime_type="application/zip", blob="AAAA")
-    blocks = [types.EmbeddedResource(type="resource", resource=resource) for resource in (picture, archive)]
-    assert content_of(*blocks) == (
-        ImagePart("image/png", "AAAA"),
-        ResourcePart("file:///a.zip", media_type="application/zip"),
-    )
+GIF = b64encode(b"GIF89a and so on").decode()
+
+
+@pytest.mark.parametrize(
+    ("media_type", "blob", "shown"),
+    [
+        ("image/png", "AAAA", ImagePart("image/png", "AAAA")),
+        ("application/octet-stream", GIF, ImagePart("image/gif", GIF)),
+        (None, b64encode("größe,1\n".encode()).decode(), "größe,1\n"),
+        ("application/json", "eyJhIjox\nfQ==", '{"a":1}'),
+        ("application/zip", "AAAA", "[3 bytes that are no text: they cannot be shown here]"),
+        ("text/plain", "/w==", "[1 bytes that are no text: they cannot be shown here]"),
+        ("application/pdf", "no base64!", "[what it has cannot be decoded]"),
+    ],
+)
+def test_what_is_within_a_resource_is_shown_as_what_it_is_or_said_not_to_be(
+    media_type: str | None, blob: str, shown: ImagePart | str
+) -> None:
+    """Else the model is given an address that it can do nothing with, and not told so."""
+    resource = types.BlobResourceContents(uri="file:///a", mime_type=media_type, blob=blob)
+    expected = ResourcePart("file:///a", media_type=media_type, text=shown) if isinstance(shown, str) else shown
+    assert content_of(types.EmbeddedResource(type="resource", resource=resource)) == (expected,)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from chatcluster.config import Settings
 from chatcluster.errors import InvalidRequest
 from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
-from chatcluster.memory import MemoryDatabase, MemoryMcpServers
+from chatcluster.memory import MemoryDatabase, MemoryMcpServers, MemoryStore
 from chatcluster.ports import (
     MCP_SERVERS_MAX,
     ApiKeyAuth,
@@ -29,11 +30,14 @@ from chatcluster.ports import (
     McpServer,
     McpServers,
     McpSettings,
+    Permission,
+    Store,
     ToolPolicy,
     checked_choice,
 )
 from chatcluster.postgres import open_database
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
+from chatcluster.postgres.store import PostgresStore
 
 ALICE, BOB = UUID(int=1), UUID(int=2)
 STATE = bytes(32)
@@ -44,6 +48,9 @@ class World:
     servers: McpServers
     later: Callable[[float], Awaitable[None]]
     """Let so many seconds pass for logins, grants and claims."""
+    permit: Callable[[str], Awaitable[None]]
+    """Alice is not asked about this tool again."""
+    store: Store
 
     async def add(self, slug: str = "files", **fields: Any) -> McpServer:
         return await self.servers.add(server(slug, **fields))
@@ -78,7 +85,11 @@ async def memory_world() -> AsyncIterator[World]:
     async def later(seconds: float) -> None:
         offset[0] += seconds
 
-    yield World(MemoryMcpServers(database), later)
+    async def permit(tool: str) -> None:
+        permission = Permission(uuid4(), tool, None, database.now(), database.now() + timedelta(days=1))
+        database.kept.permissions.setdefault(ALICE, {})[tool, None] = permission
+
+    yield World(MemoryMcpServers(database), later, permit, MemoryStore(database))
 
 
 @asynccontextmanager
@@ -92,8 +103,13 @@ async def postgres_world(url: str) -> AsyncIterator[World]:
             f"update mcp_grants set expires_at = expires_at - {ago}, refreshing_until = refreshing_until - {ago}",
         )
 
+    async def permit(tool: str) -> None:
+        row = f"('{ALICE}', '{tool}', now() + interval '1 day')"
+        insert = f"insert into tool_permissions (user_id, tool, expires_at) values {row}"
+        await trio.to_thread.run_sync(execute_sql, url, insert)
+
     async with open_database(Settings(database_url=url)) as database:
-        yield World(PostgresMcpServers(database), later)
+        yield World(PostgresMcpServers(database), later, permit, PostgresStore(database))
 
 
 pytest_plugins = ["contract_fixtures"]
@@ -179,6 +195,40 @@ async def test_what_is_removed_cannot_be_changed_and_takes_its_grants_along(worl
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("change", "stays"),
+    [
+        ({"url": "http://127.0.0.1:9/other"}, (True, True)),
+        ({"url": "http://127.0.0.1:10/mcp"}, (False, False)),
+        ({"url": "https://127.0.0.1:9/mcp"}, (False, False)),
+        ({"slug": "papers"}, (True, False)),
+        ({"approval": Approval.ASK}, (True, True)),
+        ({}, (False, False)),
+    ],
+)
+async def test_what_users_gave_to_a_server_is_for_no_other_one(
+    world: World, change: dict[str, Any], stays: tuple[bool, bool]
+) -> None:
+    """Another one may come to its place, or to its name. ``change`` {}: it is removed."""
+    known = await world.add("files")
+    await world.granted(known)
+    await world.servers.begin_login(Login(state_digest=STATE, server_id=known.id, user_id=ALICE, sealed=b""), seconds=9)
+    others = ("files-2__read", "file__read", "workspace/files__read")
+    for tool in ("files__read", *others):
+        await world.permit(tool)
+    settings = {name: value for name, value in change.items() if name != "slug"}
+    if change:
+        changed = replace(known, slug=change.get("slug", known.slug), settings=replace(known.settings, **settings))
+        await world.servers.change(changed)
+    else:
+        await world.servers.remove(known.slug)
+    grants, permissions = stays
+    assert (await world.servers.grant(known.id, ALICE) is not None) is grants
+    assert (await world.servers.take_login(STATE) is not None) is grants
+    allowed = await world.store.permissions(ALICE)
+    assert allowed == {*others, *(("files__read",) if permissions else ())}
+
+
 async def test_a_row_that_cannot_be_read_costs_its_server_and_no_other(database_url: str) -> None:
     async with postgres_world(database_url) as world:
         await world.add("fine")

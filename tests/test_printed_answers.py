@@ -33,5 +33,20 @@ def test_what_the_stream_did_not_show_comes_with_the_message() -> None:
     assert printed("ab", finished="abcd") == "abcd\n"
 
 
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_an_answer_commands_no_terminal_and_stays_as_it_is_in_a_file() -> None:
+    """A page that the model has read may make it say anything: to write into the clipboard, say."""
+    answer = "\x1b]52;c;cm0gLXJm\x07a\r\tb\x9b2J\nשלום"
+    screen, file = Screen(), io.StringIO()
+    for out in (screen, file):
+        Printer(out).finish(answer)
+    assert screen.getvalue() == "]52;c;cm0gLXJma\tb2J\nשלום\n"
+    assert file.getvalue() == f"{answer}\n"
+
+
 def test_an_answer_without_text_prints_nothing() -> None:
     assert printed(finished="") == ""

@@ -26,7 +26,9 @@ UNKNOWN_TOKEN = ("invalid_token", "invalid_api_key")
 """As each front door says it."""
 SIGNING_IN = "/api/v1/session"
 FOR_ADMINISTRATORS = ("/api/v1/admin/", "/api/v1/replicas", "/api/v1/tokens", "/api/v1/config/")
-BESIDE_ALL = {"/livez", "/readyz", "/metrics", "/oauth/mcp/sign-in/{ticket}", "/oauth/mcp/callback"}
+BESIDE_ALL = {
+    "/livez", "/readyz", "/metrics", "/oauth/mcp/sign-in/{ticket}", "/oauth/mcp/callback", "/oauth/mcp/client"
+}  # fmt: skip
 """What stands beside the API and its doors: each with its own tests of whom it lets in."""
 BY_TOKEN_ALONE = ("POST", "/api/v1/session/codes")
 """A session makes no further sessions."""

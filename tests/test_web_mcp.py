@@ -86,6 +86,19 @@ async def test_a_url_that_ends_in_sse_is_spoken_to_by_sse(admin: httpx.AsyncClie
     assert (await add(admin, "other", url="http://host/sse", transport="streamable-http"))["transport"] != "sse"
 
 
+async def test_another_url_is_reached_as_its_end_says_unless_somebody_said_it(admin: httpx.AsyncClient) -> None:
+    await add(admin, url="http://host/sse")
+    await add(admin, "other", url="http://host/sse", transport="streamable-http")
+    moved = [
+        (await admin.patch(f"{ADMIN}/{slug}", json={"url": "http://host/mcp"})).json() for slug in ("files", "other")
+    ]
+    assert [one["transport"] for one in moved] == ["streamable-http"] * 2
+    back = [(await admin.patch(f"{ADMIN}/{slug}", json={"url": "http://host/sse"})).json() for slug in ("files",)]
+    assert [one["transport"] for one in back] == ["sse"]
+    said = await admin.patch(f"{ADMIN}/files", json={"url": "http://host/sse/", "transport": "streamable-http"})
+    assert said.json()["transport"] == "streamable-http"
+
+
 async def test_what_is_left_away_in_a_patch_stays(admin: httpx.AsyncClient) -> None:
     await add(admin, description="All files", auth=BEARER)
     changed = (await admin.patch(f"{ADMIN}/files", json={"enabled": False, "slug": "papers"})).json()
@@ -386,6 +399,14 @@ async def test_a_browser_in_which_somebody_is_signed_in_says_who(world: World) -
 
 def browser_cookie(answer: httpx.Response) -> str:
     return answer.headers["set-cookie"].partition("=")[0]
+
+
+async def test_an_authorization_server_reads_who_the_cluster_is(world: World) -> None:
+    async with world.client(None) as reader:
+        answer = await reader.get("/oauth/mcp/client")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("application/json")
+    assert answer.json() == world.mcp_client.client_document()
 
 
 async def test_a_refusal_is_told_and_the_state_used_up(world: World) -> None:

@@ -297,6 +297,7 @@ TOOLS: dict[str, tuple[Any, str]] = {
     "a name with a line break at its end": ([tool(name="a\n")], "invalid_request"),
     "a name of 65 letters": ([tool(name="a" * 65)], "invalid_request"),
     "a name that is not ASCII": ([tool(name="\u0430bc")], "invalid_request"),
+    "a name of our own": ([tool(name="read_result")], "invalid_request"),
     "two of one name": ([tool(), tool()], "invalid_request"),
     "65 of them": ([tool(name=f"t{number}") for number in range(65)], "invalid_request"),
     "a description that is a number": ([tool(description=1)], "invalid_request"),

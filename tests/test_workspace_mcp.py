@@ -298,12 +298,15 @@ def test_each_piece_of_a_result_is_kept_or_named() -> None:
         {"type": "resource", "resource": {"uri": "file:///b", "text": "inside"}},
         {"type": "audio", "data": "aGk="},
         7,
+        {"type": "resource", "resource": {"uri": "file:///c", "blob": "aGk="}},
+        {"type": "resource", "resource": {"uri": "file:///d", "blob": "AP8="}},
     ]
     kept = result_of({"content": blocks}).content
     assert [piece.text for piece in kept[:2]] == ["a", None]
     assert (kept[1].data, kept[3].uri, kept[4].text) == ("aGk=", "file:///a", "inside")
     assert "cannot be decoded" in (kept[2].text or "")
     assert "audio" in (kept[5].text or "")
+    assert (kept[7].text, "2 bytes that are no text" in (kept[8].text or "")) == ("hi", True)
     assert result_of({"content": [], "structuredContent": {"a": 1}}).content[0].text == '{"a":1}'
 
 

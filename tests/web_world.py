@@ -238,6 +238,9 @@ class ScriptedMcpClient:
         self._note("test", server.slug, user_id)
         return self.report
 
+    def client_document(self) -> dict[str, Any]:
+        return {"client_id": "https://chat.example/oauth/mcp/client"}
+
     async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
         self._note("begin", server.slug, user_id)
         return "https://login.example/authorize"

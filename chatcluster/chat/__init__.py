@@ -37,6 +37,7 @@ from chatcluster.chat.calls import (
     OpenCall,
     digest_of,
     not_again,
+    permission_of,
 )
 from chatcluster.chat.causes import DRAINED, RELEASED, TAKEN_OVER
 from chatcluster.chat.commands import (
@@ -214,6 +215,7 @@ __all__ = [
     "leapt",
     "may_be_claimed_with",
     "not_again",
+    "permission_of",
     "state_with",
     "stored_of",
 ]

@@ -5,7 +5,16 @@ Each call is answered once. When no call waits any more, the turn goes on. Pure.
 
 from __future__ import annotations
 
-from chatcluster.chat.calls import CallState, OpenCall, answered, approved, denied_text, let_in, timed_out_text
+from chatcluster.chat.calls import (
+    CallState,
+    OpenCall,
+    answered,
+    approved,
+    denied_text,
+    let_in,
+    permission_of,
+    timed_out_text,
+)
 from chatcluster.chat.commands import (
     AnswerQuestions,
     Approve,
@@ -47,7 +56,7 @@ def approve(draft: Draft, command: Approve) -> None:
     _check_shown(call, command.digest)
     draft.change_call(approved(call, command.arguments))
     if command.remember is not None:
-        draft.grant = Grant(call.name, command.remember)
+        draft.grant = Grant(permission_of(call.name, call.effect), command.remember)
     _go_on(draft)
 
 

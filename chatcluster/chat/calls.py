@@ -116,6 +116,12 @@ class OpenCall(msgspec.Struct, frozen=True):
         return WAIT_SECONDS if self.seconds is None else self.seconds
 
 
+def permission_of(name: str, effect: str) -> str:
+    """What a standing permission to call a tool of this name goes by. The servers of a workspace are named by what is
+    in it: what is allowed to them is allowed to no other tool that happens to have the name."""
+    return f"workspace/{name}" if effect == "tracked" else name
+
+
 def digest_of(arguments: str) -> str:
     """What an approval names the arguments by that it is for."""
     return hashlib.sha256(arguments.encode("utf-8", "surrogatepass")).hexdigest()
@@ -139,14 +145,14 @@ def started(call: OpenCall, epoch: int) -> OpenCall:
 
 
 def asked_again(call: OpenCall, epoch: int, seconds: float | None) -> OpenCall:
-    """The call as the tenure ``epoch`` leaves it to a person to run it again. Its digest is another one from then on:
-    an approval that was sent for the run before is none for this one."""
+    """The call as the tenure ``epoch`` leaves it to a person to run it, perhaps again. Its digest is another one from
+    then on: an approval that was sent for the run before is none for this one."""
     return msgspec.structs.replace(
         _not_asking(call),
         state=CallState.APPROVAL,
         approved=False,
         seconds=seconds,
-        deaths=call.deaths + (call.started_epoch != epoch),
+        deaths=call.deaths + (call.state is CallState.STARTED and call.started_epoch != epoch),
         digest=digest_of(f"{call.digest} {epoch}"),
     )
 

@@ -279,7 +279,8 @@ class StartCalls(msgspec.Struct, frozen=True):
 
 
 class AskAgain(msgspec.Struct, frozen=True):
-    """A person decides about calls whose worker died while they ran; for ``seconds`` at most."""
+    """A person decides about calls that are the owner's to run: their worker died, or what was allowed is not any more.
+    For ``seconds`` at most."""
 
     call_ids: tuple[str, ...]
     seconds: float | None = None

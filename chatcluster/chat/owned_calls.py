@@ -20,8 +20,8 @@ def start_calls(draft: Draft, command: StartCalls) -> None:
 def ask_again(draft: Draft, command: AskAgain) -> None:
     for call_id in command.call_ids:
         call = owned_call(draft, call_id)
-        if call.state is not CallState.STARTED:
-            raise Moved(f"call {call_id} is {call.state}, so nobody has to be asked about it again")
+        if call.waits:
+            raise Moved(f"call {call_id} waits for somebody already")
         draft.change_call(asked_again(call, draft.before.epoch, command.seconds))
     draft.settle()
 

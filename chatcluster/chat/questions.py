@@ -106,14 +106,14 @@ def _problem(field: object, value: object) -> str | None:
     if isinstance(value, list):
         if not all(isinstance(item, str) for item in value):
             return "has to be a list of strings"
-        choices = _choices(field.get("items"))
+        choices = choices_of(field.get("items"))
         is_one = choices is None or set(value) <= {choice for choice in choices if isinstance(choice, str)}
         return None if is_one else "has a value that is none of the choices"
-    choices = _choices(field)
+    choices = choices_of(field)
     return None if choices is None or value in choices else "is none of the choices"
 
 
-def _choices(field: object) -> list[object] | None:
+def choices_of(field: object) -> list[object] | None:
     """The values that there are to choose from, where there are, and nothing else is taken."""
     if not isinstance(field, dict):
         return None

@@ -1,6 +1,7 @@
 """What a person in the terminal says to calls of tools that wait: approvals, and answers to what their servers ask.
 
-A form is asked field by field, and what is left empty is left out. While a turn runs, the server of a call may ask as
+A form is asked field by field, with what there is to choose from; what is left empty is what the form has for that, or
+left out. While a turn runs, the server of a call may ask as
 well: then the whole answer is one line, ``/answer`` with the form as JSON, or ``/decline``.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 
+from chatcluster.chat.questions import choices_of
 from chatcluster.cli.lines import few_words
 from chatcluster.texts import visible
 
@@ -19,6 +21,8 @@ Json = dict[str, Any]
 ANSWER, DECLINE = "/answer", "/decline"
 QUESTION = "question"
 
+TRUTH = {"y": True, "yes": True, "n": False, "no": False, "true": True, "false": False}
+REMEMBERED = {"a": "chat", "e": "always"}
 WAITED_FOR = {
     "approval": "an approval",
     "client": "the client that made the chat",
@@ -33,12 +37,21 @@ def call_line(action: Json) -> str:
 
 
 def ask(actions: list[Json], prompt: Callable[[str], str] = input) -> dict[str, Json | None]:
-    """What somebody says to the calls that wait for an approval, or for an answer. Those without an answer wait on."""
+    """What somebody says to the calls that wait for an approval, or for an answer. Those without an answer wait on.
+
+    Of agents nothing is asked here: they have chats of their own, in which it is answered.
+    """
     answers: dict[str, Json | None] = {}
+    allowed: set[str] = set()
     try:
         for action in actions:
+            if "chat_id" in action:
+                continue
             if action["kind"] == "approval":
-                _approve(action, prompt, answers)
+                if action["name"] in allowed and not action["may_have_run"]:
+                    answers[action["call_id"]] = {"digest": action["digest"]}
+                elif _approve(action, prompt, answers):
+                    allowed.add(action["name"])
             elif action["kind"] == QUESTION:
                 answers[action["call_id"]] = _fill_in(action, prompt)
     except (EOFError, UnicodeDecodeError):
@@ -46,14 +59,17 @@ def ask(actions: list[Json], prompt: Callable[[str], str] = input) -> dict[str, 
     return answers
 
 
-def _approve(action: Json, prompt: Callable[[str], str], answers: dict[str, Json | None]) -> None:
-    click.echo(f"{action['name']} is to run with {visible(action['arguments'])}", err=True)
-    said = prompt("Run it? [y]es, [n]o, [a]lways in this chat, anything else: later > ").strip().lower()
-    remember = {"remember": "chat"} if said in ("a", "always") else {}
-    if said in ("y", "yes", "a", "always"):
-        answers[action["call_id"]] = {"digest": action["digest"], **remember}
+def _approve(action: Json, prompt: Callable[[str], str], answers: dict[str, Json | None]) -> bool:
+    """Whether it is allowed to the other calls of the tool as well."""
+    again = ", and may have run already" if action["may_have_run"] else ""
+    click.echo(f"{action['name']} is to run with {visible(action['arguments'])}{again}", err=True)
+    said = prompt("Run it? [y]es, [n]o, [a]lways in this chat, [e]verywhere, anything else: later > ").strip().lower()
+    remember = REMEMBERED.get(said[:1]) if said in ("a", "always", "e", "everywhere") else None
+    if remember or said in ("y", "yes"):
+        answers[action["call_id"]] = {"digest": action["digest"]} | ({"remember": remember} if remember else {})
     elif said in ("n", "no"):
         answers[action["call_id"]] = None
+    return remember is not None
 
 
 def _fill_in(action: Json, prompt: Callable[[str], str]) -> Json:
@@ -78,14 +94,28 @@ def _fields(question: Json) -> list[tuple[str, Json]]:
 
 
 def _value(name: str, field: Json, prompt: Callable[[str], str]) -> object | None:
-    """What is typed, as JSON where the form wants no text; None where nothing is."""
-    said = prompt(f"{visible(str(field.get('title', name)))} > ").strip()
-    if not said or field.get("type") == "string":
-        return said or None
+    """What is typed, as the form wants it; what the form has for it where nothing is, and None if it has nothing."""
+    said = prompt(f"{_label(name, field)} > ").strip()
+    if not said:
+        return field.get("default")
+    match field.get("type"):
+        case "string":
+            return said
+        case "boolean" if said.lower() in TRUTH:
+            return TRUTH[said.lower()]
+        case "array" if not said.startswith("["):
+            return [word.strip() for word in said.split(",")]
     try:
         return json.loads(said)  # type: ignore[no-any-return]
     except ValueError:
         return said
+
+
+def _label(name: str, field: Json) -> str:
+    choices = choices_of(field) or choices_of(field.get("items")) or ()
+    among = f" ({', '.join(map(str, choices))})" if choices else ""
+    otherwise = f" [{field['default']}]" if field.get("default") is not None else ""
+    return few_words(f"{field.get('title', name)}{among}{otherwise}")
 
 
 def _reply(question: Json, content: Json) -> Json:

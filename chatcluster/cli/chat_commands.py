@@ -17,6 +17,7 @@ from chatcluster.cli.flags import server_options
 from chatcluster.client.client import Client
 from chatcluster.client.tool_calls import Json
 from chatcluster.local.local_cluster import reach
+from chatcluster.texts import tame
 
 
 @click.command()
@@ -57,7 +58,9 @@ def chats(*, words: str | None, archived: bool, limit: int, as_json: bool, **ser
 def history(*, chat_id: str, as_json: bool, **server: Any) -> None:
     """Print what was said in a chat, as Markdown."""
     form = "json" if as_json else "markdown"
-    click.echo(ask(server, Client, lambda client: client.export(chat_id, form)).decode(), nl=as_json)
+    text = ask(server, Client, lambda client: client.export(chat_id, form)).decode()
+    is_screen = sys.stdout is not None and sys.stdout.isatty()
+    click.echo(tame(text) if is_screen else text, nl=as_json)
 
 
 @click.command()
@@ -130,8 +133,9 @@ def chat(
     chatcluster chat --mcp files "What is in my files?"
     cat letter.txt | chatcluster chat
     """
+    from chatcluster.cli.prompting import converse, typed_line
     from chatcluster.cli.questions import question_of
-    from chatcluster.cli.terminal_chat import Conversation, converse, typed_line
+    from chatcluster.cli.terminal_chat import Conversation
 
     asks = question is None and sys.stdin is not None and sys.stdin.isatty()
     typed = typed_line if asks else None

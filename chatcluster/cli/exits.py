@@ -16,6 +16,7 @@ from contextlib import suppress
 import click
 
 from chatcluster.errors import ChatclusterError, ConfigError, first_error
+from chatcluster.texts import tame
 
 FAILED = 1
 USAGE = 2
@@ -90,5 +91,5 @@ def _end(error: Intended) -> int:
 
 def _fail(message: str, status: int) -> int:
     with suppress(OSError):  # standard error may be the same full disk: the exit code says it
-        click.echo("Error: " + " ".join(message.split()), err=True)
+        click.echo("Error: " + tame(" ".join(message.split())), err=True)
     return status

@@ -7,6 +7,7 @@ from chatcluster.cli.database_commands import cluster, migrate, token
 from chatcluster.cli.file_commands import files
 from chatcluster.cli.mcp_commands import mcp
 from chatcluster.cli.model_commands import model, provider
+from chatcluster.cli.permission_commands import permissions
 from chatcluster.cli.secret_commands import secrets
 from chatcluster.cli.usage_commands import limits, usage
 from chatcluster.cli.workspace_commands import template, workspace
@@ -19,6 +20,7 @@ GROUPS = (
     provider,
     model,
     mcp,
+    permissions,
     usage,
     limits,
     template,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chatcluster.ports import Token
+from chatcluster.texts import tame
 
 
 def show_tokens(tokens: Sequence[Token], *, as_json: bool) -> None:
@@ -70,6 +71,24 @@ def show_mcp_servers(servers: Sequence[dict[str, Any]], *, as_json: bool) -> Non
         for server in servers
     )
     _show_table(("slug", "URL", "transport", "auth", "secrets", "for chats", "approval", "trusted"), rows)
+
+
+def show_usable_servers(servers: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/mcp-servers`` answered, each with its ``login``."""
+    if as_json:
+        _show_json(servers)
+        return
+    rows = ((server["slug"], server["availability"], server["login"], server["description"]) for server in servers)
+    _show_table(("slug", "for chats", "login", "description"), rows)
+
+
+def show_permissions(permissions: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/me/tool-permissions`` answered."""
+    if as_json:
+        _show_json(permissions)
+        return
+    rows = ((one["id"], one["tool"], one["chat_id"] or "all", one["expires_at"][:10]) for one in permissions)
+    _show_table(("id", "tool", "in chat", "until"), rows)
 
 
 def _secret(name: str, secret: dict[str, Any]) -> str:
@@ -257,7 +276,7 @@ def _show_table(columns: Sequence[str], rows: Any) -> None:
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(tame(cell or "") for cell in row))  # it may be of others' making
     # A pipe has no width; cutting an ID in it would make it useless.
     console = Console(highlight=False, markup=False, emoji=False)  # names are what they are
     if not console.is_terminal:

@@ -19,11 +19,14 @@ from chatcluster.cli import exits
 from chatcluster.cli.connected import ask
 from chatcluster.cli.flags import Commands, server_options
 from chatcluster.client.mcp_administration import McpClient
+from chatcluster.texts import tame
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 SECRET_BYTES_MAX = 64 << 10
 CALL_SECONDS_MAX = 3600
+NOTHING: dict[str, Any] = {"allow": None, "deny": [], "tools": {}, "description": ""}
+"""What is said of a server of which nothing is said."""
 AUTH_FLAGS = ("bearer", "api_key", "headers", "client_id", "client_secret", "token_url", "authorization_url", "scope")
 
 
@@ -108,14 +111,32 @@ def add(*, slug: str, server_url: str, disabled: bool, **options: Any) -> None:
 
 
 @mcp.command("list")
+@click.option("--mine", is_flag=True, help="Those that your chats may use, and whether you are signed in there")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
-def list_servers(*, as_json: bool, **options: Any) -> None:
-    """List the servers, without their secrets."""
-    from chatcluster.cli.listings import show_mcp_servers
+def list_servers(*, mine: bool, as_json: bool, **options: Any) -> None:
+    """List the servers, without their secrets.
+
+    All of them are for administrators to see; --mine is for everybody.
+    """
+    from chatcluster.cli.listings import show_mcp_servers, show_usable_servers
 
     run, _ = _split(options)
-    show_mcp_servers(run(lambda client: client.mcp_servers()), as_json=as_json)
+    if mine:
+        show_usable_servers(run(_usable), as_json=as_json)
+    else:
+        show_mcp_servers(run(lambda client: client.mcp_servers()), as_json=as_json)
+
+
+async def _usable(client: McpClient) -> list[dict[str, Any]]:
+    logins = {server["slug"]: server for server in await client.my_mcp_servers()}
+    return [{**server, "login": _login(logins.get(server["slug"]))} for server in await client.usable_mcp_servers()]
+
+
+def _login(server: dict[str, Any] | None) -> str:
+    if server is None:
+        return "-"
+    return "signed in" if server["signed_in"] else "sign in again" if server["refused"] else "sign in first"
 
 
 @mcp.command("test")
@@ -131,7 +152,7 @@ def test(*, slug: str, as_json: bool, **options: Any) -> None:
     show_mcp_report(report, as_json=as_json)
     if not report["ok"]:
         if not as_json:
-            click.echo(f"Error: {slug}: {report['error']} ({report['trouble']})", err=True)
+            click.echo(tame(f"Error: {slug}: {report['error']} ({report['trouble']})"), err=True)
         raise click.exceptions.Exit(exits.FAILED)
 
 
@@ -140,18 +161,42 @@ def test(*, slug: str, as_json: bool, **options: Any) -> None:
 @click.option("--address", "server_url", metavar="URL", help="Another URL of the server")
 @click.option("--slug", "new_slug", help="Another slug: its tools get other names")
 @click.option("--allow-all", is_flag=True, help="Allow all tools but those that are denied")
+@click.option(
+    "--without", "cleared", type=click.Choice(list(NOTHING)), multiple=True, help="Take back what was said of that"
+)
 @setting_options
 @server_options
-def change(*, slug: str, server_url: str | None, new_slug: str | None, allow_all: bool, **options: Any) -> None:
-    """Change a server. Replicas work with it at once; authentication is replaced as a whole."""
+def change(
+    *,
+    slug: str,
+    server_url: str | None,
+    new_slug: str | None,
+    allow_all: bool,
+    cleared: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Change a server.
+
+    Replicas work with it at once. Authentication, --allow and --deny are replaced as a whole; what was said of other
+    tools than those of --tool stays.
+    """
+    taken_back = {name: NOTHING[name] for name in (*cleared, *(("allow",) if allow_all else ()))}
     run, fields = _split(options)
+    if said := taken_back.keys() & fields.keys():
+        raise click.UsageError(f"either say it or take it back: {', '.join(said)}")
     fields |= {name: value for name, value in (("url", server_url), ("slug", new_slug)) if value is not None}
-    if allow_all:
-        fields["allow"] = None
-    if not fields:
+    if not fields and not taken_back:
         raise click.UsageError("say what to change")
-    run(lambda client: client.change_mcp_server(slug, **fields))
+    run(partial(_change, slug=slug, fields=fields | taken_back))
     click.echo(f"changed {slug}")
+
+
+async def _change(client: McpClient, *, slug: str, fields: dict[str, Any]) -> None:
+    if fields.get("tools"):
+        known: dict[str, dict[str, Any]] = (await client.mcp_server(slug))["tools"]
+        said = {name: known.get(name, {}) | policy for name, policy in fields["tools"].items()}
+        fields = {**fields, "tools": known | said}
+    await client.change_mcp_server(slug, **fields)
 
 
 @mcp.command("enable")

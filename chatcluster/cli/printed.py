@@ -1,6 +1,7 @@
 """What a terminal shows as it comes: an answer, and the output of running calls.
 
-Nothing twice and nothing missing, whatever becomes of an attempt, and nothing that commands the terminal.
+Nothing twice and nothing missing, whatever becomes of an attempt, and nothing that commands the terminal: an answer
+says whatever its model has read somewhere. Elsewhere, in a file or a pipe, it stays as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TextIO
 
 from chatcluster.client.call_outputs import CallOutput, with_piece
 from chatcluster.parts import ToolOutputPart
-from chatcluster.texts import visible
+from chatcluster.texts import tame, visible
 
 LINE_CHARACTERS_MAX = 1000
 
@@ -48,6 +49,7 @@ class Printer:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._is_screen = out.isatty()
         self._printed = ""
 
     def show(self, text: str) -> None:
@@ -68,5 +70,5 @@ class Printer:
         self._printed = ""
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
+        self._out.write(tame(text) if self._is_screen else text)
         self._out.flush()

@@ -8,11 +8,13 @@ where the model says something else this time (``Printer``).
 Ctrl-C interrupts the chat, which then rests with what it had said; a second Ctrl-C leaves it to itself. A line that is
 typed meanwhile steers the turn: it goes in behind the next results of its tools, or is answered after it. ``/queue``
 before it lets it wait in any case; ``/stop`` is an interrupt, and ``/file PATH`` sends a file along with the next
-message. ``/compact`` at the prompt has the chat summarised.
+message. ``/compact`` at the prompt has the chat summarised. A command that there is nothing for now is said to be
+so, and no message; what the cluster refuses of what is typed meanwhile ends nothing.
 
 Calls of tools and their results are told in a few words, and what a call prints as it comes. A call that waits for an
-approval, or for an answer to what its server asks, is shown, and asked about where somebody can be asked; else the
-chat is left as it is, for later. What the server of a running call asks is answered by ``/answer`` or ``/decline``.
+approval, or for an answer to what its server asks, is shown, and asked about where somebody can be asked, also when a
+conversation begins with a chat that waits; else the chat is left as it is, for later. An agent's is answered in the
+agent's chat. What the server of a running call asks is answered by ``/answer`` or ``/decline``.
 """
 
 from __future__ import annotations
@@ -36,19 +38,17 @@ from chatcluster.cli.call_answers import (
     DECLINE,
     QUESTION,
     WAITED_FOR,
-    ask,
     call_line,
     question_line,
     typed_answer,
 )
 from chatcluster.cli.lines import agent_line, few_words
 from chatcluster.cli.printed import OutputLines, Printer
-from chatcluster.cli.questions import attached, question_of
+from chatcluster.cli.questions import attached
 from chatcluster.client.client import ApiError, Client
 from chatcluster.client.events import Event, known_messages
 from chatcluster.client.files import file_part
 from chatcluster.client.tool_calls import Json
-from chatcluster.errors import first_error
 from chatcluster.events import ActionRequiredEvent, HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
 from chatcluster.parts import (
     AttemptFrame,
@@ -61,15 +61,14 @@ from chatcluster.parts import (
     ToolResultPart,
     text_of,
 )
-from chatcluster.texts import is_blank
+from chatcluster.texts import is_blank, tame
 
 AT_REST = frozenset({"waiting", "error", "requires_action"})
 NOT_NOW = 409
 SERVER_ERROR = 500
 SILENCE_SECONDS = 2.0
 """Longer than any takeover."""
-LINE_BYTES_MAX = 64 << 10
-COMPACT = "/compact"
+COMPACT, STOP, QUEUE = "/compact", "/stop", "/queue"
 
 
 class Conversation:
@@ -95,7 +94,7 @@ class Conversation:
         self._url = url
         self._token = token
         self._fields: Json = {name: said for name, said in (("model", model), ("mcp_servers", mcp_servers)) if said}
-        self._note = note
+        self._note: Callable[[str], None] = lambda text: note(tame(text))
         self._typed = typed
         self._printer = Printer(out or sys.stdout)
         self._text = ""
@@ -126,6 +125,16 @@ class Conversation:
         """
         return await self._go_on(partial(self._send, content=content))
 
+    async def look(self) -> bool:
+        """Find out what the chat waits for already."""
+        async with Client(self._url, self._token) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_of_silence, seen := trio.Event())
+            chat = await client.chat(str(self.chat_id))
+            seen.set()
+            nursery.cancel_scope.cancel()
+        self._tell_needs(chat)
+        return True
+
     async def compact(self) -> bool:
         """Have the chat summarised, and show that; else as ``turn``."""
         if self.chat_id is None:
@@ -137,23 +146,28 @@ class Conversation:
         """Approve calls, or deny those with None, and show how the turn goes on; else as ``turn``."""
         return await self._go_on(partial(self._answer, answers=answers))
 
-    async def _go_on(self, begin: Callable[[Client], Awaitable[None]]) -> bool:
+    async def _go_on(self, begin: Callable[[Client], Awaitable[bool]]) -> bool:
+        """``begin`` says whether the chat moves by what it does."""
         with trio.open_signal_receiver(signal.SIGINT) as signals:
             async with Client(self._url, self._token) as client, trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, client, signals, nursery)
                 nursery.start_soon(self._tell_of_silence, sent := trio.Event())
-                await begin(client)
+                moves = await begin(client)
                 sent.set()
                 if self._typed is not None:
                     nursery.start_soon(self._listen, client, self._typed)
-                chat = await self._follow(client)
+                chat = await (self._follow(client) if moves else client.chat(str(self.chat_id)))
                 nursery.cancel_scope.cancel()
         if chat["status"] == "error":
             self._note(f"Error: {chat['last_error']['message']}")
+        self._tell_needs(chat)
+        return bool(chat["status"] == "waiting")
+
+    def _tell_needs(self, chat: Json) -> None:
         self.actions = chat.get("action_required", [])
         for action in self.actions:
-            self._note(f"[waits for {WAITED_FOR.get(action['kind'], action['kind'])}: {call_line(action)}]")
-        return bool(chat["status"] == "waiting")
+            what = f"waits for {WAITED_FOR.get(action['kind'], action['kind'])}: {call_line(action)}"
+            self._note(f"[{what}]" if "chat_id" not in action else _of_agent(what, action["chat_id"]))
 
     async def _tell_of_silence(self, sent: trio.Event) -> None:
         """Say so if the first answer does not come soon, as the address may be wrong."""
@@ -174,43 +188,50 @@ class Conversation:
     async def _listen(self, client: Client, typed: Callable[[], Awaitable[str]]) -> None:
         """Send the lines that are typed while the chat is at work."""
         while line := await typed():
-            content = line.strip()
-            if content == "/stop":
-                await self._interrupt(client, str(self.chat_id))
-            elif content.split(" ")[0] in (ANSWER, DECLINE) and self._asking is not None:
-                await self._answer_running(client, content, self._asking)
-            elif (path := attached(content)) is not None:
-                try:
-                    self.attach(path)
-                except click.UsageError as error:
-                    self._note(f"Error: {error.message}")
-            elif not is_blank(content.removeprefix("/queue ")):
-                busy = "queue" if content.startswith("/queue ") else "steer"
-                await client.send(str(self.chat_id), content.removeprefix("/queue "), busy=busy)
-                self._note("[queued]" if busy == "queue" else "[goes in at the next step]")
+            await self._is_taken(partial(self._obey_line, client, line.strip()))
 
-    async def _answer_running(self, client: Client, line: str, asking: Json) -> None:
+    async def _is_taken(self, tell: Callable[[], Awaitable[object]]) -> bool:
+        """Whether what somebody says is taken; a refusal is noted."""
         try:
-            await client.answer_questions(str(self.chat_id), asking["call_id"], **typed_answer(line, asking))
+            await tell()
         except click.UsageError as error:
             self._note(f"Error: {error.message}")
         except ApiError as error:
             if error.status >= SERVER_ERROR:
                 raise
             self._note(f"Error: {error}")
+        else:
+            return True
+        return False
 
-    async def _answer(self, client: Client, *, answers: Mapping[str, Json | None]) -> None:
-        for call_id, approval in answers.items():
-            if approval is not None and "answers" in approval:
-                await client.answer_questions(str(self.chat_id), call_id, **approval)
-            elif approval is None:
-                await client.deny(str(self.chat_id), call_id)
-            else:
-                await client.approve(str(self.chat_id), call_id, **approval)
+    async def _obey_line(self, client: Client, line: str) -> None:
+        """Raises ``click.UsageError``."""
+        command, _, rest = line.partition(" ")
+        if command == STOP:
+            await self._interrupt(client, str(self.chat_id))
+        elif command in (ANSWER, DECLINE):
+            if self._asking is None:
+                raise click.UsageError("nothing is asked right now")
+            reply = typed_answer(line, self._asking)
+            await client.answer_questions(str(self.chat_id), self._asking["call_id"], **reply)
+        elif command == COMPACT:
+            raise click.UsageError(f"{COMPACT} is for when the answer is there")
+        elif (path := attached(line)) is not None:
+            self.attach(path)
+        elif not is_blank(content := rest if command == QUEUE else line):
+            await client.send(str(self.chat_id), content, busy="queue" if command == QUEUE else "steer")
+            self._note("[queued]" if command == QUEUE else "[goes in at the next step]")
 
-    async def _compact(self, client: Client) -> None:
+    async def _answer(self, client: Client, *, answers: Mapping[str, Json | None]) -> bool:
+        chat_id = str(self.chat_id)
+        await self._skip_history(client, chat_id)
+        taken = [await self._is_taken(partial(_reply, client, chat_id, *answer)) for answer in answers.items()]
+        return any(taken)
+
+    async def _compact(self, client: Client) -> bool:
         await self._skip_history(client, str(self.chat_id))
         await client.compact(str(self.chat_id))
+        return True
 
     async def _interrupt(self, client: Client, chat_id: str) -> None:
         try:
@@ -219,7 +240,7 @@ class Conversation:
             if error.status != NOT_NOW:  # it has come to rest meanwhile
                 raise
 
-    async def _send(self, client: Client, *, content: str) -> None:
+    async def _send(self, client: Client, *, content: str) -> bool:
         with_files = await self._with_files(client, content)
         if self.chat_id is None:
             chat = await client.create(with_files, **self._fields)
@@ -228,6 +249,7 @@ class Conversation:
             await self._skip_history(client, self.chat_id)
             await client.send(self.chat_id, with_files, **self._fields)
         self._files.clear()
+        return True
 
     async def _with_files(self, client: Client, content: str) -> str | list[Json]:
         if not self._files:
@@ -324,8 +346,8 @@ class Conversation:
                 self._show_question(msgspec.to_builtins(call))
             elif call.chat_id is not UNSET and call.call_id not in self._called:
                 self._called[call.call_id] = call.name
-                what = f"{WAITED_FOR.get(call.kind, call.kind)}: {call.name} {few_words(call.arguments)}"
-                self._note(f"[an agent waits for {what}; answer it with --chat {call.chat_id}]")
+                what = f"waits for {WAITED_FOR.get(call.kind, call.kind)}: {call.name} {few_words(call.arguments)}"
+                self._note(_of_agent(what, call.chat_id))
 
     def _show_question(self, action: Json) -> None:
         """The question may come of a running call: then it is answered while the turn runs."""
@@ -334,38 +356,14 @@ class Conversation:
             self._note(f"[{action['name']} asks: {question_line(question)}; while it runs: {ANSWER} JSON, {DECLINE}]")
 
 
-async def typed_line() -> str:
-    """The next line from the terminal. If the wait is cancelled, no input is consumed and no thread is left."""
-    await trio.lowlevel.wait_readable(sys.stdin)
-    return os.read(sys.stdin.fileno(), LINE_BYTES_MAX).decode(errors="replace")
+async def _reply(client: Client, chat_id: str, call_id: str, reply: Json | None) -> None:
+    if reply is None:
+        await client.deny(chat_id, call_id)
+    elif "answers" in reply:
+        await client.answer_questions(chat_id, call_id, **reply)
+    else:
+        await client.approve(chat_id, call_id, **reply)
 
 
-def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
-    """One turn after the other until ``prompt`` raises ``EOFError``. False if the last one ended in an error.
-
-    A question that is refused, or none (``click.UsageError``), is said to be so, and another may be asked.
-    """
-    ended_well = True
-    while True:
-        try:
-            content = prompt()
-            if is_blank(content):
-                continue
-            if (path := attached(content)) is not None:
-                conversation.attach(path)
-                continue
-            question = question_of(content)
-        except EOFError:
-            click.echo()  # the cursor still stands behind the prompt
-            return ended_well
-        except click.UsageError as error:
-            click.echo(f"Error: {error.message}", err=True)
-            continue
-        try:
-            step = conversation.compact if question.strip() == COMPACT else partial(conversation.turn, question)
-            ended_well = trio.run(step)
-            while answers := ask(conversation.actions):
-                ended_well = trio.run(conversation.answer, answers)
-        except* ApiError as refusals:
-            ended_well = False
-            click.echo(f"Error: {first_error(refusals)}", err=True)
+def _of_agent(what: str, chat_id: object) -> str:
+    return f"[an agent {what}; answer it with `chatcluster chat --chat {chat_id}`]"

@@ -17,6 +17,9 @@ class McpClient(Client):
         answer: list[Json] = (await self._read("/admin/mcp-servers"))["mcp_servers"]
         return answer
 
+    async def mcp_server(self, slug: str) -> Json:
+        return await self._read(_path(slug))
+
     async def add_mcp_server(self, slug: str, url: str, **fields: Any) -> Json:
         """Fields: ``auth`` and whatever else a server has."""
         return await self._write("POST", "/admin/mcp-servers", {"slug": slug, "url": url, **fields})
@@ -31,6 +34,11 @@ class McpClient(Client):
     async def test_mcp_server(self, slug: str) -> Json:
         """Connect, and list the tools: ``ok``, and ``tools`` or ``error``."""
         return await self._write("POST", f"{_path(slug)}/test")
+
+    async def usable_mcp_servers(self) -> list[Json]:
+        """The servers that the user's chats may use."""
+        answer: list[Json] = (await self._read("/mcp-servers"))["mcp_servers"]
+        return answer
 
     async def my_mcp_servers(self) -> list[Json]:
         """The servers at which the user signs in, and whether each login is good."""

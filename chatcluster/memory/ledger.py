@@ -121,10 +121,10 @@ class MemoryLedger(MemoryFamilies):
             data = None if row is None else row.calls.results.get(call_id)
             return None if data is None else ResultSlice(data[offset : offset + limit], len(data))
 
-    async def permissions(self, owner_id: UUID, chat_id: UUID) -> frozenset[str]:
+    async def permissions(self, owner_id: UUID, *chat_ids: UUID) -> frozenset[str]:
         async with self._link.crossing("permissions"):
             standing = self._standing(owner_id)
-            return frozenset(one.tool for one in standing if one.chat_id in (None, chat_id))
+            return frozenset(one.tool for one in standing if one.chat_id in (None, *chat_ids))
 
     async def list_permissions(self, owner_id: UUID) -> tuple[Permission, ...]:
         async with self._link.crossing("list_permissions"):
@@ -189,7 +189,7 @@ class MemoryLedger(MemoryFamilies):
             self._permit(row, decision.grant)
 
     def _permit(self, row: ChatRow, grant: Grant) -> None:
-        chat_id = row.id if grant.remember is Remember.CHAT else None
+        chat_id = self._database.view(row).family_id if grant.remember is Remember.CHAT else None
         now = self._database.now()
         permission = Permission(uuid4(), grant.tool, chat_id, now, now + timedelta(seconds=PERMISSION_SECONDS))
         kept = self._database.kept.permissions.setdefault(row.owner_id, {})

@@ -12,6 +12,7 @@ from chatcluster.memory.link import Link
 from chatcluster.memory.tables import GrantRow, LoginRow
 from chatcluster.ports import MCP_SERVERS_MAX, Grant, Login, McpServer
 from chatcluster.ports.administration import Deed
+from chatcluster.ports.mcp_servers import is_elsewhere, tools_prefix
 
 
 class MemoryMcpServers:
@@ -40,6 +41,10 @@ class MemoryMcpServers:
                 raise McpServerChanged("the server was changed at the same time; read it again", slug=server.slug)
             self._require_free(server)
             self._database.record_deed(deed)
+            if is_elsewhere(known, server):
+                self._forget(server.id)
+            if is_elsewhere(known, server) or known.slug != server.slug:
+                self._forget_permissions(known.slug)
             return self._put(server, revision=server.revision + 1, created_at=known.created_at)
 
     async def remove(self, slug: str, deed: Deed | None = None) -> bool:
@@ -49,6 +54,7 @@ class MemoryMcpServers:
                 return False
             del self._database.mcp.servers[found.id]
             self._forget(found.id)
+            self._forget_permissions(slug)
             self._database.record_deed(deed)
             return True
 
@@ -131,12 +137,17 @@ class MemoryMcpServers:
         return put
 
     def _forget(self, server_id: UUID) -> None:
-        """What the foreign keys take along."""
+        """What users gave to this server."""
         grants, logins = self._database.mcp.grants, self._database.mcp.logins
         for key in [key for key in grants if key[0] == server_id]:
             del grants[key]
         for digest in [digest for digest, row in logins.items() if row.login.server_id == server_id]:
             del logins[digest]
+
+    def _forget_permissions(self, slug: str) -> None:
+        for kept in self._database.kept.permissions.values():
+            for key in [key for key in kept if key[0].startswith(tools_prefix(slug))]:
+                del kept[key]
 
     def _of_revision(self, grant: Grant) -> GrantRow | None:
         row = self._database.mcp.grants.get((grant.server_id, grant.user_id))

@@ -47,7 +47,7 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Permission(msgspec.Struct, frozen=True):
-    """A tool that its user need not be asked about again; in one chat, or in all."""
+    """A tool that its user need not be asked about again; in one chat and by its agents, or in all."""
 
     id: UUID
     tool: str
@@ -116,8 +116,8 @@ class Ledger(Protocol):
         """What was kept last; None if nothing was."""
         ...
 
-    async def permissions(self, owner_id: UUID, chat_id: UUID) -> frozenset[str]:
-        """The names of the tools that this user need not be asked about in this chat."""
+    async def permissions(self, owner_id: UUID, *chat_ids: UUID) -> frozenset[str]:
+        """The tools (``permission_of``) that this user need not be asked about in one of these chats."""
         ...
 
     async def list_permissions(self, owner_id: UUID) -> tuple[Permission, ...]:

@@ -6,6 +6,9 @@ Who is authoritative: the rows. A replica works from a copy of them that is a fe
 A **grant** is what an authorization server gave to one user for one server: tokens, sealed. One of several that want
 to refresh it may (``claim_refresh``), because a refresh token that is used twice costs the whole grant; the claim ends
 by itself, so a replica that dies with it keeps nobody out.
+
+What users gave and allowed to a server ends with it: their grants where it is removed or is reached at another place
+from then on, what they allowed to its tools for good there, and also where those get other names.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -168,12 +172,12 @@ class McpServers(Protocol):
         ...
 
     async def change(self, server: McpServer, deed: Deed | None = None) -> McpServer:
-        """Replace the row that has this ID and revision. Raises ``McpServerChanged`` if it has another revision,
-        ``McpServerNotFound``, ``SlugTaken``."""
+        """Replace the row that has this ID and revision, with what ends by that (``is_elsewhere``). Raises
+        ``McpServerChanged`` if it has another revision, ``McpServerNotFound``, ``SlugTaken``."""
         ...
 
     async def remove(self, slug: str, deed: Deed | None = None) -> bool:
-        """Remove a server with its grants. False if there is none."""
+        """Remove a server with its grants, and what was allowed to its tools. False if there is none."""
         ...
 
     async def begin_login(self, login: Login, *, seconds: float) -> bool:
@@ -241,6 +245,10 @@ class McpClient(Protocol):
         """Connect now, and list what a chat of this user would get. What goes wrong is in the report."""
         ...
 
+    def client_document(self) -> dict[str, Any]:
+        """What the cluster says of itself to authorization servers that read that instead of registering it."""
+        ...
+
     async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
         """The URL that the user's browser has to go to. Raises ``SignInFailed``, and ``NoEncryptionKeys``."""
         ...
@@ -267,6 +275,21 @@ class McpClient(Protocol):
 
 MCP_SERVERS_CHANNEL = "mcp-servers"
 """A server of tools was added, changed or removed: read them again."""
+
+
+def is_elsewhere(before: McpServer, after: McpServer) -> bool:
+    """Whether a change makes another server of it: one at another place, by scheme, host and port."""
+    return _place_of(before) != _place_of(after)
+
+
+def _place_of(server: McpServer) -> tuple[str, str]:
+    parts = urlsplit(server.settings.url)
+    return parts.scheme, parts.netloc.lower()
+
+
+def tools_prefix(slug: str) -> str:
+    """What the names of its tools begin with, and those of no other server's."""
+    return f"{slug}__"
 
 
 def usable(servers: Sequence[McpServer]) -> tuple[McpServer, ...]:

@@ -78,5 +78,5 @@ async def give_orders(connection: Connection, chat: Chat, before: ChatState, dec
 
 
 async def permit(connection: Connection, chat: Chat, grant: Grant) -> None:
-    chat_id = chat.id if grant.remember is Remember.CHAT else None
+    chat_id = chat.family_id if grant.remember is Remember.CHAT else None
     await connection.execute(SQL["permit"], chat.owner_id, chat_id, grant.tool, PERMISSION_SECONDS)

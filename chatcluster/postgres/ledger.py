@@ -8,6 +8,7 @@ is possible it is passed over. Chats come in no order, so none stands before the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from chatcluster import telemetry
@@ -57,8 +58,8 @@ class PostgresLedger(PostgresFamilies):
         asked = (chat_id, call_id, offset, limit)
         return await self._database.autocommit(_read_result, *asked, lane=Lane.CHATS, chat_id=chat_id)
 
-    async def permissions(self, owner_id: UUID, chat_id: UUID) -> frozenset[str]:
-        return await self._database.autocommit(_permissions, owner_id, chat_id, lane=Lane.CHATS)
+    async def permissions(self, owner_id: UUID, *chat_ids: UUID) -> frozenset[str]:
+        return await self._database.autocommit(_permissions, owner_id, chat_ids, lane=Lane.CHATS)
 
     async def list_permissions(self, owner_id: UUID) -> tuple[Permission, ...]:
         return await self._database.autocommit(_list_permissions, owner_id)
@@ -126,8 +127,8 @@ async def _read_result(
     return None if row is None else ResultSlice(row["data"], row["total_bytes"])
 
 
-async def _permissions(connection: Connection, owner_id: UUID, chat_id: UUID) -> frozenset[str]:
-    rows = await connection.fetch(SQL["permissions"], owner_id, chat_id)
+async def _permissions(connection: Connection, owner_id: UUID, chat_ids: Sequence[UUID]) -> frozenset[str]:
+    rows = await connection.fetch(SQL["permissions"], owner_id, chat_ids)
     return frozenset(row["tool"] for row in rows)
 
 

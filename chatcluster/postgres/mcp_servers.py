@@ -17,6 +17,7 @@ from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound, McpServe
 from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import MCP_SERVERS_MAX, Grant, Login, McpServer, McpSettings
 from chatcluster.ports.administration import Deed
+from chatcluster.ports.mcp_servers import is_elsewhere, tools_prefix
 from chatcluster.postgres import Connection, Database, Row
 from chatcluster.postgres.administration import record_deed
 from chatcluster.postgres.queries import load_queries
@@ -98,15 +99,20 @@ async def _add(connection: Connection, server: McpServer, deed: Deed | None) -> 
 
 
 async def _change(connection: Connection, server: McpServer, deed: Deed | None) -> McpServer:
-    revision = await connection.fetchval(SQL["lock_server"], server.id)
-    if revision is None:
+    found = await connection.fetchrow(SQL["lock_server"], server.id)
+    if found is None:
         raise McpServerNotFound("there is no such server of tools", slug=server.slug)
-    if revision != server.revision:
+    known = _server(found)
+    if known.revision != server.revision:
         raise McpServerChanged("the server was changed at the same time; read it again", slug=server.slug)
     if await connection.fetchval(SQL["slug_is_taken"], server.slug, server.id):
         raise slug_taken(server.slug)
     row = await connection.fetchrow(SQL["update_server"], server.id, *_written(server))
     assert row is not None, "it is locked"
+    if is_elsewhere(known, server):
+        await connection.execute(SQL["forget_grants"], server.id)
+    if is_elsewhere(known, server) or known.slug != server.slug:
+        await connection.execute(SQL["forget_permissions"], tools_prefix(known.slug))
     await record_deed(connection, deed)
     return _server(row)
 
@@ -114,6 +120,7 @@ async def _change(connection: Connection, server: McpServer, deed: Deed | None) 
 async def _remove(connection: Connection, slug: str, deed: Deed | None) -> bool:
     was_there = await _is_there(connection, "delete_server", slug)
     if was_there:
+        await connection.execute(SQL["forget_permissions"], tools_prefix(slug))
         await record_deed(connection, deed)
     return was_there
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import trio
@@ -97,19 +98,22 @@ class McpTools:
         ]
         return McpReport(ok=True, tools=tools, left_out=found.left_out, instructions=found.instructions)
 
+    def client_document(self) -> dict[str, Any]:
+        return self.credentials.document()
+
     async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
         return await self.credentials.begin_sign_in(server, user_id)
 
     async def begin_sign_in_by_link(self, ticket: str, *, visitor: UUID | None = None) -> str:
         """Raises ``LoginNotFound``, ``SignInFailed`` and ``SignInOfAnother``."""
-        named = self.credentials.ticket(ticket)
+        named = self.credentials.links.ticket(ticket)
         if visitor not in (None, named.user_id):
             raise SignInOfAnother
         server = next((s for s in await self._servers.servers() if s.id == named.server_id), None)
         if server is None:
             raise LoginNotFound("the server of tools is gone")
         url = await self.credentials.begin_sign_in(server, named.user_id)
-        await self.credentials.use_ticket(ticket, named)  # not before: if that fails, the user may try again
+        await self.credentials.links.use(ticket, named)  # not before: if that fails, the user may try again
         return url
 
     async def finish_sign_in(

@@ -3,8 +3,9 @@
 * **Secrets** (bearer, API key, headers) are decrypted when a session is made, and kept nowhere.
 * **Client credentials:** the cluster's own token is in this replica's memory until ``SKEW_SECONDS`` before it ends.
 * **OAuth per user:** the grant is read from the database for each session. It is refreshed ``SKEW_SECONDS`` before it
-  ends, or when the server refuses it, by one replica: whoever has the claim on the row; the others wait for what it
-  gets. A refresh that has begun is not cancelled: its old token may be used up.
+  ends, or when the server refuses it, by one replica: whoever has the claim on the row; the others use the old token
+  to its end, and wait then for what that one gets. So a login survives an authorization server that is away for a
+  moment. A refresh that has begun is not cancelled: its old token may be used up.
 
 What happens on failure: a server that refuses is asked once more with fresh tokens; then ``SignInNeeded``, if a user
 can do something about it, else ``McpFailed``. A grant that the authorization server does not accept is marked refused.
@@ -14,9 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets as random_secrets
-import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -42,6 +42,7 @@ from chatcluster.secrets import Keyring, place_of
 from chatcluster.tools import mcp_oauth
 from chatcluster.tools.mcp_link import LinkSession, McpFailed, McpLink
 from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, TokenAnswer, Tokens
+from chatcluster.tools.mcp_sign_in_links import SignInLinks, login_place
 from chatcluster.tools.mcp_wire import Fetched, Trouble
 
 SKEW_SECONDS = 10.0
@@ -51,9 +52,7 @@ REFRESH_POLL_SECONDS = 0.1
 LOGIN_SECONDS = 600.0
 DISCOVERY_SECONDS = 20.0
 """Several requests, of which each has its own bound."""
-TICKET_SECONDS = 3600.0
 STATE_BYTES = 32
-TICKET_PLACE = "mcp sign-in ticket"
 
 
 class SignInNeeded(McpFailed):
@@ -61,14 +60,6 @@ class SignInNeeded(McpFailed):
 
     def __init__(self) -> None:
         super().__init__(Trouble.UNAUTHORIZED, "sign in first")
-
-
-class Ticket(msgspec.Struct, frozen=True):
-    """A link for one user's browser, which cannot send a token: it says for whom to begin a sign-in. It works once."""
-
-    server_id: UUID
-    user_id: UUID
-    expires_at: float
 
 
 class _Presented(NamedTuple):
@@ -84,11 +75,20 @@ class Credentials:
         self._keyring = keyring
         self._link = link
         self._browsers_url = browsers_url
+        self.links = SignInLinks(servers, keyring, browsers_url=browsers_url)
         self._own_tokens: dict[tuple[UUID, int], tuple[str, float]] = {}
 
     @property
     def redirect_uri(self) -> str:
         return f"{self._browsers_url}/oauth/mcp/callback"
+
+    @property
+    def document_url(self) -> str:
+        """Where the cluster says what it is as a client."""
+        return f"{self._browsers_url}/oauth/mcp/client"
+
+    def document(self) -> dict[str, Any]:
+        return {"client_id": self.document_url, **mcp_oauth.description(self.redirect_uri)}
 
     # sessions
 
@@ -235,11 +235,24 @@ class Credentials:
                 is_old = grant.seconds_left is not None and grant.seconds_left < SKEW_SECONDS
                 if not is_old and grant.revision != refused_revision and refused_revision != 0:
                     return grant
+                is_good = refused_revision is None and (grant.seconds_left or 0.0) > 0
                 if await self._servers.claim_refresh(grant, seconds=REFRESH_SECONDS):
-                    return await self._refresh(grant)
+                    return await (self._refresh_or_keep(grant) if is_good else self._refresh(grant))
+                if is_good:
+                    return grant
                 refused_revision = grant.revision if refused_revision == 0 else refused_revision
                 await trio.sleep(REFRESH_POLL_SECONDS)
         raise McpFailed(Trouble.TIMEOUT, "another replica refreshes the login, and takes too long")
+
+    async def _refresh_or_keep(self, grant: Grant) -> Grant:
+        """The grant itself where it cannot be refreshed now: it is good for some seconds still."""
+        try:
+            return await self._refresh(grant)
+        except McpFailed as failure:
+            if isinstance(failure, SignInNeeded):
+                raise
+            telemetry.event("mcp.refresh_failed", error=failure.message)
+            return grant
 
     async def _refresh(self, grant: Grant) -> Grant:
         tokens = self._tokens(grant)
@@ -289,6 +302,7 @@ class Credentials:
             client=client,
             resource=endpoints.resource,
             scope=endpoints.scope,
+            names_itself=endpoints.names_itself,
         )
         state = random_secrets.token_urlsafe(STATE_BYTES)
         digest = digest_of(state)
@@ -297,7 +311,7 @@ class Credentials:
                 state_digest=digest,
                 server_id=server.id,
                 user_id=user_id,
-                sealed=self._keyring.seal(msgspec.json.encode(sign_in), _login_place(digest)),
+                sealed=self._keyring.seal(msgspec.json.encode(sign_in), login_place(digest)),
             ),
             seconds=LOGIN_SECONDS,
         )
@@ -316,9 +330,18 @@ class Credentials:
 
     async def _client(self, server: McpServer, auth: OAuthAuth, endpoints: mcp_oauth.Endpoints) -> OAuthClient:
         if not auth.client_id:
-            return await mcp_oauth.register(self._link_fetch, endpoints, self.redirect_uri)
+            return await self._own_client(endpoints)
         secret = self.secrets_of(server).get("client_secret", "")
         return mcp_oauth.configured_client(auth.client_id, secret, endpoints)
+
+    async def _own_client(self, endpoints: mcp_oauth.Endpoints) -> OAuthClient:
+        try:
+            return await mcp_oauth.register(self._link_fetch, endpoints, self.redirect_uri)
+        except McpFailed as failure:
+            is_readable = endpoints.reads_documents and self.document_url.startswith("https://")
+            if failure.trouble is Trouble.REFUSED and is_readable:
+                return OAuthClient(self.document_url)
+            raise
 
     async def finish_sign_in(self, state: str, code: str, issuer: str | None, visitor: UUID | None = None) -> Login:
         """The user came back with a code. Raises ``LoginNotFound``, ``SignInFailed`` and ``SignInOfAnother``."""
@@ -328,10 +351,12 @@ class Credentials:
         if visitor not in (None, login.user_id):
             raise SignInOfAnother
         try:
-            sealed = self._unseal(login.sealed, _login_place(login.state_digest))
+            sealed = self._unseal(login.sealed, login_place(login.state_digest))
             sign_in = msgspec.json.decode(sealed, type=SignIn)
             if issuer is not None and sign_in.issuer and issuer.rstrip("/") != sign_in.issuer.rstrip("/"):
                 raise McpFailed(Trouble.GARBAGE, "the answer comes from another authorization server")
+            if issuer is None and sign_in.names_itself:
+                raise McpFailed(Trouble.GARBAGE, "the answer does not say which authorization server it is from")
             answer = await mcp_oauth.exchange(self._link_fetch, sign_in, code)
         except McpFailed as failure:
             raise SignInFailed(f"signing in failed: {failure.message}") from None
@@ -354,33 +379,6 @@ class Credentials:
         """The user came back without a code."""
         await self._servers.take_login(digest_of(state))
 
-    # links for browsers
-
-    def sign_in_link(self, server: McpServer, user_id: UUID) -> str:
-        """A link to open in a browser, once, within the hour. Raises ``NoEncryptionKeys``."""
-        ticket = Ticket(server.id, user_id, time.time() + TICKET_SECONDS)
-        sealed = self._keyring.seal(msgspec.json.encode(ticket), TICKET_PLACE)
-        return f"{self._browsers_url}/oauth/mcp/sign-in/{sealed.hex()}"
-
-    async def use_ticket(self, text: str, ticket: Ticket) -> None:
-        """Raises ``LoginNotFound`` if it was used before. Until it is too old, a row among the logins says so."""
-        digest = hashlib.blake2b(bytes.fromhex(text), digest_size=32).digest()  # that no state has
-        sealed = self._keyring.seal(b"", _login_place(digest))
-        used = Login(state_digest=digest, server_id=ticket.server_id, user_id=ticket.user_id, sealed=sealed)
-        if not await self._servers.begin_login(used, seconds=2 * TICKET_SECONDS):
-            raise LoginNotFound("this link to a sign-in was used already: ask for another one")
-
-    def ticket(self, text: str) -> Ticket:
-        """Raises ``LoginNotFound``."""
-        try:
-            sealed = bytes.fromhex(text)
-            ticket = msgspec.json.decode(self._keyring.open(sealed, TICKET_PLACE), type=Ticket)
-        except (ValueError, SecretUnreadable, *UNDECODABLE):
-            raise LoginNotFound("this is no link to a sign-in") from None
-        if ticket.expires_at < time.time():
-            raise LoginNotFound("this link to a sign-in is too old: ask for another one")
-        return ticket
-
 
 def digest_of(state: str) -> bytes:
     return hashlib.sha256(state.encode("utf-8", "replace")).digest()
@@ -392,7 +390,3 @@ def _bearer(token: str) -> dict[str, str]:
 
 def _grant_place(grant: Grant) -> str:
     return place_of("mcp_grants", "sealed", grant.server_id, grant.user_id)
-
-
-def _login_place(state_digest: bytes) -> str:
-    return place_of("mcp_logins", "sealed", state_digest.hex())

@@ -1,7 +1,8 @@
 """HTTP in the MCP process: one pool of connections for all servers, guarded.
 
-* **Where to:** the address that is connected to is judged after the name was looked up (``mcp_addresses.py``). Where
-  the environment names a proxy for a URL, it is the proxy that connects, and has to judge.
+* **Where to:** the address that is connected to is judged after the name was looked up (``mcp_addresses.py``). Of
+  several each is tried a moment after the one before, as one that says nothing is not to cost the others their time.
+  Where the environment names a proxy for a URL, it is the proxy that connects, and has to judge.
 * **How much:** a response body that is no event stream has ``BODY_BYTES_MAX`` bytes, an event as many, and neither has
   more than ``VALUES_MAX`` JSON values, which cost many times their length. What all have sent that is not whole yet is
   ``HELD_BYTES_MAX`` at most, a quarter of that from one server. What comes compressed counts by what is in it.
@@ -16,9 +17,9 @@ import socket
 import ssl
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import httpcore2
@@ -41,6 +42,8 @@ EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 END_BYTES = 3
 """So many bytes may be the beginning of an event's end."""
 CONNECT_SECONDS = 10.0
+STAGGER_SECONDS = 0.25
+"""An address that has not answered by then has the next one tried beside it."""
 WRITE_SECONDS = 30.0
 CONNECTIONS_MAX = 1000
 KEPT_CONNECTIONS = 50
@@ -103,22 +106,51 @@ class GuardedBackend(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> AsyncNetworkStream:
-        failure: Exception = httpcore2.ConnectError(f"no address of {host} answers")
         with trio.move_on_after(timeout if timeout is not None else CONNECT_SECONDS):
-            for address in await _addresses_of(host, port):
-                if is_forbidden(address):
-                    raise ForbiddenAddress(f"{host} leads to {address}, where nobody may be sent to")
-                try:
-                    return PromptStream(
-                        await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-                    )
-                except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                    failure = error
-            raise failure
+            addresses = await _allowed_addresses_of(host, port)
+            args = (port, timeout, local_address, socket_options)
+            ways = [partial(self._backend.connect_tcp, address, *args) for address in addresses]
+            return PromptStream(await _first_of(ways))
         raise httpcore2.ConnectTimeout(f"no connection to {host} in time")
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
+
+
+async def _first_of(ways: Iterable[Callable[[], Awaitable[AsyncNetworkStream]]]) -> AsyncNetworkStream:
+    """The connection that is there first. Raises what went wrong last."""
+    found: list[AsyncNetworkStream] = []
+    failure: Exception = httpcore2.ConnectError("there is no address")
+    async with trio.open_nursery() as nursery:
+
+        async def go(way: Callable[[], Awaitable[AsyncNetworkStream]], failed: trio.Event) -> None:
+            nonlocal failure
+            try:
+                stream = await way()
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+                failed.set()
+                return
+            found.append(stream)
+            nursery.cancel_scope.cancel()
+
+        for way in ways:
+            nursery.start_soon(go, way, failed := trio.Event())
+            with trio.move_on_after(STAGGER_SECONDS):
+                await failed.wait()
+    if not found:
+        raise failure
+    for late in found[1:]:
+        await late.aclose()
+    return found[0]
+
+
+async def _allowed_addresses_of(host: str, port: int) -> list[str]:
+    found = await _addresses_of(host, port)
+    allowed = [address for address in found if not is_forbidden(address)]
+    if found and not allowed:
+        raise ForbiddenAddress(f"{host} leads to {found[0]}, where nobody may be sent to")
+    return allowed
 
 
 async def _addresses_of(host: str, port: int) -> list[str]:

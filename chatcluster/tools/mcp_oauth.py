@@ -2,12 +2,15 @@
 makes the requests.
 
 In order: the protected resource says who its authorization server is (RFC 9728); that says where its endpoints are
-(RFC 8414, or OpenID's document); the cluster registers itself there unless it has a client ID (RFC 7591); a user signs
-in with PKCE (S256), for this one resource (RFC 8707). A server that says nothing of all that is taken for its own
-authorization server, at the paths that the first MCP specification named.
+(RFC 8414, or OpenID's document); the cluster registers itself there unless it has a client ID (RFC 7591), or where that
+cannot be, is known by a document of its own, if such are read there; a user signs in with PKCE (S256), for this one
+resource (RFC 8707), and for as long as the user wants, where that has to be asked for (``offline_access``). A server
+that says nothing of all that is taken for its own authorization server, at the paths that the first MCP specification
+named.
 
 URLs that a server names are not trusted: they lead to http(s) only, and to plain http only from a server that is itself
-reached by it. Where they lead to is guarded besides (``mcp_http.py``). Whatever is wrong is an ``McpFailed``.
+reached by it. Where they lead to is guarded besides (``mcp_http.py``), and redirects are followed within one origin. A
+place where a document may be is passed over where it is none of these; whatever else is wrong is an ``McpFailed``.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import msgspec
 
@@ -35,6 +38,10 @@ LIFETIME_SECONDS_MAX = 10 * 365 * 86_400.0
 NOT_NOW = ("temporarily_unavailable", "server_error", "internal_error", "slow_down", "rate_limited")
 """Errors that say nothing of the login."""
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECTS_MAX = 3
+LASTING = "offline_access"
+"""The scope that authorization servers give refresh tokens for, where they have it. Users have to be asked then."""
 
 _METADATA = re.compile(r'resource_metadata\s*=\s*"?([^",\s]+)')
 _SCOPE = re.compile(r'(?:^|[\s,])scope\s*=\s*(?:"([^"]*)"|([^",\s]+))')
@@ -49,6 +56,10 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     auth_methods: tuple[str, ...] = ()
     resource: str = ""
     scope: str = ""
+    reads_documents: bool = False
+    """A client may be known by the URL of a document about itself."""
+    names_itself: bool = False
+    """The server's answer to a sign-in says which server it is from (RFC 9207)."""
 
 
 class OAuthClient(msgspec.Struct, frozen=True):
@@ -67,6 +78,7 @@ class SignIn(msgspec.Struct, frozen=True, kw_only=True):
     client: OAuthClient
     resource: str
     scope: str = ""
+    names_itself: bool = False
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +131,10 @@ async def discover(fetch: Fetch, server_url: str, auth: OAuthAuth | ClientCreden
         registration_url=str(found.get("registration_endpoint") or ("" if found else f"{issuer}/register")),
         auth_methods=_words(found.get("token_endpoint_auth_methods_supported")),
         resource=_named_resource(resource, server_url),
-        scope=auth.scope or _asked_scope(challenge) or " ".join(_words(resource.get("scopes_supported"))),
+        scope=auth.scope
+        or _lasting(_asked_scope(challenge) or " ".join(_words(resource.get("scopes_supported"))), found),
+        reads_documents=found.get("client_id_metadata_document_supported") is True,
+        names_itself=found.get("authorization_response_iss_parameter_supported") is True,
     )
     for url in (endpoints.authorization_url, endpoints.token_url, endpoints.registration_url):
         _check_url(url or issuer, server_url)
@@ -133,10 +148,9 @@ async def _resource_metadata(fetch: Fetch, server_url: str, challenge: str) -> M
     named = _METADATA.search(challenge)
     path = urlsplit(server_url).path.rstrip("/")
     well_known = f"{_origin(server_url)}/.well-known/oauth-protected-resource"
-    urls = [*([named[1]] if named else []), *([well_known + path] if path else []), well_known]
+    urls = [*([_joined(server_url, named[1])] if named else []), *([well_known + path] if path else []), well_known]
     for url in dict.fromkeys(urls):
-        _check_url(url, server_url)
-        if found := await _document(fetch, url):
+        if _may_be_asked(url, server_url) and (found := await _document(fetch, url)):
             return found
     return {}
 
@@ -160,8 +174,21 @@ async def _server_metadata(fetch: Fetch, issuer: str, *, is_guess: bool) -> Mapp
 
 
 async def _document(fetch: Fetch, url: str) -> Mapping[str, Any]:
-    answer = await fetch("GET", url, {"accept": "application/json"}, b"")
-    return _json_object(answer) if answer.status == 200 else {}
+    for _ in range(REDIRECTS_MAX + 1):
+        answer = await fetch("GET", url, {"accept": "application/json"}, b"")
+        if answer.status not in REDIRECTS:
+            return _json_object(answer) if answer.status == 200 else {}
+        place, url = url, _joined(url, answer.headers.get("location", ""))
+        if _origin(url) != _origin(place):
+            break
+    return {}
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return ""
 
 
 def resource_of(server_url: str) -> str:
@@ -173,7 +200,23 @@ def _named_resource(metadata: Mapping[str, Any], server_url: str) -> str:
     """What the server calls itself, if that is a name for the URL that we know it by."""
     named = metadata.get("resource")
     own = resource_of(server_url)
-    return named if isinstance(named, str) and own.startswith(named.rstrip("/")) else own
+    return named if isinstance(named, str) and _leads_to(named, own) else own
+
+
+def _leads_to(named: str, url: str) -> bool:
+    """Whether it is the URL, or one above it on the same server: else tokens for somebody else would be sent there."""
+    try:
+        above, below = urlsplit(named), urlsplit(url)
+    except ValueError:
+        return False
+    is_within = f"{below.path}/".startswith(f"{above.path.rstrip('/')}/")
+    return _origin(named).lower() == _origin(url).lower() and is_within and above.query in ("", below.query)
+
+
+def _lasting(scope: str, metadata: Mapping[str, Any]) -> str:
+    """What is asked for, and that it lasts, where the authorization server wants that said. Without any scope it
+    chooses by itself."""
+    return both_scopes(scope, LASTING) if scope and LASTING in _words(metadata.get("scopes_supported")) else scope
 
 
 def _asked_scope(challenge: str) -> str:
@@ -199,6 +242,14 @@ def _check_url(url: str, server_url: str) -> None:
         raise McpFailed(Trouble.GARBAGE, "the server is reached by https, and names a URL of plain http")
 
 
+def _may_be_asked(url: str, server_url: str) -> bool:
+    try:
+        _check_url(url, server_url)
+    except McpFailed:
+        return False
+    return True
+
+
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
@@ -219,13 +270,8 @@ async def register(fetch: Fetch, endpoints: Endpoints, redirect_uri: str) -> OAu
     """A client of this cluster's own. Raises ``McpFailed``."""
     if not endpoints.registration_url:
         raise McpFailed(Trouble.REFUSED, "the authorization server registers nobody: configure a client ID")
-    wanted = {
-        "client_name": "chatcluster",
-        "redirect_uris": [redirect_uri],
-        "grant_types": ["authorization_code", "refresh_token"],
-        "response_types": ["code"],
-        "token_endpoint_auth_method": "none" if "none" in endpoints.auth_methods else "client_secret_post",
-    } | ({"scope": endpoints.scope} if endpoints.scope else {})
+    method = "none" if "none" in endpoints.auth_methods else "client_secret_post"
+    wanted = description(redirect_uri, method) | ({"scope": endpoints.scope} if endpoints.scope else {})
     headers = {"content-type": "application/json", "accept": "application/json"}
     answer = await fetch("POST", endpoints.registration_url, headers, msgspec.json.encode(wanted))
     registered = _json_object(answer)
@@ -234,6 +280,17 @@ async def register(fetch: Fetch, endpoints: Endpoints, redirect_uri: str) -> OAu
         raise McpFailed(Trouble.REFUSED, f"registering as a client failed: {_said(answer)}")
     method = registered.get("token_endpoint_auth_method") or ("client_secret_basic" if secret else "none")
     return OAuthClient(client_id, secret, str(method))
+
+
+def description(redirect_uri: str, auth_method: str = "none") -> dict[str, Any]:
+    """What the cluster says of itself as a client."""
+    return {
+        "client_name": "chatcluster",
+        "redirect_uris": [redirect_uri],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": auth_method,
+    }
 
 
 def configured_client(client_id: str, client_secret: str, endpoints: Endpoints) -> OAuthClient:
@@ -258,6 +315,8 @@ def authorization_url(endpoints: Endpoints, sign_in: SignIn, state: str) -> str:
         "code_challenge_method": "S256",
         "resource": sign_in.resource,
     } | ({"scope": endpoints.scope} if endpoints.scope else {})
+    if LASTING in endpoints.scope.split():
+        query["prompt"] = "consent"  # else OpenID's servers leave it out
     separator = "&" if urlsplit(endpoints.authorization_url).query else "?"
     return f"{endpoints.authorization_url}{separator}{urlencode(query)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +11,8 @@ import mcp_types as types
 import msgspec
 
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart, storable, strings_of
+from chatcluster.file_errors import UnsupportedFile
+from chatcluster.file_types import IMAGES, TEXT, Sniffer
 from chatcluster.frames import UNDECODABLE
 from chatcluster.json_bounds import bounded
 from chatcluster.tools.mcp_wire import Called, ListedTool
@@ -157,7 +159,25 @@ def _embedded(resource: types.TextResourceContents | types.BlobResourceContents)
         return ResourcePart(uri, media_type=media_type, text=storable(resource.text))
     if media_type is not None and media_type.startswith("image/"):
         return _image(resource.blob, media_type)
-    return ResourcePart(uri, media_type=media_type)
+    try:
+        data = b64decode(_plain_base64(resource.blob), validate=True)
+    except ValueError:
+        return ResourcePart(uri, media_type=media_type, text="[what it has cannot be decoded]")
+    kind = _kind_of(data)  # servers say little of it
+    if kind in IMAGES:
+        return ImagePart(kind, b64encode(data).decode())
+    is_text = kind == TEXT
+    text = storable(data.decode()) if is_text else f"[{len(data)} bytes that are no text: they cannot be shown here]"
+    return ResourcePart(uri, media_type=media_type, text=text)
+
+
+def _kind_of(data: bytes) -> str | None:
+    sniffer = Sniffer()
+    try:
+        sniffer.feed(data)
+        return sniffer.media_type()
+    except UnsupportedFile:
+        return None
 
 
 def _image(data: str, media_type: str) -> ResultContent:

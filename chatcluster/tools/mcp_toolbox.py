@@ -276,7 +276,7 @@ class McpTurn:
 
     def _sign_in_link(self, server: McpServer) -> str:
         try:
-            return self._toolbox.credentials.sign_in_link(server, self._chat.owner_id)
+            return self._toolbox.credentials.links.link(server, self._chat.owner_id)
         except ChatclusterError as error:
             return f"(no link: {error.message})"
 

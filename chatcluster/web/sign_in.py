@@ -7,11 +7,14 @@ address like a token: each costs a look-up. What the pages say is text, and esca
 
 Whoever goes on with the sign-in of somebody else gives them a grant of their own. So a browser in which another user is
 signed in on the page goes no further, with the link or with the answer. Of others nobody knows whose they are.
+
+``/oauth/mcp/client`` is read by authorization servers that know clients by a document of theirs.
 """
 
 from __future__ import annotations
 
 import html
+from typing import Any
 from uuid import UUID
 
 from litestar import MediaType, Response, get
@@ -78,9 +81,15 @@ async def _visitor(request: ApiRequest) -> UUID | None:
         return None
 
 
+@get("/oauth/mcp/client", include_in_schema=False)
+async def client_document(request: ApiRequest) -> Response[dict[str, Any]]:
+    """What the cluster is, as a client of authorization servers."""
+    return Response(request.services.mcp.client.client_document(), headers={"Cache-Control": "max-age=300"})
+
+
 def _page(status: int, title: str, text: str) -> Response[str]:
     page = _PAGE.format(title=html.escape(title), text=html.escape(text))
     return Response(page, status_code=status, headers=HEADERS, media_type=MediaType.HTML)
 
 
-ROUTES = [begin, finish]
+ROUTES = [begin, finish, client_document]

@@ -316,7 +316,7 @@ class SimulatedReplica:
 
     def _toolbox(self) -> Toolbox:
         agents = AgentTools(self.store, self.transitions, self.settings)
-        boxes = Composition(agents, ClientTools(), self.world.tools, reserved={READ_RESULT})
+        boxes = Composition(ClientTools(), agents, self.world.tools, reserved={READ_RESULT})
         return WithReadResult(boxes, self.store)
 
     @property

@@ -7,12 +7,23 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from chatcluster.chat import Interrupt
 from chatcluster.chat.calls import NOT_SIGNED_IN_TEXT
 from chatcluster.errors import StoreFailed, StoreLocked, Unreadable
 from chatcluster.memory.mcp_servers import MemoryMcpServers
-from chatcluster.ports import Effect, Grant, McpServer, McpSettings, OAuthAuth, Outcome, SignInRequired, SignInWait
+from chatcluster.ports import (
+    Effect,
+    Grant,
+    McpServer,
+    McpSettings,
+    NoAuth,
+    OAuthAuth,
+    Outcome,
+    SignInRequired,
+    SignInWait,
+)
 from chatcluster.sign_ins import SignIns
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
 from loops.reader import Reader
@@ -42,6 +53,14 @@ class Mail:
 
     async def sign_in(self) -> None:
         await self.servers.keep_grant(Grant(server_id=self._server.id, user_id=OWNER, sealed=b"tokens"))
+
+    async def end(self, change: str) -> None:
+        (known,) = await self.servers.servers()
+        if change == "removed":
+            await self.servers.remove("mail")
+        else:
+            fields = {"enabled": False} if change == "disabled" else {"auth": NoAuth()}
+            await self.servers.change(replace(known, settings=replace(known.settings, **fields)))
 
     def sign_ins(self, replica: SimulatedReplica) -> SignIns:
         return SignIns(replica.store, self.servers, replica.transitions)
@@ -90,6 +109,22 @@ async def test_a_login_at_another_server_or_of_another_user_lets_nothing_in(worl
     await mail.sign_ins(a).let_in(uuid4())
     await world.settle()
     assert str(chat.state.status) == "requires_action"
+
+
+@pytest.mark.parametrize("change", ["removed", "disabled", "other authentication"])
+async def test_a_server_that_nobody_signs_in_at_any_more_keeps_no_call_waiting(
+    world: World, mail: Mail, change: str
+) -> None:
+    """Else the chat would wait for a day for what nobody can do."""
+    a = await world.replica()
+    chat, _ = await refused(world, a)
+    await mail.sign_ins(a).let_in(OWNER)
+    assert chat.status == "requires_action"
+    await mail.end(change)
+    world.tools.offered = [tool("other")]
+    await mail.sign_ins(a).let_in(OWNER)
+    await finish(world, chat)
+    assert "no tool 'mail__send'" in chat.results["c1"]
 
 
 async def test_past_its_time_the_call_is_answered_and_the_turn_goes_on(world: World, mail: Mail) -> None:

@@ -15,6 +15,7 @@ from chatcluster.parts import JsonPart, NoticePart, ResultContent, TextPart
 from chatcluster.ports import Approval, Effect, Progressed, Tool, ToolResult
 from chatcluster.tool_plan import CALLS_MAX
 from chatcluster.tool_results import KEPT_BYTES_MAX, READ_RESULT, SHOWN_BYTES_MAX, Taken
+from chatcluster.tool_step import LEAVE_SECONDS
 from loops.cluster_world import World
 from loops.reader import Reader
 from loops.scripted_tools import Run, tool
@@ -47,6 +48,20 @@ async def test_the_model_is_told_of_the_tools_and_of_one_that_reads_on(world: Wo
     specs = (await world.model.next_call()).request.tools
     assert [spec.name for spec in specs[:3]] == ["read_result", "mine", "look"]
     assert specs[3].name.startswith("do_it__"), "names are fit for every provider"
+
+
+async def test_a_tool_of_the_client_keeps_its_name_whoever_else_has_it(world: World) -> None:
+    """Its client knows it by no other; ours are known by any."""
+    a = await world.replica(agents=True)
+    chat = await a.create(client_tools=["spawn_agent"])
+    call = await world.model.next_call()
+    names = [spec.name for spec in call.request.tools if spec.name.startswith("spawn_agent")]
+    assert (names[0], len(names)) == ("spawn_agent", 2)
+    call.call_tools("c1", name="spawn_agent")
+    await chat.until_status("requires_action")
+    await a.submit(chat, "c1", "done")
+    await finish(world, chat)
+    assert chat.results == {"c1": "done"}
 
 
 async def test_without_tools_the_model_is_told_of_none(world: World) -> None:
@@ -558,6 +573,29 @@ async def test_what_a_person_allowed_once_and_for_all_is_not_asked_again(world: 
     (await world.tools.next_run()).give()
     await finish(world, chat)
     assert set(chat.results) == {"c1", "c2"}
+
+
+async def test_what_a_person_takes_back_holds_for_the_calls_that_have_not_begun(world: World) -> None:
+    a = await world.replica(tools_concurrent=1)
+    chat = await calling(world, a, "c1", tools=(tool("tool", Effect.ONCE, approval=Approval.ASK),))
+    await chat.until_status("requires_action")
+    await a.apply(chat, ApproveCommand("c1", remember=Remember.CHAT))
+    (await world.tools.next_run()).give()
+    (await world.model.next_call()).call_tools("c2", "c3", "c4")
+    run = await world.tools.next_run()
+    owner_id = chat.row.owner_id
+    (permission,) = await a.store.list_permissions(owner_id)
+    assert await a.store.delete_permission(owner_id, permission.id)
+    await trio.sleep(LEAVE_SECONDS)
+    run.give()
+    await chat.until_status("requires_action")
+    assert set(chat.results) == {"c1", "c2"}
+    for call_id in ("c3", "c4"):
+        await a.approve(chat, call_id)
+    for _ in range(2):
+        (await world.tools.next_run()).give()
+    await finish(world, chat)
+    assert set(chat.results) == {"c1", "c2", "c3", "c4"}
 
 
 async def test_calls_that_need_nobody_run_while_others_wait_for_somebody(world: World) -> None:

@@ -152,7 +152,7 @@ on conflict (user_id, tool, coalesce(chat_id, '00000000-0000-0000-0000-000000000
 
 -- name: permissions
 select distinct tool from tool_permissions
-where user_id = $1 and (chat_id is null or chat_id = $2) and expires_at > statement_timestamp()
+where user_id = $1 and (chat_id is null or chat_id = any ($2::uuid[])) and expires_at > statement_timestamp()
 
 -- name: list_permissions
 select id, tool, chat_id, {moment created_at} as created_at, {moment expires_at} as expires_at

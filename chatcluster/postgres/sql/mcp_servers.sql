@@ -28,7 +28,7 @@ returning {server}
 select exists (select from mcp_servers where slug = $1 and id <> $2)
 
 -- name: lock_server
-select revision from mcp_servers where id = $1 for update
+select {server} from mcp_servers where id = $1 for update
 
 -- name: update_server
 update mcp_servers set
@@ -48,6 +48,13 @@ returning {server}
 
 -- name: delete_server
 delete from mcp_servers where slug = $1 returning id
+
+-- name: forget_grants
+with begun as (delete from mcp_logins where server_id = $1)
+delete from mcp_grants where server_id = $1
+
+-- name: forget_permissions
+delete from tool_permissions where starts_with(tool, $1)
 
 -- name: delete_old_logins
 delete from mcp_logins where state_digest in (

@@ -130,6 +130,8 @@ def changed_settings(settings: McpSettings, body: McpServerBody) -> tuple[McpSet
     """The settings with what the body says, and the secrets if it says something of them."""
     given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     given.pop("slug", None)
+    if "url" in given and settings.transport is default_transport(settings.url):  # nobody said another one
+        given = {"transport": default_transport(given["url"]), **given}
     secrets = None
     if "auth" in given:
         given["auth"], secrets = split(given["auth"])

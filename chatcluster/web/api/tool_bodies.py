@@ -16,7 +16,7 @@ from chatcluster.chat import AnswerQuestions, Approve, ClientTool, Deny, Remembe
 from chatcluster.chat.questions import Reply, ReplyAction
 from chatcluster.errors import InvalidRequest, TooLarge, ToolCallNotFound
 from chatcluster.parts import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart, ToolResultPart
-from chatcluster.tool_results import taken
+from chatcluster.tool_results import READ_RESULT, taken
 from chatcluster.web.api.bodies import Body, InputText, InputTool, storable
 
 TOOLS_MAX = 64
@@ -116,6 +116,8 @@ def checked_tools(tools: Sequence[InputTool]) -> tuple[ClientTool, ...]:
 def _checked_tool(tool: InputTool) -> ClientTool:
     if _TOOL_NAME.fullmatch(tool.name) is None:
         raise InvalidRequest("the name of a tool has 1 to 64 letters, digits, underscores and hyphens")
+    if tool.name == READ_RESULT:
+        raise InvalidRequest(f"a tool called {READ_RESULT} is chatcluster's own: give yours another name")
     if len(tool.description) > DESCRIPTION_CHARS_MAX:
         raise InvalidRequest(f"the description of {tool.name} is longer than {DESCRIPTION_CHARS_MAX} characters")
     storable("description", tool.description)

@@ -94,11 +94,21 @@ def _piece(block: Any) -> McpContent:
 
 
 def _embedded(resource: Any) -> McpContent:
-    media_type = _field(resource, "mimeType")
-    if _field(resource, "blob") and media_type.startswith("image/"):
-        return _image(_field(resource, "blob"), media_type)
-    text = _field(resource, "text")
-    return _resource(resource, "", text or None)
+    media_type, blob = _field(resource, "mimeType"), _field(resource, "blob")
+    if blob and media_type.startswith("image/"):
+        return _image(blob, media_type)
+    return _resource(resource, "", _field(resource, "text") or (_words_of(blob) if blob else None))
+
+
+def _words_of(blob: str) -> str:
+    """The text that the bytes are, or that they are none."""
+    try:
+        data = base64.b64decode("".join(blob.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return "[what it has cannot be decoded]"
+    text = data.decode("utf-8", "replace")
+    is_text = "\0" not in text and text.encode() == data
+    return text if is_text else f"[{len(data)} bytes that are no text: they cannot be shown here]"
 
 
 def _resource(value: Any, name: str, text: str | None) -> McpContent:

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from chatcluster.config import Settings
+from chatcluster.content import seen
 from chatcluster.errors import ConfigError, ProviderError
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.failures import Provider
@@ -23,7 +24,17 @@ from chatcluster.llm.simulator.server import Simulator, SimulatorOptions
 from chatcluster.llm.wire import Route
 from chatcluster.llm.wires import WIRES, server_at
 from chatcluster.models import Continuation, Kind, ModelOptions, PrefixDialect
-from chatcluster.parts import Message, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, joined
+from chatcluster.parts import (
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    joined,
+)
 from chatcluster.ports import Attachable, Attachment, Delta, Finished, Meter, ModelRequest, ToolSpec
 
 DEADLINE_SECONDS = 20.0
@@ -143,6 +154,17 @@ async def test_an_answer_is_understood_whole_too(world: World, kind: Kind) -> No
     events = decoder.feed(response.content) + decoder.end()
     assert TextPart("Hi there") in joined(event.part for event in events if isinstance(event, Delta))
     assert isinstance(events[-1], Finished)
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_what_an_answer_cites_is_told_behind_its_text_and_goes_back_as_it_came(world: World, kind: Kind) -> None:
+    asked = user("[[say=It rains.]] [[source=https://a.example/ Weather]] [[source=https://b.example/]]")
+    async with world.model(kind) as model:
+        said, _ = await answer(model, asking(asked))
+        shown = (TextPart("It rains."), SourcePart("https://a.example/", "Weather"), SourcePart("https://b.example/"))
+        assert seen(said) == shown
+        _, finished = await answer(model, asking(asked, (Role.ASSISTANT, said), user("And tomorrow?")))
+    assert finished.reason == "stop"
 
 
 def test_the_settings_name_a_wire() -> None:

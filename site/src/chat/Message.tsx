@@ -134,7 +134,8 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const key = `${at} ${part.type}`;
     if (part.type === "text") return <Answer key={key} text={part.text} isStreaming={isGrowing} />;
     if (part.type === "reasoning") return <Thoughts key={key} text={part.text} isGrowing={isGrowing} />;
-    if (part.type === "source" && parts[at - 1]?.type !== "source") return <Sources key={key} sources={run(parts, at)} />;
+    if (part.type === "source" && parts[at - 1]?.type !== "source")
+      return <Sources key={key} sources={run(parts, at)} />;
     if (part.type !== "tool_call") return null;
     const kind = asked.find((call) => call.call_id === part.id)?.kind;
     const answered = results.get(part.id);

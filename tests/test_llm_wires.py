@@ -208,6 +208,23 @@ async def test_p4_whoever_attaches_gets_the_rest_of_the_answer_and_nothing_is_as
     assert world.simulator.generations == 1
 
 
+@pytest.mark.parametrize("deltas", [1, 2, 3, 5, 6])
+async def test_p7_calls_that_had_begun_are_gone_on_with_whole_and_once(world: World, deltas: int) -> None:
+    orders = '[[call=weather {"city": "Bern", "days": 7}]] [[call=weather {"city": "Rom"}]] [[tps=500]]'
+    async with world.model(Kind.RESPONSES, in_background=True) as model:
+        answer_id, said = await leave_after(model, asking(user(orders)), deltas)
+        known = [delta.part for delta in said]
+        calls = tuple(part for part in joined(known) if isinstance(part, ToolCallPart))
+        async with model.stream(asking(attach=Attachment(answer_id, said[-1].sequence, calls))) as events:
+            rest = [event async for event in events]
+    whole = joined([*known, *(event.part for event in rest if isinstance(event, Delta))])
+    told = [(part.name, part.arguments) for part in whole if isinstance(part, ToolCallPart)]
+    assert told == [("weather", '{"city": "Bern", "days": 7}'), ("weather", '{"city": "Rom"}')]
+    assert isinstance(rest[-1], Finished)
+    assert rest[-1].reason == "tool_calls"
+    assert world.simulator.generations == 1
+
+
 async def test_whoever_attaches_behind_the_last_piece_hears_that_it_was_the_last(world: World) -> None:
     async with world.model(Kind.RESPONSES, in_background=True) as model:
         answer_id, said = await leave_after(model, asking(user("[[tokens=2]]")), 2)

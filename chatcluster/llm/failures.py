@@ -385,7 +385,7 @@ def _describe(provider: Provider, status: int, error: ErrorObject, headers: Mapp
     return f"{provider.name} answered {status} {phrase}{code}{detail}{_advice(status, error, headers)}"
 
 
-SPEAK_RESPONSES = "; its provider has to be of --kind openai-responses (chatcluster provider add, model set --provider)"
+SPEAK_RESPONSES = "; give it a provider of --kind openai-responses (chatcluster provider add), or set --llm-kind so"
 LOWER_THE_LIMIT = "; lower the model's limit of output tokens (chatcluster model set NAME --output-tokens-max)"
 
 

@@ -9,8 +9,8 @@ for ``model_standstill_seconds``: the server in front is alive, and the model be
 
 An answer whose provider goes on with it, whoever listens (``Attachable``), outlives its **connection**: if that breaks
 it is attached to again, behind the last word that came, up to ``ATTACHED_MAX`` times in a row. The attempt goes on as
-if nothing had been; nothing is paid twice. Not where a call had begun, or a word has no place, or the provider refuses
-that, in whatever words: that attempt has failed, with the connection that broke.
+if nothing had been; nothing is paid twice. Not where a word has no place, or a call that had begun no name at its
+provider, or the provider refuses that, in whatever words: that attempt has failed, with the connection that broke.
 
 This is also the one place where what comes from outside is made fit to be stored: no NUL and no half of a surrogate
 pair gets further, in whatever string it was.
@@ -36,6 +36,7 @@ from chatcluster.parts import (
     Position,
     ReasoningPart,
     Role,
+    SourcePart,
     TextPart,
     ToolArgumentsPart,
     ToolCallPart,
@@ -182,7 +183,7 @@ class Attempt:
             broken += 1
             telemetry.event("answer.attached_again", chat_id=str(request.chat_id), count=broken)
             await trio.sleep(grown_seconds(ATTACH_SECONDS, broken - 1, ATTACH_SECONDS_MAX))
-            request = msgspec.structs.replace(request, attach=self._attachment)
+            request = msgspec.structs.replace(request, attach=self._with_calls(self._attachment))
 
     def _outlives(self, error: ProviderError, broken: int) -> bool:
         """Whether the answer goes on although this was the end of its connection, and can be attached to; so many in a
@@ -192,8 +193,12 @@ class Attempt:
             return False
         is_lost = error.kind == "stream_incomplete" or (broken > 0 and error.retryable)
         has_place = attachment.after is not None or not self._deltas
-        has_calls = any(isinstance(part, ToolCallPart | ToolArgumentsPart) for part in self._deltas)
-        return is_lost and has_place and not has_calls and broken < ATTACHED_MAX
+        has_names = all(part.provider_id for part in self._deltas if isinstance(part, ToolCallPart))
+        return is_lost and has_place and has_names and broken < ATTACHED_MAX
+
+    def _with_calls(self, attachment: Attachment | None) -> Attachment | None:
+        calls = tuple(part for part in joined(self._deltas) if isinstance(part, ToolCallPart))
+        return msgspec.structs.replace(attachment, calls=calls) if attachment is not None and calls else attachment
 
     async def _heard(self, request: ModelRequest) -> Finished:
         """What comes on one connection."""
@@ -263,7 +268,7 @@ def interrupted(said: Said, asked_model: str | None) -> NewMessage | None:
 
     A call is run once it is history. One that was being said is none, and is dropped. None: there is nothing to keep.
     """
-    parts = tuple(part for part in joined(said.deltas) if isinstance(part, TextPart | ReasoningPart))
+    parts = tuple(part for part in joined(said.deltas) if isinstance(part, TextPart | ReasoningPart | SourcePart))
     if not parts:
         return None
     return NewMessage(

@@ -109,6 +109,14 @@ class OpaquePart(msgspec.Struct, tag="opaque", frozen=True, omit_defaults=True):
     prefix: str = ""
 
 
+class SourcePart(msgspec.Struct, tag="source", frozen=True, omit_defaults=True):
+    """Where the provider found, when it searched the web, what the text before it says. No model is given it: the
+    provider has its own form of it, as an ``OpaquePart``."""
+
+    url: str
+    title: str | None = None
+
+
 class SummaryPart(msgspec.Struct, tag="summary", frozen=True, omit_defaults=True):
     """What the model alone is given in the place of all messages before it, but of those that it ``keeps``.
 
@@ -165,6 +173,7 @@ Part = (
     | ImagePart
     | FilePart
     | OpaquePart
+    | SourcePart
     | SummaryPart
     | ToolArgumentsPart
     | ToolProgressPart
@@ -179,28 +188,38 @@ STREAMED_ONLY = (ToolArgumentsPart, ToolProgressPart, ToolOutputPart, NoticePart
 HIDDEN = (OpaquePart, SummaryPart)
 """Parts that are in history for the model alone, and never shown."""
 
-UNSEEN = (ReasoningPart, *HIDDEN, *STREAMED_ONLY)
+UNSEEN = (ReasoningPart, SourcePart, *HIDDEN, *STREAMED_ONLY)
 """What is not part of an answer to look at."""
 
-CONTENT_VERSION = QUESTIONS_VERSION = 4
+CONTENT_VERSION = 5
 """Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text. 2: all but
-files and summaries. 3: those. 4: calls that have waited for an answer of the user."""
+what follows. 3: files and summaries. 4: calls that have waited for an answer of the user. 5: sources."""
+QUESTIONS_VERSION = 4
 
 
 def content_version_of(parts: Iterable[Part]) -> int:
     """The lowest version of chatcluster's content that has all of these parts."""
-    version = 1
-    for part in parts:
-        if isinstance(part, FilePart | SummaryPart):
+    return max(map(_version_of, parts), default=1)
+
+
+def _version_of(part: Part) -> int:
+    match part:
+        case TextPart() | ReasoningPart() | ToolCallPart():
+            return 1
+        case FilePart() | SummaryPart():
             return 3
-        if not isinstance(part, TextPart | ReasoningPart | ToolCallPart):
-            version = 2
-    return version
+        case SourcePart():
+            return 5
+        case _:
+            return 2
 
 
 def seen(parts: Parts) -> Parts:
-    """The parts that are not hidden; the same tuple if none is."""
-    return tuple(part for part in parts if not isinstance(part, HIDDEN)) if has_hidden(parts) else parts
+    """The parts that are not hidden; the same tuple if none is. What was hidden parts no text: it was streamed as
+    one."""
+    if not has_hidden(parts):
+        return parts
+    return tuple(coalesced(part for part in parts if not isinstance(part, HIDDEN)))
 
 
 def has_hidden(parts: Parts) -> bool:

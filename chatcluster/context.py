@@ -22,7 +22,7 @@ from enum import StrEnum
 import msgspec
 
 from chatcluster.chat import ErrorInfo
-from chatcluster.content import FilePart, SummaryPart
+from chatcluster.content import FilePart, SourcePart, SummaryPart
 from chatcluster.file_types import IMAGES, PDF
 from chatcluster.parts import (
     PAUSED,
@@ -167,6 +167,8 @@ def _tokens_of_part(part: Part) -> int:
         return IMAGE_TOKENS
     if isinstance(part, FilePart):
         return _tokens_of_file(part)
+    if isinstance(part, SourcePart):
+        return 0
     if isinstance(part, ToolResultPart):
         images = sum(isinstance(piece, ImagePart) for piece in part.content)
         texts = (piece for piece in part.content if not isinstance(piece, str | ImagePart))

@@ -6,7 +6,7 @@ with fences that nothing in them can close; of files and images it is said that 
 
 from __future__ import annotations
 
-from chatcluster.content import FilePart
+from chatcluster.content import FilePart, seen
 from chatcluster.parts import (
     ImagePart,
     JsonPart,
@@ -14,6 +14,7 @@ from chatcluster.parts import (
     Part,
     ResourcePart,
     Role,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -30,7 +31,7 @@ def markdown_of(message: Message) -> str:
     """A section with a heading that says who spoke, and when."""
     at = message.created_at.strftime("%Y-%m-%d %H:%M:%S UTC")
     by = f", {message.model}" if message.model and message.role is Role.ASSISTANT else ""
-    said = "\n\n".join(text for part in message.parts if (text := _said(part)))
+    said = "\n\n".join(text for part in seen(message.parts) if (text := _said(part)))
     cut = "\n\n*(interrupted)*" if message.finish_reason == "interrupted" else ""
     return f"\n## {_NAMES[message.role]}{by} · {at}\n\n{said}{cut}\n"
 
@@ -39,6 +40,8 @@ def _said(part: Part) -> str:
     match part:
         case TextPart(text=text):
             return text.strip("\n")
+        case SourcePart(url=url, title=title):
+            return f"Source: {title} <{url}>" if title else f"Source: <{url}>"
         case FilePart(name=name, media_type=media_type, size_bytes=size_bytes):
             return f"*File: {name} ({media_type}, {size_bytes} bytes)*"
         case ImagePart(media_type=media_type):

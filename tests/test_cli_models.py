@@ -21,6 +21,7 @@ def test_options_of_a_model_that_are_known_are_its_own_and_all_others_go_into_it
     }
     assert model_commands._options(("top_k=3",)) == {"extra_body": {"top_k": 3}}
     assert model_commands._options(("web_search=true",)) == {"web_search": {}}
+    assert model_commands._options(("web_search=false", "top_p=1")) == {"extra_body": {"top_p": 1}}
     assert model_commands._options(('web_search={"max_uses": 3}',)) == {"web_search": {"max_uses": 3}}
 
 

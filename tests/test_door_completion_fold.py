@@ -12,6 +12,7 @@ from chatcluster.parts import (
     Part,
     ReasoningPart,
     Role,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -81,6 +82,17 @@ def test_steps_of_the_clusters_own_tools_are_one_content_and_those_of_the_client
     assert (call["id"], call["function"]["name"]) == ("c2", "ask")
     assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
     assert chunks[-1]["usage"]["total_tokens"] == 6
+
+
+def test_sources_are_annotations_at_their_places_in_all_of_the_content() -> None:
+    first = message(Role.ASSISTANT, TextPart("Look. "), ToolCallPart("c1", "own", "{}"), reason="tool_calls")
+    second = message(Role.ASSISTANT, TextPart("There."), SourcePart("https://a.example/", "A"), reason="stop")
+    chunks, fold = folded([first, message(Role.TOOL, ToolResultPart("c1", "done")), second, FINISHED])
+    (cited,) = fold.completion()["choices"][0]["message"]["annotations"]
+    place = {"start_index": 12, "end_index": 12}
+    assert cited == {"type": "url_citation", "url_citation": {**place, "title": "A", "url": "https://a.example/"}}
+    told = [chunk["choices"][0]["delta"].get("annotations") for chunk in chunks]
+    assert [one for one in told if one] == [[cited]]
 
 
 def test_how_the_turn_ended() -> None:

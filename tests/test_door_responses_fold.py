@@ -27,6 +27,7 @@ from chatcluster.parts import (
     Part,
     ReasoningPart,
     Role,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -50,7 +51,8 @@ CLIENTS = frozenset({"ask_client"})
 
 words = st.text(st.sampled_from("ab, \n日本.é"), min_size=1, max_size=60)
 spoken = st.one_of(words.map(TextPart), words.map(ReasoningPart))
-said = st.lists(spoken, max_size=5)
+source = st.sampled_from((SourcePart("https://a.example/", "A"), SourcePart("https://b.example/x")))
+said = st.lists(st.one_of(spoken, spoken, source), max_size=5)
 steps = st.lists(st.tuples(st.lists(said, max_size=2), said, st.integers(0, 2)), min_size=1, max_size=4)
 
 
@@ -84,7 +86,10 @@ def turn(made_up: Any, *, shatter: random.Random | None, with_words: bool = True
 
 def pieces(parts: Sequence[Part], shatter: random.Random | None) -> Iterator[Part]:
     for part in parts:
-        text = part.text if isinstance(part, TextPart | ReasoningPart) else ""
+        if not isinstance(part, TextPart | ReasoningPart):
+            yield part
+            continue
+        text = part.text
         kind: Any = type(part)
         while shatter is not None and len(text) > 1 and shatter.random() < 0.8:
             place = shatter.randint(1, len(text) - 1)
@@ -151,6 +156,27 @@ def test_each_item_is_opened_once_with_the_next_index_and_closed_once_with_all_t
                 if item["type"] in ("message", "reasoning"):
                     assert said_of_it == "".join(part["text"] for part in item.get("content", item.get("summary")))
     assert deltas == {}, "all are closed"
+
+
+def test_sources_are_annotations_where_they_stand_in_the_text() -> None:
+    found = SourcePart("https://a.example/", "A"), SourcePart("https://b.example/x")
+    parts: list[Part] = [TextPart("One. "), found[0], TextPart("Two."), found[1]]
+    answer = message(2, Role.ASSISTANT, parts, "stop")
+    told: list[Told] = [Attempted(), *parts, answer, Ended(EndedTurn(1, "finished", 5, 3))]
+    events, fold = folded(iter(told))
+    (item,) = fold.response()["output"]
+    cited = [{key: one[key] for key in ("end_index", "title", "url")} for one in item["content"][0]["annotations"]]
+    assert cited == [
+        {"end_index": 5, "title": "A", "url": "https://a.example/"},
+        {"end_index": 9, "title": "https://b.example/x", "url": "https://b.example/x"},
+    ]
+    added = [event["annotation"] for event in events if event["type"] == "response.output_text.annotation.added"]
+    assert added == item["content"][0]["annotations"]
+    (kept,) = items_of(answer)
+    assert [[one["url"] for one in part["annotations"]] for part in kept["content"]] == [
+        ["https://a.example/"],
+        ["https://b.example/x"],
+    ]
 
 
 def test_an_attempt_that_comes_to_nothing_is_closed_as_incomplete_and_is_not_in_the_response() -> None:

@@ -69,6 +69,9 @@ class Page:
                 self.active[chunk["id"]]["text"] += chunk["delta"]
             case ["text" | "reasoning", "end"]:
                 self.active.pop(chunk["id"])["state"] = "done"
+            case ["source", "url"]:
+                assert not self.active, "sources stand behind the words that they are for"
+                self.parts.append(chunk)
             case ["tool", "input", "start"]:
                 named = {key: chunk[key] for key in ("toolName", "toolCallId")}
                 by_us = {"providerExecuted": True} if chunk.get("providerExecuted") else {}

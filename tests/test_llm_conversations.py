@@ -110,6 +110,8 @@ class Conversation:
                 orders.append(f"[[step={step} say=Let me see.]]")
         if self.draw.random() < 0.6:
             orders.append("[[reasoning=2]]")
+        if self.draw.random() < 0.2:
+            orders.append("[[source=https://a.example/ A title]]")
         return f"Question {self.draw.random()} {' '.join(orders)}"
 
     def _call(self) -> str:

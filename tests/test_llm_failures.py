@@ -364,6 +364,18 @@ def test_a_redirect_says_where_it_leads() -> None:
     assert "https://elsewhere.example/v1" in message
 
 
+def test_who_is_sent_to_the_responses_api_is_told_how_to_get_there() -> None:
+    """OpenAI's models from GPT-5.6 on take tools nowhere else, unless they are not to reason."""
+    said = (
+        "Function tools with reasoning_effort are not supported for gpt-6-sol in /v1/chat/completions. To use function "
+        "tools, use /v1/responses or set reasoning_effort to 'none'."
+    )
+    body = json.dumps({"error": {"message": said, "type": "invalid_request_error", "param": "reasoning_effort"}})
+    told = from_response(PROVIDER, 400, {}, body.encode(), now=NOW)
+    assert (told.kind, told.retryable) == ("config", False)
+    assert "--kind openai-responses" in told.message
+
+
 def test_a_missing_page_points_to_the_base_url() -> None:
     assert "llm-base-url" in failure(404, b"404 page not found").message
     assert "llm-base-url" not in failure(404, error_body(code="model_not_found")).message

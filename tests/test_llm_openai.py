@@ -576,20 +576,6 @@ def test_gemini_gets_its_word_for_calls_that_another_model_made() -> None:
         assert "extra_content" not in second
 
 
-@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_the_reasoning_that_led_to_calls_goes_back_to_the_model_in_the_field_that_it_came_in(field: str) -> None:
-    decoder = ChunkDecoder(ROUTE, new_call_id=lambda: "call_a")
-    said = decoder.feed(b'{"choices":[{"delta":{"%s":"Hm, the weather."}}]}' % field.encode())
-    said += decoder.feed(b'{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}')
-    said += decoder.feed(b"[DONE]")
-    parts = joined(event.part for event in said if isinstance(event, Delta))
-    step = history(user("a"), assistant(*parts), tool(ToolResultPart("call_a", "ok")))
-    assert body_of(step)["messages"][1][field] == "Hm, the weather."
-    assert field not in body_of(step, model="another")["messages"][1]
-    answered = history(user("a"), assistant(ReasoningPart("Hm"), TextPart("b")), user("c"))
-    assert field not in body_of(answered)["messages"][1]
-
-
 def test_a_failed_call_says_so_and_an_image_of_a_result_follows_all_results() -> None:
     calls = (ToolCallPart("1", "draw", "{}"), ToolCallPart("2", "look", "{}"))
     results = (

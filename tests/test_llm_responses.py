@@ -329,6 +329,49 @@ def said_until_cut(body: bytes) -> tuple[Part, ...]:
     return said_in(event for payload in sse.feed(body) if payload is not None for event in decoder.feed(payload))
 
 
+def test_calls_that_had_begun_are_gone_on_with_under_their_ids_wherever_the_connection_broke() -> None:
+    """What only the server understands is kept as well, once."""
+    events = transcript("reasoning_and_calls").split(b"\n\n")[:-1]
+    whole = deltas_of(events, ResponseDecoder(IN_BACKGROUND, new_call_id=numbered_call_ids()))
+    for after in range(len(events) - 1):
+        known = deltas_of(events[: after + 1], ResponseDecoder(IN_BACKGROUND, new_call_id=numbered_call_ids()))
+        calls = [part for part in joined(known) if isinstance(part, ToolCallPart)]
+        ids = numbered_call_ids()
+        for _ in calls:
+            ids()
+        rest = ResponseDecoder(IN_BACKGROUND, behind=after, calls=calls, new_call_id=ids)
+        assert joined([*known, *deltas_of(events[after + 1 :], rest)]) == joined(whole), after
+
+
+def deltas_of(events: Iterable[bytes], decoder: ResponseDecoder) -> list[Part]:
+    payloads = EventDecoder(SERVER).feed(b"".join(event + b"\n\n" for event in events))
+    told = [one for payload in payloads if payload is not None for one in decoder.feed(payload)]
+    return [one.part for one in told if isinstance(one, Delta)]
+
+
+def test_a_call_that_is_another_one_than_before_is_not_gone_on_with() -> None:
+    begun = ToolCallPart("ours", "add", '{"a": 1', "call_1")
+    decoder = ResponseDecoder(IN_BACKGROUND, behind=3, calls=[begun])
+    item = {"type": "function_call", "call_id": "call_1", "name": "add", "arguments": '{"b": 2}'}
+    with pytest.raises(ProviderError, match="another call"):
+        decoder.feed(json.dumps({"type": "response.output_item.done", "output_index": 0, "item": item}).encode())
+
+
+@pytest.mark.parametrize("encrypted", [None, "ZW5j"])
+def test_a_search_is_not_kept_without_the_reasoning_that_it_has_to_follow(encrypted: str | None) -> None:
+    """It would be refused in the next turn: asked for plainly, no reasoning comes that could go back."""
+    decoder = ResponseDecoder(ROUTE)
+    items = [
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": encrypted},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+        {"type": "message", "content": [{"type": "output_text", "text": "It rains."}]},
+    ]
+    done = [{"type": "response.output_item.done", "output_index": at, "item": item} for at, item in enumerate(items)]
+    parts = [one.part for event in done for one in decoder.feed(json.dumps(event).encode()) if isinstance(one, Delta)]
+    kinds = [part.kind for part in parts if isinstance(part, OpaquePart)]
+    assert kinds == ([] if encrypted is None else ["reasoning", "web_search_call"])
+
+
 @pytest.mark.parametrize("name", ["text", "web_search"])
 def test_a_server_that_begins_anew_where_one_attaches_is_not_told_twice(name: str) -> None:
     events = transcript(name).split(b"\n\n")[:-1]

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from chatcluster.config import Settings
+from chatcluster.content import seen
 from chatcluster.errors import ConfigError, ProviderError
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.failures import Provider
@@ -23,7 +24,17 @@ from chatcluster.llm.simulator.server import Simulator, SimulatorOptions
 from chatcluster.llm.wire import Route
 from chatcluster.llm.wires import WIRES, server_at
 from chatcluster.models import Continuation, Kind, ModelOptions, PrefixDialect
-from chatcluster.parts import Message, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, joined
+from chatcluster.parts import (
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    joined,
+)
 from chatcluster.ports import Attachable, Attachment, Delta, Finished, Meter, ModelRequest, ToolSpec
 
 DEADLINE_SECONDS = 20.0
@@ -145,6 +156,17 @@ async def test_an_answer_is_understood_whole_too(world: World, kind: Kind) -> No
     assert isinstance(events[-1], Finished)
 
 
+@pytest.mark.parametrize("kind", Kind)
+async def test_what_an_answer_cites_is_told_behind_its_text_and_goes_back_as_it_came(world: World, kind: Kind) -> None:
+    asked = user("[[say=It rains.]] [[source=https://a.example/ Weather]] [[source=https://b.example/]]")
+    async with world.model(kind) as model:
+        said, _ = await answer(model, asking(asked))
+        shown = (TextPart("It rains."), SourcePart("https://a.example/", "Weather"), SourcePart("https://b.example/"))
+        assert seen(said) == shown
+        _, finished = await answer(model, asking(asked, (Role.ASSISTANT, said), user("And tomorrow?")))
+    assert finished.reason == "stop"
+
+
 def test_the_settings_name_a_wire() -> None:
     for kind in Kind:
         assert Settings(llm_kind=kind.value)
@@ -183,6 +205,23 @@ async def test_p4_whoever_attaches_gets_the_rest_of_the_answer_and_nothing_is_as
         again, _ = await answer(model, asking(attach=Attachment(answer_id)))
         assert again == (TextPart("".join(f"w{index} " for index in range(20))),)
     assert finished.reason == "stop"
+    assert world.simulator.generations == 1
+
+
+@pytest.mark.parametrize("deltas", [1, 2, 3, 5, 6])
+async def test_p7_calls_that_had_begun_are_gone_on_with_whole_and_once(world: World, deltas: int) -> None:
+    orders = '[[call=weather {"city": "Bern", "days": 7}]] [[call=weather {"city": "Rom"}]] [[tps=500]]'
+    async with world.model(Kind.RESPONSES, in_background=True) as model:
+        answer_id, said = await leave_after(model, asking(user(orders)), deltas)
+        known = [delta.part for delta in said]
+        calls = tuple(part for part in joined(known) if isinstance(part, ToolCallPart))
+        async with model.stream(asking(attach=Attachment(answer_id, said[-1].sequence, calls))) as events:
+            rest = [event async for event in events]
+    whole = joined([*known, *(event.part for event in rest if isinstance(event, Delta))])
+    told = [(part.name, part.arguments) for part in whole if isinstance(part, ToolCallPart)]
+    assert told == [("weather", '{"city": "Bern", "days": 7}'), ("weather", '{"city": "Rom"}')]
+    assert isinstance(rest[-1], Finished)
+    assert rest[-1].reason == "tool_calls"
     assert world.simulator.generations == 1
 
 

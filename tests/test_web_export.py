@@ -26,6 +26,7 @@ from chatcluster.parts import (
     Part,
     ReasoningPart,
     Role,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -45,6 +46,15 @@ def said(*parts: Part, role: Role = Role.ASSISTANT, **fields: str) -> Message:
 def test_words_are_given_as_they_were_written_and_thoughts_are_left_out() -> None:
     message = said(ReasoningPart("hm"), OpaquePart("p", "m", "k", "{}"), TextPart("**Yes**\n\n* one\n"), model="large")
     assert markdown_of(message) == "\n## Assistant, large · 2026-01-02 03:04:05 UTC\n\n**Yes**\n\n* one\n"
+
+
+def test_sources_stand_behind_the_text_that_they_are_for() -> None:
+    parts = (TextPart("It rains."), SourcePart("https://a.example/", "Weather"), SourcePart("https://b.example/"))
+    assert said_in(parts) == "It rains.\n\nSource: Weather <https://a.example/>\n\nSource: <https://b.example/>"
+
+
+def said_in(parts: tuple[Part, ...]) -> str:
+    return markdown_of(said(*parts)).partition("\n\n")[2].strip()
 
 
 def test_a_cut_answer_says_so() -> None:

@@ -11,7 +11,7 @@ import click
 import trio
 
 from chatcluster.cli.database import database_settings
-from chatcluster.cli.flags import DATABASE, Commands, data_dir_option, settings_flags
+from chatcluster.cli.flags import DATABASE, Commands, Number, data_dir_option, settings_flags
 
 SCOPE_HELP = "What it is good for: chats, admin, openai, ai-sdk, ag-ui or mcp; may be repeated.  [default: everything]"
 
@@ -61,7 +61,7 @@ def token() -> None:
 @click.option("--scope", "scopes", multiple=True, help=SCOPE_HELP)
 @click.option(
     "--expires-in-days",
-    type=click.FloatRange(min=0, min_open=True, max=36_500),
+    type=Number(min=0, min_open=True, max=36_500),
     help="Days until it expires.  [default: never]",
 )
 @data_dir_option

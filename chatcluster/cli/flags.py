@@ -5,6 +5,7 @@ The flags of settings are made from the settings' own table, so that there is on
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import Field, fields
@@ -24,6 +25,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ALL = tuple(item.name for item in fields(Settings))
 DATABASE = ("database_url", "statement_timeout_seconds")
+
+
+class Number(click.FloatRange):
+    """NaN is in no range, and compares with none of its ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number", param, ctx) if math.isnan(number) else number
 
 
 class Commands(click.Group):

@@ -6,7 +6,6 @@ see what is written out.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,7 +16,7 @@ import click
 
 from chatcluster.cli import exits
 from chatcluster.cli.connected import ask
-from chatcluster.cli.flags import Commands, server_options
+from chatcluster.cli.flags import Commands, Number, server_options
 from chatcluster.client.mcp_administration import McpClient
 from chatcluster.texts import tame
 
@@ -28,15 +27,6 @@ CALL_SECONDS_MAX = 3600
 NOTHING: dict[str, Any] = {"allow": None, "deny": [], "tools": {}, "description": ""}
 """What is said of a server of which nothing is said."""
 AUTH_FLAGS = ("bearer", "api_key", "headers", "client_id", "client_secret", "token_url", "authorization_url", "scope")
-
-
-class Seconds(click.FloatRange):
-    """As the server takes them; NaN is in no range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds: float = super().convert(value, param, ctx)
-        return self.fail(f"{value!r} is not a number of seconds", param, ctx) if math.isnan(seconds) else seconds
-
 
 OPTIONS = (
     click.option("--transport", type=click.Choice(["streamable-http", "sse"]), help="Default: by the URL's end"),
@@ -71,8 +61,8 @@ OPTIONS = (
     ),
     click.option("--trusted/--untrusted", default=None, help="Its word on what its tools do counts"),
     click.option("--instructions/--no-instructions", default=None, help="Tell the model what it says about itself"),
-    click.option("--idle-seconds", type=Seconds(1, CALL_SECONDS_MAX), help="Longest silence of a call. Default: 60"),
-    click.option("--total-seconds", type=Seconds(1, CALL_SECONDS_MAX), help="Longest call. Default: 600"),
+    click.option("--idle-seconds", type=Number(1, CALL_SECONDS_MAX), help="Longest silence of a call. Default: 60"),
+    click.option("--total-seconds", type=Number(1, CALL_SECONDS_MAX), help="Longest call. Default: 600"),
     click.option("--result-bytes-max", type=int, help="Largest result. Default: 10 MiB"),
 )
 

@@ -22,6 +22,8 @@ from chatcluster.config import ENV_PREFIX
 KEY_VARIABLE = ENV_PREFIX + "PROVIDER_KEY"
 PRICES = ("input", "cached_input", "cache_write", "output")
 MICROS = 1_000_000
+PRICE_MICROS_MIN = 100
+"""No provider takes a ten-thousandth for a million tokens: whoever says less means the price of one."""
 NOTHING: dict[str, Any] = {"fallbacks": [], "options": {}, "prices": {}, "context-tokens": None}
 """What ``model set`` can take away, and what is there then."""
 
@@ -64,7 +66,7 @@ def provider_add(*, name: str, base_url: str, kind: str, no_usage: bool, **rest:
     """Add a provider. Its key is encrypted before it is stored, and never shown again.
 
     \b
-    chatcluster provider add openai --base-url https://api.openai.com/v1
+    chatcluster provider add openai --kind openai-responses --base-url https://api.openai.com/v1
     chatcluster provider add local --base-url http://127.0.0.1:11434/v1 --no-key
     """
     key = _key(rest.pop("key_file"), no_key=rest.pop("no_key"), ask=True)
@@ -97,6 +99,8 @@ def provider_set(*, name: str, base_url: str | None, enabled: bool | None, new_k
     options = None if include_usage is None else {"include_usage": include_usage}
     given = {"base_url": base_url, "enabled": enabled, "options": options}
     fields: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    if no_key and new_key:
+        raise click.UsageError("give --new-key or --no-key, not both")
     if no_key or key_file is not None or new_key:
         fields["key"] = _key(key_file, no_key=no_key, ask=True)
     _require_change(fields)
@@ -155,7 +159,7 @@ def model_add(*, name: str, provider_name: str, provider_model: str | None, is_d
     """Add a model. The first one is the default.
 
     \b
-    chatcluster model add gpt --provider openai --as gpt-5 --default
+    chatcluster model add gpt --provider openai --as gpt-6-sol --default
     chatcluster model add small --provider local --as qwen3:4b --context-tokens 32768
     """
     fields = _model_fields(rest)
@@ -247,6 +251,8 @@ def _tell_missing(fallbacks: list[str]) -> None:
 
 
 def _key(file: Any, *, no_key: bool, ask: bool) -> str | None:
+    if no_key and file is not None:
+        raise click.UsageError("give --key-file or --no-key, not both")
     if no_key:
         return None
     if file is not None:
@@ -285,8 +291,11 @@ def _options(texts: tuple[str, ...]) -> dict[str, Any]:
     pairs = dict(_option(text) for text in texts)
     extra = {name: value for name, value in pairs.items() if name not in known}
     options = {name: value for name, value in pairs.items() if name in known}
-    if options.get("web_search") is True:
-        options["web_search"] = {}
+    match options.get("web_search"):
+        case True:
+            options["web_search"] = {}
+        case False:
+            del options["web_search"]
     if isinstance(options.get("input"), str):
         options["input"] = [word.strip() for word in options["input"].split(",")]
     if extra:
@@ -308,9 +317,12 @@ def _option(text: str) -> tuple[str, Any]:
 def _price(text: str) -> tuple[str, int]:
     kind, _, number = text.partition("=")
     try:
-        micros = round(float(number) * MICROS)
+        price = float(number)
+        micros = round(price * MICROS)
     except (ValueError, OverflowError):
-        micros = -1
+        price, micros = -1.0, -1
+    if price > 0 and micros < PRICE_MICROS_MIN:
+        raise click.UsageError(f"--price is per million tokens; {text} is next to nothing: is it that of one token?")
     if kind not in PRICES or micros < 0:
         raise click.UsageError(f"--price takes KIND=NUMBER with a kind of {', '.join(PRICES)}, not {text}")
     return kind, micros

@@ -55,13 +55,14 @@ from chatcluster.parts import (
     Message,
     PartFrame,
     Role,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolOutputPart,
     ToolResultPart,
     text_of,
 )
-from chatcluster.texts import is_blank, tame
+from chatcluster.texts import is_blank, tame, visible
 
 AT_REST = frozenset({"waiting", "error", "requires_action"})
 NOT_NOW = 409
@@ -320,6 +321,8 @@ class Conversation:
         if message.role is Role.ASSISTANT:
             self._printer.finish(text_of(message.parts))
             self._text = ""
+            for source in (part for part in message.parts if isinstance(part, SourcePart)):
+                self._note(f"[source: {visible(' '.join(filter(None, (source.title, source.url))))}]")
             if message.finish_reason == "interrupted":
                 self._note("[interrupted]")
         self._show_calls(message)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from chatcluster.cli.connected import ask
-from chatcluster.cli.flags import Commands, server_options
+from chatcluster.cli.flags import Commands, Number, server_options
 from chatcluster.client.client import Client
 
 
@@ -70,7 +70,7 @@ def limits_list(*, as_json: bool, **rest: Any) -> None:
 
 @limits.command("set")
 @place_options
-@click.option("--cost", type=click.FloatRange(0, 1e9), help="In the currency of the models' prices: 2.50")
+@click.option("--cost", type=Number(0, 1e9), help="In the currency of the models' prices: 2.50")
 @click.option("--tokens", type=click.IntRange(0, 2**53 - 1), help="Input and output")
 @click.option("--none", "unlimited", is_flag=True, help="No limit, whatever the groups or the default have")
 @server_options

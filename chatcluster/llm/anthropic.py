@@ -5,6 +5,7 @@
 * An answer is a row of blocks, each begun, filled by deltas, and ended. Text, thinking and calls come out as they come.
   What only the server understands comes out as an opaque part when its block is whole: thinking with its signature,
   the server's own tools and their results, and every kind of block that is not known here. It is kept verbatim.
+  What texts cite is told besides (``sources.py``), where other blocks follow them, or at the end.
 * The answer is complete with ``message_stop`` and with nothing else; an end of the body before it raises. Gateways
   leave out where a block begins or ends, or give all of them one index: a delta of text or thinking that nothing began
   begins a block, and a block ends where another one takes its place, or the answer ends.
@@ -39,7 +40,8 @@ from chatcluster.llm.answers import (
 )
 from chatcluster.llm.anthropic_request import CITATIONS, CONTAINER, THINKING, request_body
 from chatcluster.llm.chunks import is_json_object, read_count
-from chatcluster.llm.failures import from_stray_text
+from chatcluster.llm.failures import Provider, from_stray_text
+from chatcluster.llm.sources import Sources
 from chatcluster.llm.sse import ErrorPayload
 from chatcluster.llm.wire import Route, Target, Wire, with_prefix
 from chatcluster.parts import (
@@ -148,7 +150,6 @@ class MessageDecoder:
 
     def __init__(self, route: Route, *, new_call_id: Callable[[], str] = new_call_id) -> None:
         self._route = route
-        self._server = route.server
         self._new_call_id = new_call_id
         self._blocks: dict[int, _Block] = {}
         self._kept_characters = 0
@@ -161,6 +162,7 @@ class MessageDecoder:
         self._bare_calls: list[str] = []
         """Those that ended without any arguments, by our IDs, and which one came last."""
         self._last_call: str | None = None
+        self._sources = Sources()
         self._has_said_something = False
         self._is_visible = False
         self.is_complete = False
@@ -168,6 +170,10 @@ class MessageDecoder:
     @property
     def has_finish_reason(self) -> bool:
         return self.is_complete
+
+    @property
+    def _server(self) -> Provider:
+        return self._route.server
 
     def feed(self, payload: bytes) -> list[ModelEvent]:
         if self.is_complete:
@@ -253,6 +259,8 @@ class MessageDecoder:
         if index in self._blocks:
             self._end_block(self._blocks.pop(index), parts)
         block = self._blocks[index] = _Block(start)
+        if block.type != "text":
+            parts.extend(self._sources.rest())
         if block.type == "tool_use":
             self._begin_call(block, parts)
             return
@@ -265,6 +273,7 @@ class MessageDecoder:
             block.signatures.append(signature)
         if block.type == "text" and isinstance(citations := start.get("citations"), list):
             block.citations.extend(citations)
+            self._sources.take(citations)
 
     def _begin_call(self, block: _Block, parts: list[Part]) -> None:
         name, provider_id, arguments = (block.start.get(key) for key in ("name", "id", "input"))
@@ -290,6 +299,7 @@ class MessageDecoder:
         elif delta.citation is not None:
             self._take_space(len(encode(delta.citation)))
             block.citations.append(delta.citation)
+            self._sources.take(delta.citation)
 
     def _keep(self, kept: list[str], text: str) -> None:
         self._take_space(len(text))
@@ -309,6 +319,7 @@ class MessageDecoder:
         an answer that was cut they are not known."""
         while self._blocks:
             self._end_block(self._blocks.pop(min(self._blocks)), parts)
+        parts.extend(self._sources.rest())
         unknown = self._last_call if self._reason in CUT_SHORT else None
         parts.extend(ToolArgumentsPart(call_id, "{}") for call_id in self._bare_calls if call_id != unknown)
         self._bare_calls.clear()

@@ -39,6 +39,9 @@ class Said(msgspec.Struct):
     refusal: Any = None
     tool_calls: Any = None
     function_call: Any = None
+    annotations: Any = None
+    reasoning_details: Any = None
+    extra_content: Any = None
 
 
 class Choice(msgspec.Struct):
@@ -62,6 +65,8 @@ class Chunk(msgspec.Struct):
     msg: Any = None
     detail: Any = None
     base_resp: Any = None
+    search_results: Any = None
+    citations: Any = None
 
     @property
     def is_error(self) -> bool:

@@ -130,8 +130,7 @@ _RULES = (
         _codes(
             "context_length_exceeded exceed_context_size_error model_context_window_exceeded request_too_large "
             "context_window_exceeded ContextWindowExceededError string_above_max_length prompt_too_long "
-            "model_max_prompt_tokens_exceeded "
-            "tokens_limit_reached 1261"
+            "model_max_prompt_tokens_exceeded tokens_limit_reached 1261"
         ),
         (
             "maximum context length",
@@ -387,14 +386,16 @@ def _describe(provider: Provider, status: int, error: ErrorObject, headers: Mapp
     return f"{provider.name} answered {status} {phrase}{code}{detail}{_advice(status, error, headers)}"
 
 
+SPEAK_RESPONSES = "; give it a provider of --kind openai-responses (chatcluster provider add), or set --llm-kind so"
 LOWER_THE_LIMIT = "; lower the model's limit of output tokens (chatcluster model set NAME --output-tokens-max)"
 
 
 def _advice(status: int, error: ErrorObject, headers: Mapping[str, str]) -> str:
     if status in _OPEN_STATUSES and answer_limit_is_too_high(error):
         return LOWER_THE_LIMIT
+    if status in (400, 404) and "v1/responses" in error.message:
+        return SPEAK_RESPONSES
     if 300 <= status < 400 and headers.get("location"):
         return f"; check the base URL (llm-base-url), for redirects are not followed: to {headers['location']}"
-    if 300 <= status < 400 or (status in (404, 405) and not error.code):
-        return "; check the base URL (llm-base-url; most end with /v1) and the model"
-    return ""
+    is_elsewhere = 300 <= status < 400 or (status in (404, 405) and not error.code)
+    return "; check the base URL (llm-base-url; most end with /v1) and the model" if is_elsewhere else ""

@@ -17,7 +17,8 @@ says of that, if it does so on the way, and else one for each piece, or more whe
 The finish reason is only a hint: servers say ``stop`` although they sent calls, so the calls decide. Usage
 may come anywhere, or never; of several the highest counts. Unknown fields and odd types are read over.
 
-Where a model writes what it thinks into its answer, in tags, and its options say so, that is told as reasoning.
+Where a model writes what it thinks into its answer, in tags, and its options say so, that is told as reasoning. What it
+found on the web (``sources.py``) is told behind the text.
 """
 
 from __future__ import annotations
@@ -38,27 +39,21 @@ from chatcluster.llm.chunks import (
     Choice,
     Chunk,
     Said,
-    append_text,
     read_chunk,
     read_usage,
 )
 from chatcluster.llm.failures import from_finish_reason, from_stray_text, from_stream
 from chatcluster.llm.finish_reasons import OTHER, read_finish_reason
-from chatcluster.llm.openai_request import REASONING, REASONING_FIELDS, request_body
+from chatcluster.llm.openai_request import request_body
 from chatcluster.llm.sse import ErrorPayload
 from chatcluster.llm.streamed_calls import StreamedCalls
-from chatcluster.llm.streamed_text import StreamedText, Tokens
+from chatcluster.llm.streamed_words import StreamedWords
 from chatcluster.llm.wire import OPENAI_TOOLS_MAX, Route, Target, Wire
 from chatcluster.parts import (
     UNDECODABLE,
-    OpaquePart,
     Part,
-    ReasoningPart,
-    TextPart,
     Usage,
-    encode,
     grown,
-    is_visible,
 )
 from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
@@ -78,18 +73,13 @@ class ChunkDecoder:
         new_call_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._provider = route.server
-        self._asked_model = route.model
         self._calls = StreamedCalls(route, new_call_id)
-        self._reasoning_field = ""
+        self._words = StreamedWords(route, begun, begun_tokens)
         self._reason: str | None = None
         self.usage: Usage | None = None
         """The usage as far as the server has said, also of an answer that fails."""
         self._model: str | None = None
-        self._tokens = Tokens(begun_tokens) if route.goes_on_from_words else None
-        self._text = StreamedText(route.options, begun)
         self._has_said_something = False
-        self._is_visible = is_visible((TextPart(begun),))
-        """Whether there is something to show, calls aside."""
         self.is_complete = False
         """``Finished`` has been returned: nothing of what follows matters."""
 
@@ -132,11 +122,12 @@ class ChunkDecoder:
             self._model = chunk.model[:MODEL_CHARACTERS_MAX]
         if chunk.usage:
             self.usage = grown(self.usage, read_usage(chunk.usage))
+        self._words.take_beside(chunk)
         kept_characters = self._calls.kept_characters
         parts = [part for choice in (chunk.choices or ())[:1] for part in self._take_choice(choice)]
         if parts:
             self._has_said_something = True
-            return [*(map(Delta, parts) if self._tokens is None else self._tokens.told(parts, self.usage))]
+            return [*self._words.told(parts, self.usage)]
         return [PROGRESS if self._calls.kept_characters > kept_characters else KEEP_ALIVE]
 
     def _take_choice(self, choice: Choice) -> list[Part]:
@@ -159,34 +150,21 @@ class ChunkDecoder:
         return parts
 
     def _take_words(self, said: Said, parts: list[Part]) -> None:
-        for name in REASONING_FIELDS:
-            if reasoning := getattr(said, name):  # some servers say it in two fields at once
-                append_text(reasoning, parts, ReasoningPart)
-                self._reasoning_field = name
-                break
-        if said.content:
-            append_text(said.content, parts, TextPart)
-        if said.refusal:
-            append_text(said.refusal, parts, TextPart)
-        if not self._text.is_plain:
-            parts[:] = self._text.told(parts)
-        if not self._is_visible:
-            self._is_visible = is_visible(parts)
+        self._words.take(said, parts)
         if calls := said.tool_calls:
+            parts.extend(self._words.sources())
             for position, piece in enumerate(calls if isinstance(calls, list) else [calls]):
                 self._calls.take(position, piece, parts)
         if said.function_call:  # the form before there were several calls
             self._calls.take(0, {"function": said.function_call}, parts)
 
     def _complete(self, reason: str) -> list[ModelEvent]:
-        rest = self._text.rest()
-        self._is_visible = self._is_visible or is_visible(rest)
-        if not self._calls and not self._is_visible:
+        rest = self._words.rest()
+        if not self._calls and not self._words.is_visible:
             raise empty_answer(self._provider, reason, has_said_something=self._has_said_something)
-        last = [*rest, *self._calls.end(reason)]
-        if self._calls and self._reasoning_field:
-            data = encode({"field": self._reasoning_field}).decode()
-            last.append(OpaquePart(self._provider.name, self._asked_model, REASONING, data))
+        last: list[Part] = [*rest, *self._calls.end(reason)]
+        if self._calls:
+            last.extend(self._words.reasoned())
         if self._calls and reason in ("stop", OTHER):
             reason = "tool_calls"
         elif reason == "tool_calls" and not self._calls:

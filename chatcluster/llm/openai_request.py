@@ -7,10 +7,12 @@ copied but into its slice. What is sent of a history is decided by ``conversatio
 * Results follow their calls, in call order. This wire has no images in them, so all images of a step follow in one user
   message, and the results say where they are. It has no mark for a failed call either, so its text says it.
 * What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it with that call, as long
-  as it is the same server and model. So does the reasoning of an answer that called tools, in the field that it came
-  in: some servers refuse to go on without. All other reasoning stays here.
-* Gemini refuses a call of the turn under way without its signature. Of a step that another model made nobody has one:
-  its first call gets the word that Google has for that.
+  as it is the same server and model. So does the reasoning of an answer that called tools, and of what is said behind
+  it in the same turn, in the field that it came in, or as the list that the server made of it
+  (``reasoning_details.py``): some refuse to go on without, in each turn to come. All other reasoning stays here.
+* Gemini refuses a call of the turn under way without its signature, and DeepSeek and Moonshot one without reasoning. Of
+  a step that another model made nobody has them: its first call gets the word that Google has for that, and its
+  reasoning is said to be unknown.
 * An answer that was begun (``ModelRequest.begun``) is the last message, marked in the server's dialect as one to go on
   with; of its limit is left what its words do not take.
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -52,12 +55,16 @@ EXTRA_CONTENT = "extra_content"
 """The kind of the opaque parts of this wire, and the field that they come from."""
 REASONING = "reasoning"
 """The kind that says in which field an answer with calls had its reasoning."""
+REASONING_DETAILS = "reasoning_details"
+"""The kind with that list, and its field."""
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 """The fields in which servers have what a model reasoned."""
 BLANK_LINE = rb"\n\n"
 """A blank line as it stands in JSON."""
 OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
 GEMINI_HOSTS = (".googleapis.com",)
+REASONING_HOSTS = (".deepseek.com", ".moonshot.ai", ".moonshot.cn")
+UNKNOWN_REASONING = "(unknown)"
 UNSIGNED = msgspec.Raw(b'{"google":{"thought_signature":"skip_thought_signature_validator"}}')
 IMAGE_NOTE = "[image %d of this result is in the message after the results]"
 _PREFIX_MARKS = {
@@ -75,7 +82,14 @@ class Extra(msgspec.Struct):
     extra_content: msgspec.Raw
 
 
+class Details(msgspec.Struct):
+    """The data of another one: what the server told of its reasoning, whole."""
+
+    reasoning_details: msgspec.Raw
+
+
 _extra_decoder = msgspec.json.Decoder(Extra)
+_details_decoder = msgspec.json.Decoder(Details)
 
 
 def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
@@ -159,15 +173,23 @@ def _wire_messages(request: ModelRequest, route: Route) -> Iterator[bytes]:
     """Pieces of the JSON of a list's items."""
     comma = b""
     is_open: _Open | None = None
+    field = ""
     for said in conversation(request.messages, _CALL_ID, goes_on=bool(request.begun)):
         if said is None:
             yield b""
             continue
+        if said.message.role is Role.USER:
+            field = ""
+        elif said.calls:
+            field = _reasoning_field(said.message, route) or field
         if is_open is not None and is_open.takes(said):
             yield b"," if is_open.has_blocks else BLANK_LINE
         else:
             yield b"" if is_open is None else is_open.ending
-            yield b'%s{"role":"%s","content":' % (comma, said.message.role.value.encode())
+            yield b'%s{"role":"%s"' % (comma, said.message.role.value.encode())
+            if field and said.message.role is Role.ASSISTANT:
+                yield from _wire_reasoning(said.message, route, field)
+            yield b',"content":'
             comma = b","
             is_open = None if said.calls else _Open(said.message.role, said.has_media)
             yield b"" if is_open is None else b"[" if is_open.has_blocks else b'"'
@@ -191,7 +213,6 @@ def _wire_step(said: Utterance, route: Route) -> Iterator[bytes]:
         yield b'"'
     else:
         yield b"null"
-    yield from _wire_reasoning(said.message, route)
     yield b',"tool_calls":['
     extras = dict(_extras(said.message.parts, route))
     if not extras and _host(route).endswith(GEMINI_HOSTS):
@@ -206,18 +227,32 @@ def _wire_step(said: Utterance, route: Route) -> Iterator[bytes]:
         yield b'"}'
 
 
-def _wire_reasoning(message: Message, route: Route) -> Iterator[bytes]:
-    marks = (part for part in message.parts if isinstance(part, OpaquePart) and is_for(part, route))
-    fields = (
-        field for part in marks if part.kind == REASONING for field in REASONING_FIELDS if f'"{field}"' in part.data
-    )
-    if (field := next(fields, None)) is None:
-        return
-    yield b',"%s":"' % field.encode()
+def _reasoning_field(message: Message, route: Route) -> str:
+    """The field in which the server wants to have back what it reasoned in this step; empty: it does not want it."""
     for part in message.parts:
-        if isinstance(part, ReasoningPart):
-            yield from text_pieces(part.text)
-    yield b'"'
+        if isinstance(part, OpaquePart) and is_for(part, route):
+            if part.kind == REASONING_DETAILS:
+                return "reasoning"
+            if part.kind == REASONING:
+                return next((field for field in REASONING_FIELDS if f'"{field}"' in part.data), "")
+    return REASONING_FIELDS[0] if _host(route).endswith(REASONING_HOSTS) else ""
+
+
+def _wire_reasoning(message: Message, route: Route, field: str) -> Iterator[bytes]:
+    for part in message.parts:
+        if isinstance(part, OpaquePart) and part.kind == REASONING_DETAILS and is_for(part, route):
+            with suppress(*UNDECODABLE):
+                details = bytes(_details_decoder.decode(part.data).reasoning_details)
+                yield from encoded_text(b',"reasoning_details":' + details)
+                return
+    texts = [part.text for part in message.parts if isinstance(part, ReasoningPart)]
+    if not texts and _host(route).endswith(REASONING_HOSTS):
+        texts = [UNKNOWN_REASONING]
+    if texts:
+        yield b',"%s":"' % field.encode()
+        for text in texts:
+            yield from text_pieces(text)
+        yield b'"'
 
 
 def _wire_texts(message: Message) -> Iterator[bytes]:

@@ -7,22 +7,22 @@
   item is done, and so is every kind of item that is not known here.
 * The answer is complete with ``response.completed`` or ``response.incomplete``, which says why, and with nothing else.
   ``response.failed`` and ``error`` raise. Unknown events are read over.
-* A message whose words did not come in pieces is told when its item is done.
+* A message whose words did not come in pieces is told when its item is done. So are its sources (``sources.py``).
 * Some servers (llama.cpp) number neither events nor items, so a call is then known by its item's ID; and they say
   ``completed`` of an answer that was cut at its limit of length, which the number of its tokens tells.
 
 An answer **in the background** tells its ID as soon as it is known (``Attachable``), and each piece its number. To
 attach is to ask for the same stream behind a number: the server has done the rest meanwhile, and nothing is done twice.
 Of an item that had begun before that number, what still comes counts; a call that had begun is told whole when it is
-done. A server that nevertheless begins anew is not told twice; one that gives the whole answer instead of the rest of
-it has ``forgotten`` it, as nobody knows which of its words are new. An answer that nobody wants any more is cancelled
-at its server.
+done, or where it is known (``Attachment.calls``), the rest of it then. A server that nevertheless begins anew is not
+told twice; one that gives the whole answer instead of the rest of it has ``forgotten`` it, as nobody knows which of its
+words are new. An answer that nobody wants any more is cancelled at its server.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -44,10 +44,11 @@ from chatcluster.llm.answers import (
     new_call_id,
     read_event,
 )
-from chatcluster.llm.chunks import append_text, read_count
+from chatcluster.llm.chunks import BLOCKS_MAX, append_text, read_count
 from chatcluster.llm.failures import from_stray_text, from_stream
 from chatcluster.llm.openai import DONE
 from chatcluster.llm.responses_request import ENCRYPTED, REASONING, request_body, tells_reasoning
+from chatcluster.llm.sources import Sources
 from chatcluster.llm.sse import ErrorPayload
 from chatcluster.llm.wire import OPENAI_TOOLS_MAX, Route, Target, Wire, with_prefix
 from chatcluster.parts import (
@@ -119,17 +120,26 @@ class ResponseDecoder:
     ``ProviderError``."""
 
     def __init__(
-        self, route: Route, *, behind: int | None = None, new_call_id: Callable[[], str] = new_call_id
+        self,
+        route: Route,
+        *,
+        behind: int | None = None,
+        calls: Iterable[ToolCallPart] = (),
+        new_call_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._route = route
         self._server = route.server
         self._behind = behind
-        self._goes_on = behind is not None
         self._new_call_id = new_call_id
         self._calls: dict[object, _Call] = {}
         """Calls by the index of their item, or by its ID."""
+        self._begun_calls = {call.provider_id: call for call in calls if call.provider_id}
+        """Those that an earlier connection has told of, by the server's name for them."""
+        self._lacks_reasoning = False
+        """Some of it was told without what has to go back: nor may what it led to."""
         self._worded: set[object] = set()
         """Which items have said words."""
+        self._sources = Sources()
         self._kept_characters = 0
         self._answer_id = ""
         self._has_said_something = False
@@ -140,6 +150,10 @@ class ResponseDecoder:
     @property
     def has_finish_reason(self) -> bool:
         return self.is_complete
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._behind is not None
 
     def feed(self, payload: bytes) -> list[ModelEvent]:
         if self.is_complete:
@@ -220,25 +234,40 @@ class ResponseDecoder:
             call.has_arguments = True
             parts.append(ToolArgumentsPart(call.id, text))
 
+    def _end_call(self, event: _Event, parts: list[Part]) -> None:
+        """Tell what is not known yet of the arguments of a call that is done; of one that came in pieces, nothing."""
+        begun = self._begun_calls.get(kept_id(event.item.get("call_id")) or "")
+        if begun is not None:
+            self._calls[_place(event)] = _Call(begun.id)
+        call = self._calls.get(_place(event)) or self._begin_call(event, parts)
+        if call.has_arguments:
+            return
+        known, whole = "" if begun is None else begun.arguments, event.item.get("arguments")
+        if not isinstance(whole, str) or not whole.strip():
+            is_cut = event.item.get("status") == "incomplete"  # before they came
+            whole = known if is_cut else known or "{}"
+        if not whole.startswith(known):
+            raise self._server.error(f"{self._server.name} tells another call than before", "generic", retryable=True)
+        if rest := whole[len(known) :]:
+            parts.append(ToolArgumentsPart(call.id, rest))
+
     def _end_item(self, event: _Event, parts: list[Part]) -> None:
         item = event.item
         match item.get("type"):
             case None:
                 return
             case "message":
+                content = item.get("content")
                 if _place(event) not in self._worded and not self._goes_on:
-                    append_text(item.get("content"), parts, TextPart)
+                    append_text(content, parts, TextPart)
+                for block in content[:BLOCKS_MAX] if isinstance(content, list) else ():
+                    self._sources.take(block.get("annotations") if isinstance(block, dict) else None)
+                parts.extend(self._sources.rest())
             case "function_call":
-                call = self._calls.get(_place(event)) or self._begin_call(event, parts)
-                if not call.has_arguments:
-                    arguments = item.get("arguments")
-                    if isinstance(arguments, str) and arguments.strip():
-                        parts.append(ToolArgumentsPart(call.id, arguments))
-                    elif item.get("status") != "incomplete":  # else it was cut before they came
-                        parts.append(ToolArgumentsPart(call.id, "{}"))
+                self._end_call(event, parts)
             case "reasoning" if not item.get("encrypted_content"):
-                return  # it would be looked for where nothing was left
-            case kind:
+                self._lacks_reasoning = True  # it would be looked for where nothing was left
+            case kind if kind == REASONING or not self._lacks_reasoning:
                 data = encode(item).decode()
                 self._take_space(BLOCK_CHARACTERS + len(data))
                 prefix = self._route.prefix if kind == REASONING else ""
@@ -299,7 +328,7 @@ class ResponseDecoder:
         tokens, tokens_max = self.usage and self.usage.output_tokens, self._route.output_tokens_max
         if tokens and tokens_max and tokens >= tokens_max:
             return "length"
-        return "tool_calls" if self._calls else "stop"
+        return "tool_calls" if self._calls or self._begun_calls else "stop"
 
     def _take_space(self, characters: int) -> None:
         self._kept_characters += characters
@@ -356,7 +385,9 @@ def _path(attach: Attachment) -> str:
 
 def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
     route = with_prefix(request, route)
-    return ResponseDecoder(route, behind=None if request.attach is None else request.attach.after)
+    if request.attach is None:
+        return ResponseDecoder(route)
+    return ResponseDecoder(route, behind=request.attach.after, calls=request.attach.calls)
 
 
 WIRE = Wire(

@@ -1,11 +1,12 @@
 """The text of one Chat Completions answer, from the pieces as servers send them. Pure.
 
-Three things are not as they seem:
+Four things are not as they seem:
 
 * An answer that is continued from given words may begin with those again, which were told before (``_Echo``).
 * A raw local model writes what it thinks into its text (``_Tagged``). Only the beginning of an answer is looked at:
   ``<think>``, the thoughts, ``</think>``, and then what it says. Some templates have the first tag in the prompt, so
   that the answer begins with the thoughts (``ThinkTags.CLOSING``).
+* Gemini says beside a piece that it is a thought, and may put tags around all of them (``FlaggedThoughts``).
 * A piece may be several tokens (``Tokens``).
 
 A tag, and given words, may come in several pieces; what may be part of one is held back until it is known.
@@ -14,13 +15,16 @@ A tag, and given words, may come in several pieces; what may be part of one is h
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from chatcluster.llm.chunks import USAGE_TOKENS_MAX
+from chatcluster.llm.chunks import USAGE_TOKENS_MAX, append_text
 from chatcluster.models import ModelOptions, PrefixDialect, ThinkTags
 from chatcluster.parts import Part, ReasoningPart, TextPart, Usage
 from chatcluster.ports import Delta
 
 OPENING, CLOSING = "<think>", "</think>"
+FLAGGED_OPENING, FLAGGED_CLOSING = "<thought>", "</thought>"
+FLAGS = ("google", "vertex")
 HELD_CHARACTERS_MAX = 1000
 """Space before what may be a tag. Some models, once they say a blank, say nothing else."""
 TOKEN_CHARACTERS_MAX = 8
@@ -154,6 +158,30 @@ class _Tagged:
             self._is_thought = True
             told.append(ReasoningPart(thoughts))
         return words
+
+
+class FlaggedThoughts:
+    """The content of one answer, of which some may be flagged. The first of the rest may begin with the closing tag."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+
+    def take(self, content: Any, extra: Any, parts: list[Part]) -> None:
+        """Append what the content of a piece says, ``extra`` being what stands beside it."""
+        is_thought = extra is not None and _is_flagged(extra)
+        if isinstance(content, str) and is_thought:
+            thought, closing, content = content.removeprefix(FLAGGED_OPENING).partition(FLAGGED_CLOSING)
+            self._is_open = not closing
+            append_text(thought, parts, ReasoningPart)
+        elif isinstance(content, str) and self._is_open:
+            self._is_open = False
+            content = content.removeprefix(FLAGGED_CLOSING)
+        append_text(content, parts, TextPart)
+
+
+def _is_flagged(extra: Any) -> bool:
+    beside = [extra.get(flag) for flag in FLAGS] if isinstance(extra, dict) else []
+    return any(isinstance(one, dict) and one.get("thought") is True for one in beside)
 
 
 class Tokens:

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.models import Continuation
-from chatcluster.parts import Message, Part, Usage
+from chatcluster.parts import Message, Part, ToolCallPart, Usage
 from chatcluster.usage import NO_USAGE, Prices, counts_of
 
 
@@ -57,10 +57,12 @@ class Stint(msgspec.Struct, frozen=True):
 
 class Attachment(msgspec.Struct, frozen=True):
     """An answer that its provider goes on with, whoever listens. ``after`` is the ``sequence`` of the last piece that
-    is known of it; None: from its beginning."""
+    is known of it; None: from its beginning. ``calls`` are those among what is known, with the arguments that came: of
+    them the rest is told, under the same IDs."""
 
     answer_id: str
     after: int | None = None
+    calls: tuple[ToolCallPart, ...] = ()
 
 
 class Meter:
@@ -122,7 +124,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
 
 class Delta(msgspec.Struct, frozen=True):
     """A piece of the answer, in order: text, reasoning, a tool call that begins (with what is there of its arguments),
-    more of the arguments of one that began, or what only the provider understands."""
+    more of the arguments of one that began, a source, or what only the provider understands."""
 
     part: Part
     sequence: int | None = None

@@ -67,6 +67,10 @@ class Call:
     def ask_for_tool(self, call_id: str, name: str = "tool", arguments: str = "{}") -> None:
         self._deltas(ToolCallPart(call_id, name, arguments))
 
+    def ask_numbered(self, sequence: int, call_id: str, name: str, arguments: str, provider_id: str) -> None:
+        """A call that begins in an answer that can be attached to behind it."""
+        self._script.send_nowait(Delta(ToolCallPart(call_id, name, arguments, provider_id), sequence))
+
     def write_arguments(self, call_id: str, *pieces: str) -> None:
         """More of the arguments of a call that has begun."""
         self._deltas(*(ToolArgumentsPart(call_id, piece) for piece in pieces))

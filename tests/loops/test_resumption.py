@@ -11,11 +11,12 @@ import trio
 from chatcluster.attempt import ATTACHED_MAX
 from chatcluster.chat import Underway
 from chatcluster.models import Continuation
-from chatcluster.parts import text_of
+from chatcluster.parts import Role, ToolCallPart, text_of
 from chatcluster.ports import Attachment
 from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.reader import Reader
 from loops.scripted_model import Call
+from loops.scripted_tools import tool
 
 WORDS = [f"w{index} " for index in range(8)]
 ANSWER = "".join(WORDS)
@@ -303,6 +304,27 @@ async def test_a_takeover_goes_on_behind_what_came_on_the_last_connection(world:
     last.say_numbered(4, WORDS[2])
     last.hang_up()
     assert (await world.model.next_call()).request.attach == Attachment("resp_1", 4)
+
+
+async def test_an_owner_attaches_again_where_its_connection_broke_within_a_call(world: World) -> None:
+    """What the answer had said of the call stands, and it is asked for once."""
+    world.tools.offered = [tool("look")]
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    call.say_numbered(2, "Let me look.")
+    call.ask_numbered(3, "c1", "look", '{"at": ', "theirs")
+    call.hang_up()
+    again = await world.model.next_call()
+    begun = ToolCallPart("c1", "look", '{"at": ', "theirs")
+    assert again.request.attach == Attachment("resp_1", 3, (begun,))
+    again.write_arguments("c1", '"Bern"}')
+    again.finish("tool_calls")
+    (await world.tools.next_run()).give("sunny")
+    (await world.model.next_call()).answer("Done.")
+    await reader.until_status("waiting")
+    answer = next(message for message in chat.row.messages if message.role is Role.ASSISTANT)
+    assert answer.parts[-1] == ToolCallPart("c1", "look", '{"at": "Bern"}', "theirs")
+    assert world.model.cancelled == []
 
 
 @pytest.mark.parametrize("what", ["a call", "a word without a place"])

@@ -151,7 +151,9 @@ class Rendered:
         return sse({"error": error})
 
     def final_events(self) -> bytes:
-        finish = self._event(self._choice({}, self._finish))
+        cited = self._annotations()
+        finish = self._event(self._choice({"annotations": cited})) if cited else b""
+        finish += self._event(self._choice({}, self._finish))
         usage = self._event({"choices": [], "usage": self._usage()})
         if self._script.odd:
             return finish + usage + b": bye\n\n"
@@ -166,12 +168,19 @@ class Rendered:
             message["reasoning_content"] = said[Kind.REASONING]
         if calls:
             message["tool_calls"] = calls
+        if cited := self._annotations():
+            message["annotations"] = cited
         choice = {"index": 0, "message": message, "finish_reason": self._finish}
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": self._usage()}
 
     @property
     def _finish(self) -> str:
         return "tool_calls" if self._answer.calls and self._script.finish == "stop" else self._script.finish
+
+    def _annotations(self) -> list[dict[str, Any]]:
+        at = {"start_index": 0, "end_index": 0}
+        cited = [at | {"url": source.url, "title": source.title} for source in self._script.sources]
+        return [{"type": "url_citation", "url_citation": one} for one in cited]
 
     def _usage(self) -> dict[str, Any]:
         asked, answered = self._answer.question.words, self._answer.count

@@ -108,6 +108,9 @@ class Rendered:
             if block.kind is Kind.REASONING:
                 signed = {"type": "signature_delta", "signature": self._signature(block)}
                 events.append({"type": "content_block_delta", "index": number, "delta": signed})
+            for citation in self._citations(block):
+                cited = {"type": "citations_delta", "citation": citation}
+                events.append({"type": "content_block_delta", "index": number, "delta": cited})
             events.append({"type": "content_block_stop", "index": number})
         if self._script.odd and inner % 3 == 0:
             events = [{"type": "ping"}, {"type": "brand_new", "x": [{}]}, *events]
@@ -131,7 +134,8 @@ class Rendered:
                     thought = {"type": "thinking", "thinking": block.whole, "signature": self._signature(block)}
                     content.append(thought)
                 case Kind.TEXT:
-                    content.append({"type": "text", "text": block.whole})
+                    cited = self._citations(block)
+                    content.append({"type": "text", "text": block.whole} | ({"citations": cited} if cited else {}))
                 case Kind.CALL:
                     content.append(_content_block(block) | {"input": msgspec.Raw(block.whole_arguments)})
         usage = self._asked | {"output_tokens": self._answer.count}
@@ -147,6 +151,12 @@ class Rendered:
         if self._answer.calls and self._script.finish == "stop":
             return "tool_use"
         return _REASONS.get(self._script.finish, self._script.finish)
+
+    def _citations(self, block: Block) -> list[dict[str, Any]]:
+        if block.kind is not Kind.TEXT:
+            return []
+        found = {"type": "web_search_result_location", "encrypted_index": "simulated", "cited_text": ""}
+        return [found | {"url": source.url, "title": source.title} for source in self._script.sources]
 
     def _signature(self, block: Block) -> str:
         return seal(self._answer.question.sealed, block.whole)

@@ -92,6 +92,9 @@ class Rendered:
             if block.kind is Kind.CALL:
                 done = {"type": "response.function_call_arguments.done", "arguments": block.whole, "name": block.name}
                 events.append(done | at)
+            for place, cited in enumerate(self._annotations(block)):
+                told = {"annotation": cited, "annotation_index": place, "content_index": 0}
+                events.append({"type": "response.output_text.annotation.added"} | at | told)
             events.append({"type": "response.output_item.done", "output_index": number, "item": item})
         return self._events(*events)
 
@@ -136,12 +139,18 @@ class Rendered:
                 name = f"rs_{self._answer.id}"
                 return {"id": name, "type": "reasoning", "summary": summary, "encrypted_content": sealed}
             case Kind.TEXT:
-                content = [{"type": "output_text", "text": block.whole, "annotations": []}]
+                content = [{"type": "output_text", "text": block.whole, "annotations": self._annotations(block)}]
                 name = f"msg_{self._answer.id}"
                 return {"id": name, "type": "message", "role": "assistant", "status": "completed", "content": content}
             case _:
                 call = {"call_id": block.id, "name": block.name, "arguments": block.whole}
                 return {"id": f"fc_{number}_{self._answer.id}", "type": "function_call", "status": "completed", **call}
+
+    def _annotations(self, block: Block) -> list[Json]:
+        if block.kind is not Kind.TEXT:
+            return []
+        at = {"type": "url_citation", "start_index": 0, "end_index": len(block.whole)}
+        return [at | {"url": source.url, "title": source.title} for source in self._script.sources]
 
     def _events(self, *events: Json) -> bytes:
         said = b""

@@ -44,9 +44,14 @@ class OrderedCall(NamedTuple):
     arguments: str
 
 
+class OrderedSource(NamedTuple):
+    url: str
+    title: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """Each field is the directive of the same name; ``calls`` are those of this step."""
+    """Each field is the directive of the same name; ``calls`` and ``sources`` are those of this step."""
 
     tokens: int = 100
     tps: float = 50.0
@@ -72,6 +77,7 @@ class Script:
     too_long: str = ""
     echoed: bool = False
     calls: tuple[OrderedCall, ...] = ()
+    sources: tuple[OrderedSource, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.tokens <= TOKENS_MAX or not 0 <= self.reasoning <= TOKENS_MAX:

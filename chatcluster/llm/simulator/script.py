@@ -24,6 +24,8 @@ behind the last results tells them.
                        are sent as they stand, JSON or not; write ``] ]`` for brackets that close together. Several
                        blocks call several tools at once, in the first step where they name none. ``$agent1`` in
                        the arguments is the first sub-agent that ``spawn_agent`` told of, and so on
+``source=http://a A]]`` the text cites this address, called ``A``, as if it had been found on the web. The title takes
+                       all text up to the end of the block, and several blocks cite several
 ``step=2``             this block is for the second step alone
 ``reasoning=20``       20 tokens ``r<i>`` of reasoning come first
 ``finish=length``      the finish reason
@@ -67,6 +69,7 @@ from chatcluster.llm.simulator.said import (
     DirectiveError,
     Ending,
     OrderedCall,
+    OrderedSource,
     Script,
     spoken_part,
 )
@@ -76,6 +79,7 @@ __all__ = [
     "DirectiveError",
     "Ending",
     "OrderedCall",
+    "OrderedSource",
     "Script",
     "expected_text",
     "has_times",
@@ -98,14 +102,14 @@ FAULTS = frozenset(
         "empty",
     )
 )
-_TO_THE_END = re.compile(r"(?:^|\s)(say|call)=(.*)", re.DOTALL)
+_TO_THE_END = re.compile(r"(?:^|\s)(say|call|source)=(.*)", re.DOTALL)
 """Directives that take all text up to the end of their block."""
 _PARAGRAPHS = re.compile(r"\n[ \t]*\n")
 _WORDS = frozenset(("tokens", "word", "seed", "say", "empty"))
 """What orders a text to say."""
 _DEFAULTS = Script()
-_FIELDS = frozenset(item.name for item in fields(Script) if item.name != "calls")
-_NAMES = _FIELDS | {"call", "step", "times"}
+_FIELDS = frozenset(item.name for item in fields(Script) if item.name not in ("calls", "sources"))
+_NAMES = _FIELDS | {"call", "source", "step", "times"}
 
 
 class _Block(NamedTuple):
@@ -113,6 +117,7 @@ class _Block(NamedTuple):
     step: int
     """0: every step."""
     call: OrderedCall | None
+    source: OrderedSource | None
     times: int | None
 
     @property
@@ -147,7 +152,8 @@ def read_script(prompt: str, defaults: Script, attempt: int = 1, step: int = 1) 
         if block.step in (0, step):
             script = replace(script, **changes)
     calls = tuple(block.call for block in blocks if block.call is not None and block.call_step == step)
-    return replace(script, calls=calls, mode=_mode(script, blocks, step, has_calls=bool(calls)))
+    sources = tuple(block.source for block in blocks if block.source is not None and block.step in (0, step))
+    return replace(script, calls=calls, sources=sources, mode=_mode(script, blocks, step, has_calls=bool(calls)))
 
 
 def expected_text(prompt: str, defaults: Script = _DEFAULTS) -> str:
@@ -185,19 +191,20 @@ def _read_block(block: str) -> _Block:
             raise DirectiveError(f"there is no directive {word[:40]!r}; there are {', '.join(sorted(_NAMES))}")
         values[name] = value
     step = _number("step", values.pop("step", "0"), int)
-    call = values.pop("call", None)
+    call, source = values.pop("call", None), values.pop("source", None)
     times = values.pop("times", None)
     return _Block(
         values,
         step,
-        None if call is None else _ordered_call(call),
+        None if call is None else OrderedCall(*_named(call)),
+        None if source is None else OrderedSource(*_named(source)),
         None if times is None else _number("times", times, int),
     )
 
 
-def _ordered_call(text: str) -> OrderedCall:
-    name, _, arguments = text.strip().partition(" ")
-    return OrderedCall(name, arguments.strip())
+def _named(text: str) -> tuple[str, str]:
+    name, _, rest = text.strip().partition(" ")
+    return name, rest.strip()
 
 
 def _convert(name: str, text: str) -> Any:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from chatcluster.content import coalesced
-from chatcluster.parts import Part, ReasoningPart, TextPart, ToolCallPart, encode
+from chatcluster.parts import Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, encode
 from chatcluster.turn_log import Attempted, Told, UpToDate
 
-SAID = (TextPart, ReasoningPart, ToolCallPart)
+SAID = (TextPart, ReasoningPart, SourcePart, ToolCallPart)
 PARTS_MAX = 512
 """Held as they came. More are joined: a word in memory takes more than its letters."""
 

@@ -23,6 +23,7 @@ from chatcluster.parts import (
     NoticePart,
     ReasoningPart,
     Role,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolProgressPart,
@@ -77,6 +78,12 @@ class Restarted(NamedTuple):
     """What was told of this step is no part of the answer."""
 
 
+class Cited(NamedTuple):
+    """A source of what the step's answer says, which is all told."""
+
+    source: SourcePart
+
+
 class Called(NamedTuple):
     call: ToolCallPart
 
@@ -112,7 +119,19 @@ class Over(NamedTuple):
 
 
 Happened = (
-    Begun | StepBegun | Opened | Spoke | Closed | Restarted | Called | Answered | Aside | Asked | StepEnded | Over
+    Begun
+    | StepBegun
+    | Opened
+    | Spoke
+    | Closed
+    | Restarted
+    | Cited
+    | Called
+    | Answered
+    | Aside
+    | Asked
+    | StepEnded
+    | Over
 )
 
 
@@ -279,6 +298,8 @@ class Steps:
             elif place == len(self._pieces) - 1 and self._pieces[place].is_open:
                 yield from self._pieces[place].add(text[len(self._pieces[place].text) :])
         yield from self._close()
+        if spoken:
+            yield from (Cited(part) for part in message.parts if isinstance(part, SourcePart))
         for part in message.parts:
             if isinstance(part, ToolCallPart):
                 yield from self._step()

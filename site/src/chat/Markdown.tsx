@@ -7,6 +7,7 @@ import { type ComponentProps, isValidElement, type ReactElement, type ReactNode 
 import { harden } from "rehype-harden";
 import { Streamdown, useIsCodeFenceIncomplete } from "streamdown";
 import { CodeBlock } from "./CodeBlock.tsx";
+import { hostOf } from "./links.ts";
 
 type Pluggables = NonNullable<ComponentProps<typeof Streamdown>["rehypePlugins"]>;
 
@@ -104,16 +105,4 @@ const bare = (address: string) => address.replace(/^https?:\/\//, "").replace(/\
 /** What stands before an `@`, or is spelled with letters that look like others, is not where the link leads. */
 function saysItself(words: string, href: string, host: string): boolean {
   return words === host || (bare(words) === bare(href) && bare(words).startsWith(host));
-}
-
-/** The host of a link; null for what is no link, or leads into this very page: what it does there is not the text's. */
-function hostOf(href: string | undefined): string | null {
-  if (!href || href.startsWith("#")) return null;
-  try {
-    const url = new URL(href, location.href);
-    if (url.protocol === "mailto:") return url.pathname;
-    return url.protocol === "http:" || url.protocol === "https:" ? url.host : null;
-  } catch {
-    return null;
-  }
 }

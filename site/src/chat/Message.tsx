@@ -10,6 +10,7 @@ import {
   type OpenChat,
   type Part,
   type Message as Said,
+  type Source,
   textOf,
 } from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
@@ -24,6 +25,7 @@ import { CopyButton } from "./CopyButton.tsx";
 import { keepEdit, keptEdit } from "./drafts.ts";
 import type { Results } from "./results.ts";
 import { WithSignInLink } from "./SignInLink.tsx";
+import { Sources } from "./Sources.tsx";
 import { ToolCall } from "./ToolCall.tsx";
 
 const AgentCall = laterPart("an agent", async () => (await import("./AgentCall.tsx")).default);
@@ -135,6 +137,8 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const key = `${at} ${part.type}`;
     if (part.type === "text") return <Answer key={key} text={part.text} isStreaming={isGrowing} />;
     if (part.type === "reasoning") return <Thoughts key={key} text={part.text} isGrowing={isGrowing} />;
+    if (part.type === "source" && parts[at - 1]?.type !== "source")
+      return <Sources key={key} sources={run(parts, at)} />;
     if (part.type !== "tool_call") return null;
     const kind = asked.find((call) => call.call_id === part.id)?.kind;
     const answered = results.get(part.id);
@@ -144,6 +148,12 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const plain = <ToolCall key={key} {...all} />;
     return Card ? <Card key={key} {...all} meanwhile={plain} /> : plain;
   });
+}
+
+/** The sources that stand together from this place on. */
+function run(parts: readonly Part[], from: number): readonly Source[] {
+  const end = parts.findIndex((part, at) => at > from && part.type !== "source");
+  return parts.slice(from, end < 0 ? parts.length : end).filter((part) => part.type === "source");
 }
 
 /** What the turn goes on without; each is told once, also if a further replica says it again. */

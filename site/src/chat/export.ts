@@ -39,6 +39,7 @@ export function markdown(chat: Chat, messages: readonly Message[]): string {
 
 function block(part: Part): string {
   if (part.type === "text") return part.text;
+  if (part.type === "source") return `Source: ${part.title ? `${part.title} ` : ""}<${part.url}>`;
   if (part.type === "file") return `[a file: ${part.name.replace(/[[\]]/g, "")}]`;
   if (part.type === "tool_call") return fenced(`${part.name}(${part.arguments})`);
   if (part.type === "tool_result") return fenced(textOfResult(part));

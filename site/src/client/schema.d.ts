@@ -2761,7 +2761,7 @@ export interface components {
             finish_reason?: string | null;
             id: number;
             model?: string | null;
-            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"])[];
+            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SourcePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"])[];
             position?: string | null;
             revision: number;
             role: components["schemas"]["Role"];
@@ -2950,7 +2950,7 @@ export interface components {
         /** PartFrame */
         PartFrame: {
             attempt: number;
-            part: components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"];
+            part: components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SourcePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"];
             sequence?: number | null;
             /** @constant */
             type: "part";
@@ -3098,7 +3098,7 @@ export interface components {
             created_at: string;
             id: number;
             model?: string | null;
-            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"])[];
+            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SourcePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"])[];
             /** @default false */
             steered: boolean;
         };
@@ -3251,6 +3251,13 @@ export interface components {
             /** @description As `chatcluster link` prints it; it works once */
             code?: string;
             token?: string;
+        };
+        /** SourcePart */
+        SourcePart: {
+            title?: string | null;
+            /** @constant */
+            type: "source";
+            url: string;
         };
         /** StatusEvent */
         StatusEvent: {

@@ -248,6 +248,7 @@ function appended(preview: readonly Part[], part: Part): readonly Part[] {
       if (last?.type !== part.type) return [...preview, part];
       return [...preview.slice(0, -1), { ...last, text: last.text + part.text }];
     }
+    case "source":
     case "tool_call":
     case "tool_result":
     case "image":

@@ -25,6 +25,7 @@ from chatcluster.web.doors.steps import (
     Asked,
     Begun,
     Called,
+    Cited,
     Closed,
     Ending,
     Happened,
@@ -115,6 +116,8 @@ class EventFold:
                 self._taken_back.extend(one["id"] for one in self._told[self._step_at :] if one["role"] == REASONING)
                 del self._told[self._step_at :]
                 yield self._snapshot()
+            case Cited(source):
+                yield {"type": "CUSTOM", "name": "source", "value": {"url": source.url, "title": source.title}}
             case Called(call):
                 yield from self._called(call)
             case Answered(result) if result.call_id not in self._answered:

@@ -21,6 +21,7 @@ from chatcluster.parts import (
     UNDECODABLE,
     JsonPart,
     NoticePart,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolProgressPart,
@@ -37,6 +38,7 @@ from chatcluster.web.doors.steps import (
     Asked,
     Begun,
     Called,
+    Cited,
     Closed,
     Ending,
     Happened,
@@ -99,6 +101,8 @@ class ChunkFold:
                 yield {"type": f"{voice}-end", "id": str(number)}
             case Restarted():
                 yield {"type": "data-restarted", "data": {}}
+            case Cited(source):
+                yield source_part(source)
             case Called(call):
                 yield from self._called(call)
             case Answered(result):
@@ -138,6 +142,12 @@ class ChunkFold:
             yield available
         else:
             self._held[call.id] = available
+
+
+def source_part(source: SourcePart) -> Chunk:
+    """As a chunk, and as the part that the client makes of it. A client shows each ID once: so it is the address."""
+    named = {} if source.title is None else {"title": source.title}
+    return {"type": "source-url", "sourceId": source.url, "url": source.url, **named}
 
 
 def question(action: Action) -> Chunk:

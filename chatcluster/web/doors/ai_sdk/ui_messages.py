@@ -10,9 +10,9 @@ from typing import Any
 
 from chatcluster.content import FilePart
 from chatcluster.errors import InvalidRequest
-from chatcluster.parts import Message, Part, Role, TextPart, ToolCallPart, ToolResultPart
+from chatcluster.parts import Message, Part, Role, SourcePart, TextPart, ToolCallPart, ToolResultPart
 from chatcluster.web.api.bodies import InputFile, InputText
-from chatcluster.web.doors.ai_sdk.chunk_fold import input_of, is_denied, output_of
+from chatcluster.web.doors.ai_sdk.chunk_fold import input_of, is_denied, output_of, source_part
 from chatcluster.web.doors.ai_sdk.ids import answer_id, asked_id, message_of
 from chatcluster.web.doors.answering import Output, Reply, Verdict
 from chatcluster.web.doors.approvals import Approval
@@ -55,6 +55,8 @@ def _said(parts: Sequence[Part], results: dict[str, ToolResultPart], client_tool
         yield {"type": "step-start"}
     for voice, text in spoken:
         yield {"type": "text" if voice is Voice.TEXT else "reasoning", "text": text, "state": "done"}
+    if spoken:
+        yield from (source_part(part) for part in parts if isinstance(part, SourcePart))
     for call in calls:
         part = {"type": "dynamic-tool", "toolName": call.name, "toolCallId": call.id, "input": input_of(call)}
         by_us = {} if call.name in client_tools else {"providerExecuted": True}

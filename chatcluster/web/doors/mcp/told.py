@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import ErrorInfo
-from chatcluster.content import FilePart, seen, text_of
+from chatcluster.content import FilePart, SourcePart, seen, text_of
 from chatcluster.errors import InvalidCursor
 from chatcluster.parts import ImagePart, Message, Role, ToolCallPart, ToolResultPart
 from chatcluster.ports import Action, Chat, ChatRead
@@ -157,6 +157,8 @@ def _said(message: Message) -> str:
         match part:
             case ToolResultPart(call_id=call_id):
                 texts.append(f"[{'failed' if part.is_error else 'result'} of {call_id}] {part.text}")
+            case SourcePart(url=url, title=title):
+                texts.append(f"[source {title} {url}]" if title else f"[source {url}]")
             case FilePart(name=name):
                 texts.append(f"[file {name}]")
             case ImagePart():
@@ -176,7 +178,7 @@ def waited(read: ChatRead, cursor: Cursor) -> Waited:
     texts: list[str] = []
     size, shown, end = 0, read.chat.shown_status, Cursor(read.chat.snapshot_version)
     for one in read.messages:
-        text = cut(text_of(one.parts)) if one.role is Role.ASSISTANT else ""
+        text = cut(_said(one)) if one.role is Role.ASSISTANT else ""
         if texts and size + len(text) > TEXT_CHARS_MAX:
             return _waited(read, texts, Cursor(one.revision - 1, end.message_id), "more")
         end = end._replace(message_id=one.id)

@@ -14,13 +14,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, Usage, text_of
+from chatcluster.parts import (
+    Message,
+    ReasoningPart,
+    Role,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    Usage,
+    text_of,
+)
 from chatcluster.ports import Action
 from chatcluster.turn_log import Attempted, Awaiting, Ended, Rested, Told, Withdrawn
 from chatcluster.usage import added
 from chatcluster.web.doors.approvals import SignIn
 from chatcluster.web.doors.chunks import arguments_of
 from chatcluster.web.doors.openai.error_form import Formed, formed
+from chatcluster.web.doors.voices import Citation
 
 Chunk = dict[str, Any]
 RESTARTED = "the answer was begun anew, in other words; repeat the request with its Idempotency-Key to have all of it"
@@ -44,6 +55,7 @@ class CompletionFold:
         """While its attempt says again what was sent: how much of that it has said."""
         self._content: list[str] = []
         self._thoughts: list[str] = []
+        self._annotations: list[dict[str, Any]] = []
         self._calls: list[dict[str, Any]] = []
         self._waits_for: set[str] = set()
         """Calls that the cluster runs."""
@@ -56,6 +68,8 @@ class CompletionFold:
         """The whole, when it is over."""
         content = "".join(self._content) or None
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if self._annotations:
+            message["annotations"] = self._annotations
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
         if self._calls:
@@ -132,6 +146,10 @@ class CompletionFold:
             yield from self._fail(RESTARTED, "answer_restarted")
         if self.is_over:
             return
+        annotations = [*self._cited(message)]
+        if annotations:
+            self._annotations.extend(annotations)
+            yield self._chunk({"annotations": annotations})
         self._content.append(text)
         self._thoughts.extend(part.text for part in message.parts if isinstance(part, ReasoningPart))
         self._sent, self._heard = [], None
@@ -143,6 +161,15 @@ class CompletionFold:
             elif isinstance(part, ToolCallPart):
                 self._waits_for.add(part.id)
         yield from self._end_if_called()
+
+    def _cited(self, message: Message) -> Iterator[dict[str, Any]]:
+        """The sources of the step's words, each with its place in the content."""
+        at = sum(map(len, self._content))
+        for part in message.parts:
+            if isinstance(part, TextPart):
+                at += len(part.text)
+            elif isinstance(part, SourcePart):
+                yield {"type": "url_citation", "url_citation": Citation(at, part).annotation}
 
     def _call(self, part: ToolCallPart) -> Chunk:
         call = {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": arguments_of(part)}}

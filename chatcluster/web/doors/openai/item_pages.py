@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
-from chatcluster.content import FilePart, ImagePart
+from chatcluster.content import FilePart, ImagePart, seen
 from chatcluster.errors import InvalidRequest
 from chatcluster.file_types import IMAGES
-from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
+from chatcluster.parts import (
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    text_of,
+)
 from chatcluster.ports import VERSION_MAX, Chat
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.messages import ID_MAX
@@ -22,7 +33,9 @@ from chatcluster.web.doors.openai.ids import (
     no_such_item,
     response_of_item,
 )
+from chatcluster.web.doors.openai.spoken import annotation
 from chatcluster.web.doors.openai.telling import first_message_of, read_response, resumed_by, stored_response
+from chatcluster.web.doors.voices import UNSPOKEN, Citation
 from chatcluster.web.request import ApiRequest
 
 ITEMS_DEFAULT, ITEMS_MAX = 20, 100
@@ -186,14 +199,24 @@ def _output(result: ToolResultPart) -> str | list[dict[str, Any]]:
 
 def _content(message: Message) -> Iterator[dict[str, Any]]:
     kind = "output_text" if message.role is Role.ASSISTANT else "input_text"
-    for part in message.parts:
+    parts = seen(message.parts)
+    for place, part in enumerate(parts):
         match part:
             case TextPart(text=text):
-                yield {"type": kind, "text": text, **({"annotations": []} if kind == "output_text" else {})}
+                cited = {"annotations": [*_annotations(parts, place)]} if kind == "output_text" else {}
+                yield {"type": kind, "text": text, **cited}
             case FilePart(media_type=media_type) if media_type in IMAGES:
                 yield {"type": "input_image", "detail": "auto", "file_id": str(part.file_id), "image_url": None}
             case FilePart():
                 yield {"type": "input_file", "file_id": str(part.file_id), "filename": part.name}
+
+
+def _annotations(parts: Sequence[Part], place: int) -> Iterator[dict[str, Any]]:
+    """The sources behind the text at this place."""
+    at = len(text_of(parts[place : place + 1]))
+    for part in takewhile(lambda behind: isinstance(behind, UNSPOKEN), parts[place + 1 :]):
+        if isinstance(part, SourcePart):
+            yield annotation(Citation(at, part))
 
 
 def page_of(items: Sequence[dict[str, Any]], limit: int, order: str, after: str | None) -> dict[str, Any]:

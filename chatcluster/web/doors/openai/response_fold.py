@@ -23,6 +23,7 @@ from chatcluster.parts import (
     Message,
     ReasoningPart,
     Role,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -34,7 +35,7 @@ from chatcluster.web.doors.openai.called import Called, Requested
 from chatcluster.web.doors.openai.ids import kept_item_id, request_id
 from chatcluster.web.doors.openai.resting import Kinds, Rests, Resumed, left_to_others
 from chatcluster.web.doors.openai.spoken import Event, Spoken
-from chatcluster.web.doors.voices import Voice, spoken_at, spoken_in, voice_of
+from chatcluster.web.doors.voices import Citation, Voice, cited_in, spoken_at, spoken_in, voice_of
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 FAILURE_CODES = {"rate_limit": "rate_limit_exceeded", "usage_limit": "rate_limit_exceeded"}
@@ -114,6 +115,8 @@ class ResponseFold:
                 yield from self._abandon()
             case TextPart() | ReasoningPart() if told.text:
                 yield from self._say(voice_of(told) or Voice.TEXT, told.text)
+            case SourcePart() if self._is_open:
+                yield from self._attempt[-1].cite(told)
             case ToolCallPart():
                 yield from self._close()
             case Message():
@@ -133,11 +136,14 @@ class ResponseFold:
 
     def _say(self, voice: Voice, text: str) -> Iterator[Event]:
         if not self._is_open or self._attempt[-1].voice is not voice:
-            yield from self._close()
-            self._attempt.append(Spoken(voice, self._id, self._next_index()))
-            self._is_open = True
-            yield from self._attempt[-1].open()
+            yield from self._open(voice)
         yield from self._attempt[-1].add(text)
+
+    def _open(self, voice: Voice) -> Iterator[Event]:
+        yield from self._close()
+        self._attempt.append(Spoken(voice, self._id, self._next_index()))
+        self._is_open = True
+        yield from self._attempt[-1].open()
 
     def _close(self) -> Iterator[Event]:
         if self._is_open:
@@ -185,15 +191,14 @@ class ResponseFold:
     def _commit(self, message: Message) -> Iterator[Event]:
         """Say what is not said yet of the message, and take it into the response."""
         self._rests.step()
-        spoken = spoken_in(message.parts)
+        spoken = [(*said, cited) for said, cited in zip(spoken_in(message.parts), cited_in(message.parts), strict=True)]
         if not self._leads_to(spoken):
             yield from self._abandon()
-        for place, (voice, text) in enumerate(spoken):
+        for place, (voice, text, cited) in enumerate(spoken):
             if place >= len(self._attempt):
-                yield from self._close()
-                yield from self._say(voice, text)
-            elif place == len(self._attempt) - 1 and self._is_open:
-                yield from self._attempt[-1].add(text[len(self._attempt[-1].text) :])
+                yield from self._open(voice)
+            if place == len(self._attempt) - 1 and self._is_open:
+                yield from self._attempt[-1].tell_to_the_end(text, cited)
         yield from self._close()
         self._keep(message)
         for place, part in enumerate(message.parts):
@@ -212,14 +217,14 @@ class ResponseFold:
         self._items.extend(self._attempt)
         self._attempt = []
 
-    def _leads_to(self, spoken: list[tuple[Voice, str]]) -> bool:
+    def _leads_to(self, spoken: list[tuple[Voice, str, list[Citation]]]) -> bool:
         """Whether what was said of the attempt is how the message begins."""
         if len(self._attempt) > len(spoken):
             return False
         for place, said in enumerate(self._attempt):
-            voice, text = spoken[place]
+            voice, text, cited = spoken[place]
             is_last_open = self._is_open and said is self._attempt[-1]
-            if said.voice is not voice or not (text.startswith(said.text) if is_last_open else text == said.text):
+            if said.voice is not voice or not said.leads_to(text, cited, is_open=is_last_open):
                 return False
         return True
 

@@ -1,0 +1,59 @@
+"""The sources of an answer, as the decoders of all wires find them. Pure.
+
+Servers say them in four forms: in citations of a text (Anthropic), in annotations of it (OpenAI, flat or one level
+deeper), as a list of addresses, or of results, beside the whole answer (Perplexity, xAI). Each address is told once,
+behind the text that it is for: between two pieces of one text it would make two of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chatcluster.content import SourcePart
+from chatcluster.texts import visible
+
+SOURCES_MAX = 200
+"""Of one answer. The others are left out."""
+URL_CHARACTERS_MAX = 2000
+TITLE_CHARACTERS_MAX = 300
+_SCHEMES = ("https://", "http://")
+_NOT_IN_ADDRESSES = frozenset(' "<>')
+
+
+class Sources:
+    """Those of one answer: ``take`` what the server says, and tell the ``rest`` where a text ends."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._held: list[SourcePart] = []
+
+    def take(self, cited: Any) -> None:
+        """A citation, or a list of some; what names no address of the web is passed over."""
+        if isinstance(cited, list):
+            for one in cited[:SOURCES_MAX]:
+                self._take_one(one)
+        else:
+            self._take_one(cited)
+
+    def rest(self) -> list[SourcePart]:
+        """What was not told yet."""
+        held, self._held = self._held, []
+        return held
+
+    def _take_one(self, cited: Any) -> None:
+        fields = {"url": cited} if isinstance(cited, str) else cited if isinstance(cited, dict) else {}
+        inner = fields.get("url_citation")
+        fields = inner if isinstance(inner, dict) else fields
+        url, title = fields.get("url"), fields.get("title")
+        if not isinstance(url, str) or not _is_address(url):
+            return
+        if url in self._known or len(self._known) >= SOURCES_MAX:
+            return
+        self._known.add(url)
+        words = visible(" ".join(title.split()))[:TITLE_CHARACTERS_MAX] if isinstance(title, str) else ""
+        self._held.append(SourcePart(url, words or None))
+
+
+def _is_address(url: str) -> bool:
+    is_short = len(url) <= URL_CHARACTERS_MAX and url.startswith(_SCHEMES)
+    return is_short and url.isprintable() and not _NOT_IN_ADDRESSES & set(url)

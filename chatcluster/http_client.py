@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,6 +25,8 @@ import trio
 from chatcluster import trace_context
 from chatcluster.errors import ConfigError
 from chatcluster.h11_patterns import read_in_one_go
+from chatcluster.http_bodies import Network
+from chatcluster.http_pool import Pool
 from chatcluster.setting_checks import is_on_this_machine
 
 read_in_one_go()  # for all who speak HTTP to others, whoever makes their client
@@ -33,8 +35,16 @@ PROBE_SECONDS = 1
 PEER_SILENCE_MS_MAX = 2000
 
 
+class Limits(NamedTuple):
+    """Of the connections to one server."""
+
+    connections: int = 100
+    idle: int = 20
+    idle_seconds: float = 5.0
+
+
 def http_client(
-    url: str, *, watch_peer: bool = False, limits: httpx.Limits | None = None, **options: Any
+    url: str, *, watch_peer: bool = False, limits: Limits | None = None, **options: Any
 ) -> httpx.AsyncClient:
     """A client for the server at ``url``; ``options`` are httpx's, ``limits`` count with ``watch_peer`` alone.
 
@@ -43,12 +53,8 @@ def http_client(
     trust_environment = not (urlsplit(url).scheme == "http" and is_on_this_machine(url))
     try:
         if watch_peer:
-            options["transport"] = httpx.AsyncHTTPTransport(
-                trust_env=trust_environment,
-                proxy=proxy_for(url) if trust_environment else None,
-                socket_options=_watching_options(),
-                limits=limits or httpx.Limits(),
-            )
+            proxy = proxy_for(url) if trust_environment else None
+            options["transport"] = _watching_transport(limits or Limits(), proxy, trust_env=trust_environment)
         return httpx.AsyncClient(trust_env=trust_environment, **options)
     except OSError as error:  # those of ssl are such, too
         raise ConfigError(f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}") from None
@@ -58,18 +64,32 @@ def http_client(
         raise ConfigError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}") from None
 
 
+def _watching_transport(limits: Limits, proxy: str | None, *, trust_env: bool) -> httpx.AsyncHTTPTransport:
+    """httpx has no arguments for what else it is told here. Its own pool makes the connections, and keeps none."""
+    transport = httpx.AsyncHTTPTransport(
+        trust_env=trust_env,
+        proxy=proxy,
+        socket_options=_watching_options(),
+        limits=httpx.Limits(keepalive_expiry=limits.idle_seconds),
+    )
+    own: Any = transport._pool
+    own._network_backend = Network()
+    pool = Pool(own.create_connection, connections_max=limits.connections, idle_max=limits.idle)
+    transport._pool = cast(Any, pool)
+    return transport
+
+
 async def close_expired(clients: Callable[[], Iterable[httpx.AsyncClient]], *, every_seconds: float) -> None:
     """Close the connections that were idle for longer than their client's limits say, or that the server has closed.
+    For clients that watch their peers.
 
-    httpx does that when something else is asked, so the last ones of a busy time would be kept for good.
+    Others do that when something else is asked, so the last ones of a busy time would be kept for good.
     """
     while True:
         await trio.sleep(every_seconds)
         for client in tuple(clients()):
             transport: Any = client._transport
-            for connection in transport._pool.connections:
-                if connection.has_expired():
-                    await connection.aclose()
+            await transport._pool.close_expired()
 
 
 def headers_of_stream() -> dict[str, str]:

@@ -36,7 +36,8 @@ import httpx
 import trio
 
 from chatcluster.errors import ProviderError
-from chatcluster.http_client import close_expired, content_of, headers_of_stream, http_client
+from chatcluster.http_bodies import plain_chunks
+from chatcluster.http_client import Limits, close_expired, content_of, headers_of_stream, http_client
 from chatcluster.llm.answers import KEEP_ALIVE, CutBefore
 from chatcluster.llm.connection_errors import as_configured, translate
 from chatcluster.llm.error_bodies import read_error_body
@@ -174,11 +175,7 @@ class HttpModel:
             url,
             watch_peer=True,
             # an interrupted chat's next request overlaps with the close of its last, hence twice as many
-            limits=httpx.Limits(
-                max_connections=2 * self._concurrent + 16,
-                max_keepalive_connections=self._concurrent + 8,
-                keepalive_expiry=IDLE_SECONDS,
-            ),
+            limits=Limits(2 * self._concurrent + 16, idle=self._concurrent + 8, idle_seconds=IDLE_SECONDS),
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=SEND_SECONDS, pool=POOL_SECONDS),
         )
 
@@ -261,6 +258,7 @@ class _Body:
     def __init__(self, response: httpx.Response, provider: Provider) -> None:
         self.response = response
         self._provider = provider
+        self._plain_chunks = plain_chunks(response)
         self._chunks = response.aiter_raw()
         # of gzip and of deflate; httpx's own decoding would leave its generators behind where it fails
         self._decompressor = None if _encoding(response) == "identity" else zlib.decompressobj(zlib.MAX_WBITS + 32)
@@ -290,14 +288,24 @@ class _Body:
 
     async def _receive(self) -> None:
         try:
-            async for raw_chunk in self._chunks:
-                text = self._decompressed(raw_chunk)
-                self._pieces.extend(text[start : start + PIECE_BYTES] for start in range(0, len(text), PIECE_BYTES))
-                return
+            raw_chunk = await self._next_raw()
         except httpx.HTTPError as error:
             if not self.is_whole:
                 raise translate(self._provider, error, in_answer=True) from None
-        self._has_ended = True
+            raw_chunk = b""
+        if not raw_chunk:
+            self._has_ended = True
+            return
+        text = self._decompressed(raw_chunk)
+        self._pieces.extend(text[start : start + PIECE_BYTES] for start in range(0, len(text), PIECE_BYTES))
+
+    async def _next_raw(self) -> bytes:
+        """As it comes, empty at the end: past httpx, as far as that goes."""
+        if self._plain_chunks is not None:
+            if chunk := await self._plain_chunks.receive():
+                return chunk
+            self._plain_chunks = None
+        return await anext(self._chunks, b"")
 
     def _decompressed(self, chunk: bytes) -> bytes:
         if self._decompressor is None:

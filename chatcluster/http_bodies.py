@@ -21,8 +21,8 @@ import httpcore
 import httpx
 import trio
 
-RECEIVE_BYTES = 32 << 10
-"""What is read at a time: it may be thousands of chunks."""
+RECEIVE_BYTES = 8 << 10
+"""What is read at a time, between which others have their turn: it may be a thousand chunks."""
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _NEXT_CHUNK = re.compile(rb"\r\n([0-9A-Fa-f]{1,8})\r\n")

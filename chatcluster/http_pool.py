@@ -44,6 +44,8 @@ class Pool:
         await self.aclose()
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        if request.url.scheme not in (b"http", b"https"):
+            raise httpcore.UnsupportedProtocol("the URL has to begin with http:// or https://")
         await self._take_place(request.extensions.get("timeout", {}).get("pool"))
         connection = None
         try:

@@ -37,7 +37,8 @@ import trio
 
 from chatcluster.errors import ProviderError
 from chatcluster.http_bodies import plain_chunks
-from chatcluster.http_client import Limits, close_expired, content_of, headers_of_stream, http_client
+from chatcluster.http_client import Limits, close_expired, content_of, headers_of_stream, http_transport
+from chatcluster.llm.addresses import user_header
 from chatcluster.llm.answers import KEEP_ALIVE, CutBefore
 from chatcluster.llm.connection_errors import as_configured, translate
 from chatcluster.llm.error_bodies import read_error_body
@@ -49,9 +50,7 @@ from chatcluster.llm.wires import WIRES, Routing
 from chatcluster.models import Continuation
 from chatcluster.ports import ModelEvent, ModelRequest
 
-CONNECT_SECONDS = 5.0
-SEND_SECONDS = 60.0
-POOL_SECONDS = 10.0
+TIMEOUTS = httpx.Timeout(None, connect=5.0, write=60.0, pool=10.0).as_dict()
 IDLE_SECONDS = 5.0
 """A connection is kept for this long: firewalls forget idle ones without a word, the strictest after some 20 s."""
 REPEATS_MAX = 3
@@ -86,18 +85,18 @@ class HttpModel:
         self._files = files or SentFiles(None)
         self._concurrent = concurrent
         self._first_url = first_url
-        self._clients: dict[tuple[str, str], httpx.AsyncClient] = {}
-        """Clients by scheme, host and port: the environment may have a proxy for each."""
+        self._transports: dict[tuple[str, str], httpx.AsyncHTTPTransport] = {}
+        """By scheme, host and port: the environment may have a proxy for each."""
         self._making = trio.Lock()
         self._is_open = False
 
     def __repr__(self) -> str:
-        return f"<HttpModel {len(self._clients)} servers, {'open' if self._is_open else 'closed'}>"
+        return f"<HttpModel {len(self._transports)} servers, {'open' if self._is_open else 'closed'}>"
 
     async def __aenter__(self) -> HttpModel:
         """Raises ``ConfigError`` for a proxy and for certificates that cannot be used."""
         if self._first_url:
-            self._clients[_server_of(self._first_url)] = self._new_client(self._first_url)
+            self._transports[_server_of(self._first_url)] = self._new_transport(self._first_url)
         self._is_open = True
         return self
 
@@ -106,8 +105,8 @@ class HttpModel:
     ) -> None:
         self._is_open = False
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
-            while self._clients:
-                await self._clients.popitem()[1].aclose()
+            while self._transports:
+                await self._transports.popitem()[1].aclose()
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
@@ -158,41 +157,37 @@ class HttpModel:
 
     async def close_idle(self) -> None:
         """Until cancelled: close connections that nobody uses any more."""
-        await close_expired(self._clients.values, every_seconds=IDLE_SECONDS)
+        await close_expired(self._transports.values, every_seconds=IDLE_SECONDS)
 
-    async def _client_for(self, url: str) -> httpx.AsyncClient:
+    async def _transport_for(self, url: str) -> httpx.AsyncHTTPTransport:
         if not self._is_open:
             raise RuntimeError("stream() outside of the model's async with block")
         server = _server_of(url)
-        if server not in self._clients:
+        if server not in self._transports:
             async with self._making:
-                if server not in self._clients:  # it takes long: the certificates are read
-                    self._clients[server] = await trio.to_thread.run_sync(self._new_client, url)
-        return self._clients[server]
+                if server not in self._transports:  # it takes long: the certificates are read
+                    self._transports[server] = await trio.to_thread.run_sync(self._new_transport, url)
+        return self._transports[server]
 
-    def _new_client(self, url: str) -> httpx.AsyncClient:
-        return http_client(
-            url,
-            watch_peer=True,
-            # an interrupted chat's next request overlaps with the close of its last, hence twice as many
-            limits=Limits(2 * self._concurrent + 16, idle=self._concurrent + 8, idle_seconds=IDLE_SECONDS),
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=SEND_SECONDS, pool=POOL_SECONDS),
-        )
+    def _new_transport(self, url: str) -> httpx.AsyncHTTPTransport:
+        # an interrupted chat's next request overlaps with the close of its last, hence twice as many
+        limits = Limits(2 * self._concurrent + 16, idle=self._concurrent + 8, idle_seconds=IDLE_SECONDS)
+        return http_transport(url, limits)
 
     async def _send(
         self, request: ModelRequest, route: Route, wire: Wire, target_of: Callable[[ModelRequest, Route], Target]
     ) -> httpx.Response:
         with as_configured(route.server):
-            client = await self._client_for(route.base_url)
+            transport = await self._transport_for(route.base_url)
             method, url = target_of(request, route)
-            headers = wire.headers(route) | headers_of_stream()
+            headers = wire.headers(route) | headers_of_stream() | user_header(route.base_url)
         for _ in range(REPEATS_MAX):
             content = await content_of(wire.body(request, route))  # what was sent is let go, and made anew
             with as_configured(route.server):
-                blank = client.build_request(method, url, headers=headers | {"content-length": str(content.length)})
+                blank = httpx.Request(method, url, headers=headers | {"content-length": str(content.length)})
             blank.stream = content
             with suppress(_KeptConnectionBroke):
-                return await _send_once(client, blank, route.server)
+                return await _send_once(transport, blank, route.server)
         raise route.server.error(f"{route.server.name} broke {REPEATS_MAX} kept connections", "generic", retryable=True)
 
 
@@ -201,12 +196,12 @@ def _server_of(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc.rpartition("@")[2]
 
 
-async def _send_once(client: httpx.AsyncClient, request: httpx.Request, server: Provider) -> httpx.Response:
+async def _send_once(transport: httpx.AsyncHTTPTransport, request: httpx.Request, server: Provider) -> httpx.Response:
     """Raises ``_KeptConnectionBroke`` where the server has seen nothing of the request, as far as can be known."""
     connection = _Connection()
-    request.extensions["trace"] = connection.trace
+    request.extensions = {"timeout": TIMEOUTS, "trace": connection.trace}
     try:
-        return await client.send(request, stream=True)
+        return await transport.handle_async_request(request)
     except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
         if not connection.is_new:
             raise _KeptConnectionBroke from error

@@ -30,6 +30,7 @@ WALLS: dict[str | tuple[str, ...], set[str]] = {
 """What only one room imports, or two, because it is their outside world."""
 HTTPX = {"httpcore", "httpx", "httpx_sse"}
 HTTPX_MODULES = {
+    "llm/answer_stream.py",
     "llm/client.py",
     "llm/connection_errors.py",
     "client/client.py",

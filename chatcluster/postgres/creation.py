@@ -18,12 +18,11 @@ from chatcluster.chat import ChatState, Create, claimed_with, create, may_be_cla
 from chatcluster.parts import Message, NewMessage
 from chatcluster.ports import Chat, Idempotency, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
-from chatcluster.postgres.claims import Place, may_claim, with_claim
+from chatcluster.postgres.claims import Place, claimed_outcome, may_claim, with_claim
 from chatcluster.postgres.decision_writer import NO_ORIGIN, insert_messages, message_values
 from chatcluster.postgres.file_references import have_files, refer
 from chatcluster.postgres.forks import copy_history, look_at_source
 from chatcluster.postgres.idempotency import KeyAnswered
-from chatcluster.postgres.prompts import told_of
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, existing, json_of, messages_of
 from chatcluster.room import bytes_of
@@ -40,9 +39,7 @@ async def create_at_once(connection: Connection, chat: NewChat, place: Place) ->
     state = claimed_with(decision.state, place.worker_id)
     values = _row_values(chat, state) | message_values(chat.messages)
     row = await connection.fetchrow(CREATE_CLAIMED.text, *CREATE_CLAIMED.values(values))
-    if row is None:
-        return None
-    return with_claim(Outcome(chat_of(row), messages_of(row["messages"])), told_of(row))
+    return None if row is None else claimed_outcome(row)
 
 
 def is_plain_chat(chat: NewChat) -> bool:

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -29,6 +30,8 @@ import trio
 from chatcluster import trace_context
 from chatcluster.errors import ConfigError
 from chatcluster.h11_patterns import read_in_one_go
+from chatcluster.http_bodies import Network
+from chatcluster.http_pool import Pool
 from chatcluster.setting_checks import is_on_this_machine
 
 read_in_one_go()  # for all who speak HTTP to others, whoever makes their client
@@ -37,24 +40,54 @@ PROBE_SECONDS = 1
 PEER_SILENCE_MS_MAX = 2000
 
 
-def http_client(
-    url: str, *, watch_peer: bool = False, limits: httpx.Limits | None = None, **options: Any
-) -> httpx.AsyncClient:
-    """A client for the server at ``url``; ``options`` are httpx's, ``limits`` count with ``watch_peer`` alone.
+class Limits(NamedTuple):
+    """Of the connections to one server."""
+
+    connections: int = 100
+    idle: int = 20
+    idle_seconds: float = 5.0
+
+
+def http_client(url: str, *, watch_peer: bool = False, **options: Any) -> httpx.AsyncClient:
+    """A client for the server at ``url``; ``options`` are httpx's.
 
     Raises ``ConfigError`` for a proxy that is none, and for certificates that cannot be read.
     """
-    trust_environment = not (urlsplit(url).scheme == "http" and is_on_this_machine(url))
-    try:
-        if watch_peer:
-            options["transport"] = httpx.AsyncHTTPTransport(
-                trust_env=trust_environment,
-                proxy=proxy_for(url) if trust_environment else None,
-                socket_options=_watching_options(),
-                limits=limits or httpx.Limits(),
-            )
+    if watch_peer:
+        options["transport"] = http_transport(url)
+    with _as_configured(url) as trust_environment:
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         return httpx.AsyncClient(trust_env=trust_environment, cookies=no_cookies, **options)
+
+
+def http_transport(url: str, limits: Limits | None = None) -> httpx.AsyncHTTPTransport:
+    """The connections to the server at ``url``, which are watched. A client does more with each request: it keeps
+    cookies, puts defaults into it, and is ready for redirections, which costs as much as to send it.
+
+    Raises ``ConfigError`` as ``http_client``. httpx has no arguments for what else it is told here. Its own pool makes
+    the connections, and keeps none.
+    """
+    limits = limits or Limits()
+    with _as_configured(url) as trust_environment:
+        transport = httpx.AsyncHTTPTransport(
+            trust_env=trust_environment,
+            proxy=proxy_for(url) if trust_environment else None,
+            socket_options=_watching_options(),
+            limits=httpx.Limits(keepalive_expiry=limits.idle_seconds),
+        )
+    own: Any = transport._pool
+    own._network_backend = Network()
+    pool = Pool(own.create_connection, connections_max=limits.connections, idle_max=limits.idle)
+    transport._pool = cast(Any, pool)
+    return transport
+
+
+@contextmanager
+def _as_configured(url: str) -> Iterator[bool]:
+    """Whether the environment counts for ``url``. What is wrong with it is a ``ConfigError``."""
+    trust_environment = not (urlsplit(url).scheme == "http" and is_on_this_machine(url))
+    try:
+        yield trust_environment
     except OSError as error:  # those of ssl are such, too
         raise ConfigError(f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}") from None
     except (ImportError, ValueError, httpx.InvalidURL) as error:
@@ -63,18 +96,16 @@ def http_client(
         raise ConfigError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}") from None
 
 
-async def close_expired(clients: Callable[[], Iterable[httpx.AsyncClient]], *, every_seconds: float) -> None:
-    """Close the connections that were idle for longer than their client's limits say, or that the server has closed.
+async def close_expired(transports: Callable[[], Iterable[httpx.AsyncHTTPTransport]], *, every_seconds: float) -> None:
+    """Close the connections that were idle for longer than their limits say, or that the server has closed.
 
-    httpx does that when something else is asked, so the last ones of a busy time would be kept for good.
+    Else that is done when something is asked, so the last ones of a busy time would be kept for good.
     """
     while True:
         await trio.sleep(every_seconds)
-        for client in tuple(clients()):
-            transport: Any = client._transport
-            for connection in transport._pool.connections:
-                if connection.has_expired():
-                    await connection.aclose()
+        for transport in tuple(transports()):
+            pool: Any = transport._pool
+            await pool.close_expired()
 
 
 def headers_of_stream() -> dict[str, str]:

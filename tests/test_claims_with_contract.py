@@ -74,16 +74,17 @@ async def test_a_message_to_a_chat_at_rest_claims_it(world: World, key: Idempote
     assert ended.chat.status is Status.WAITING
 
 
-async def test_a_new_chat_is_claimed_with_its_first_message(world: World) -> None:
+@pytest.mark.parametrize("prompt", ["", "Be brief."], ids=["plain", "with a prompt"])
+async def test_a_new_chat_is_claimed_with_its_first_message(world: World, prompt: str) -> None:
     worker = await world.worker()
-    new = NewChat(uuid4(), OWNER, "a chat", None, (user("hello"),), system_prompt="Be brief.")
+    new = NewChat(uuid4(), OWNER, "a chat", None, (user("hello"),), system_prompt=prompt)
     outcome = await world.store.create(new, claimer=worker)
     assert outcome.claimed is not None
     chat = outcome.claimed.chat
     assert outcome.chat == chat == await world.store.get(new.id)
     assert (chat.worker_id, chat.epoch, chat.attempt, chat.takeovers) == (worker, 1, 1, 1)
     assert (chat.snapshot_version, chat.history_version, chat.cause) == (1, 1, "claim")
-    assert outcome.claimed.prompts.own == "Be brief."
+    assert outcome.claimed.prompts.own == (prompt or None)
     assert (await world.store.commit(fence_of(chat), ANSWER, known=chat)).chat.status is Status.WAITING
 
 

@@ -21,6 +21,7 @@ from settings_model import settings_model
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import http_client
+from chatcluster.llm import answer_stream
 from chatcluster.llm import client as client_module
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.simulator.script import expected_text
@@ -346,7 +347,7 @@ EVENT_STREAM = "HTTP/1.1 200 OK\ncontent-type: text/event-stream\n"
 async def test_a_stream_that_stays_open_after_the_finish_reason_is_whole(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "TAIL_SECONDS", 0.01)
+    monkeypatch.setattr(answer_stream, "TAIL_SECONDS", 0.01)
     async with await model_of(nursery, saying(EVENT_STREAM, WHOLE, then_hold=True)) as model:
         parts, finished = await answer(model, "hi")
     nursery.cancel_scope.cancel()
@@ -402,7 +403,7 @@ async def test_responses_that_are_no_event_stream(
 async def test_an_error_without_end_is_read_for_a_moment_only(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "ERROR_BODY_SECONDS", 0.01)
+    monkeypatch.setattr(answer_stream, "ERROR_BODY_SECONDS", 0.01)
     endless = saying("HTTP/1.1 503 Busy\n", b"Loading model", then_hold=True)
     async with await model_of(nursery, endless) as model:
         error = await failure(model, "hi")

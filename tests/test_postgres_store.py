@@ -32,7 +32,8 @@ from chatcluster.parts import text_of
 from chatcluster.ports import Burial, Chat, Claimed, Idempotency, NewChat, Outcome, Replica
 from chatcluster.postgres import Connection, Database, Session, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
-from chatcluster.postgres.creation import create_chat
+from chatcluster.postgres.claims import Place
+from chatcluster.postgres.creation import create_at_once, create_chat
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
 
@@ -284,6 +285,34 @@ async def test_the_key_of_a_request_that_makes_a_chat_costs_no_statement(databas
 
     plain, keyed = await database.transaction(make, None), await database.transaction(make, key())
     assert plain == keyed == 2
+
+
+async def test_a_chat_that_begins_here_is_one_statement_and_one_transaction(database: Database) -> None:
+    store, worker_id = PostgresStore(database), await register(database)
+    before = database.transaction_counts.total()
+    outcome = await store.create(NewChat(uuid4(), OWNER, "", None, (user("hello"),)), claimer=worker_id)
+    assert outcome.claimed is not None
+    assert outcome.chat.worker_id == worker_id
+    assert database.transaction_counts.total() - before == database.transaction_counts["create_at_once"] == 1
+
+    async def make(connection: Connection) -> int:
+        counting, new = Counting(connection), NewChat(uuid4(), OWNER, "", None, (user("hello"),))
+        assert await create_at_once(cast(Connection, counting), new, Place(worker_id)) is not None
+        return counting.count
+
+    assert await database.autocommit(make) == 1
+
+
+async def test_a_chat_whose_making_was_not_told_of_is_found_again(database: Database, observer: Session) -> None:
+    """P1: the connection broke before the answer came, and the statement ran again on another."""
+    store, worker_id = PostgresStore(database), await register(database)
+    new = NewChat(uuid4(), OWNER, "", None, (user("hello"),))
+    assert await database.autocommit(create_at_once, new, Place(worker_id)) is not None
+    again = await store.create(new, claimer=worker_id)
+    assert (again.chat.id, texts(again.messages), again.claimed) == (new.id, ["hello"], None)
+    assert await fetchval(observer, "SELECT count(*) FROM messages") == 1
+    with pytest.raises(StoreFailed):
+        await store.create(msgspec.structs.replace(new, owner_id=uuid4()), claimer=worker_id)
 
 
 async def test_two_requests_with_one_key_that_make_a_chat_make_one(

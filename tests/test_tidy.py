@@ -28,13 +28,16 @@ WALLS: dict[str | tuple[str, ...], set[str]] = {
     ("secrets.py", "push_encryption.py"): {"cryptography"},
 }
 """What only one room imports, or two, because it is their outside world."""
-HTTPX = {"httpx", "httpx_sse"}
+HTTPX = {"httpcore", "httpx", "httpx_sse"}
 HTTPX_MODULES = {
+    "llm/answer_stream.py",
     "llm/client.py",
     "llm/connection_errors.py",
     "client/client.py",
     "client/patience.py",
+    "http_bodies.py",
     "http_client.py",
+    "http_pool.py",
     "push_sender.py",
     "tracing/export.py",
     "workspaces/engine_http.py",

@@ -7,6 +7,7 @@ then sent instead of the key, as basic authentication. The whole URL of the end 
 
 from __future__ import annotations
 
+from base64 import b64encode
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 from chatcluster.models import SECRET_NAME
@@ -32,6 +33,15 @@ def key_headers(base_url: str, api_key: str) -> dict[str, str]:
     if "api-version" in parse_qs(urlsplit(base_url).query):
         headers["api-key"] = api_key
     return headers
+
+
+def user_header(base_url: str) -> dict[str, str]:
+    """The header for a user name and a password in the URL, if there is one. It goes in the place of the key's."""
+    parts = urlsplit(base_url.strip())
+    name, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if not (name or password):
+        return {}
+    return {"authorization": "Basic " + b64encode(f"{name}:{password}".encode()).decode()}
 
 
 def secrets_in(base_url: str) -> tuple[str, ...]:

@@ -147,9 +147,14 @@ async def claim_seen(connection: Connection, seen: Seen, place: Place | None) ->
         return None  # the server says that nothing was done; the message is stored by itself
     if row is None:
         return None
-    outcome = Outcome(chat_of(row), messages_of(row["messages"]))
+    outcome = claimed_outcome(row)
     history = await _read_if_few(connection, outcome.chat) if wanted else None
-    return Applied(chat.history_version, with_claim(outcome, told_of(row)), history)
+    return Applied(chat.history_version, outcome, history)
+
+
+def claimed_outcome(row: Row) -> Outcome:
+    """What a statement did that claimed as well."""
+    return with_claim(Outcome(chat_of(row), messages_of(row["messages"])), told_of(row))
 
 
 async def _read_if_few(connection: Connection, chat: Chat) -> tuple[Message, ...] | None:

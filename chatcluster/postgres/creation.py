@@ -1,6 +1,9 @@
 """A chat is made, in one transaction: its row, what is copied for it, its first messages, and its claim where that goes
 with it. There is nothing to lock: nobody knows it yet.
 
+Most chats are plain: some messages, and a place for them here. All of that is one statement (``create_at_once``), and
+so a transaction by itself; where it does not go together, nothing was done, and the long way follows.
+
 The key of the request, with its answer, is written by the statement that inserts the messages, so that it costs none;
 see ``idempotency.py``.
 """
@@ -11,20 +14,37 @@ from collections.abc import Sequence
 
 import msgspec
 
-from chatcluster.chat import ChatState, Create, create
+from chatcluster.chat import ChatState, Create, claimed_with, create, may_be_claimed_with
 from chatcluster.parts import Message, NewMessage
 from chatcluster.ports import Chat, Idempotency, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
-from chatcluster.postgres.claims import Place, may_claim, with_claim
+from chatcluster.postgres.claims import Place, claimed_outcome, may_claim, with_claim
 from chatcluster.postgres.decision_writer import NO_ORIGIN, insert_messages, message_values
-from chatcluster.postgres.file_references import refer
+from chatcluster.postgres.file_references import have_files, refer
 from chatcluster.postgres.forks import copy_history, look_at_source
 from chatcluster.postgres.idempotency import KeyAnswered
-from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, existing, json_of, messages_of
 from chatcluster.room import bytes_of
 
 SQL = load_queries("chats.sql")
+INSERT_CHAT, CREATE_CLAIMED = NamedQuery(SQL["insert_chat"]), NamedQuery(SQL["create_claimed"])
+
+
+async def create_at_once(connection: Connection, chat: NewChat, place: Place) -> Outcome | None:
+    """A plain chat with its claim; None, with nothing written, if they do not go together."""
+    decision = create(Create(chat.messages))
+    if not may_be_claimed_with(None, decision.state):
+        return None
+    state = claimed_with(decision.state, place.worker_id)
+    values = _row_values(chat, state) | message_values(chat.messages)
+    row = await connection.fetchrow(CREATE_CLAIMED.text, *CREATE_CLAIMED.values(values))
+    return None if row is None else claimed_outcome(row)
+
+
+def is_plain_chat(chat: NewChat) -> bool:
+    """Whether ``create_at_once`` can make it: nothing is copied for it, and only its row and messages are written."""
+    return chat.copied is None and not (chat.at_rest or chat.system_prompt or have_files(chat.messages))
 
 
 async def create_chat(
@@ -35,7 +55,7 @@ async def create_chat(
     decision = create(Create(chat.messages, chat.at_rest, None if source is None else source.content_version))
     taken = None if place is None else await may_claim(connection, chat.id, chat.owner_id, None, decision, place)
     state = (decision if taken is None else taken[0]).state
-    row = await _insert_chat(connection, chat, state, copied_bytes=0 if source is None else source.size_bytes)
+    row = await _insert_chat(connection, chat, state, 0 if source is None else source.size_bytes)
     made = chat_of(existing(row, chat.id))
     if chat.copied is not None:
         await copy_history(connection, made, chat.copied)
@@ -45,36 +65,39 @@ async def create_chat(
     return with_claim(outcome, msgspec.structs.replace(taken[1], own=chat.system_prompt or None))
 
 
-async def _insert_chat(connection: Connection, chat: NewChat, state: ChatState, *, copied_bytes: int) -> Row | None:
+async def _insert_chat(connection: Connection, chat: NewChat, state: ChatState, copied_bytes: int) -> Row | None:
     """The row of a new chat, and its own prompt."""
-    row = await connection.fetchrow(
-        SQL["insert_chat"],
-        chat.id,
-        chat.owner_id,
-        chat.title,
-        chat.model,
-        str(state.status),
-        state.snapshot_version,
-        state.history_version,
-        bytes_of(chat.messages) + copied_bytes,
-        state.claimable,
-        state.content_version,
-        json_of(chat.client_tools or None),
-        list(chat.mcp_servers) or None,
-        state.cause,
-        chat.agents,
-        chat.parent_id,
-        chat.root_id,
-        chat.depth,
-        chat.wants_title,
-        state.worker_id,
-        state.epoch,
-        state.attempt,
-        state.takeovers,
-    )
+    row = await connection.fetchrow(INSERT_CHAT.text, *INSERT_CHAT.values(_row_values(chat, state, copied_bytes)))
     if chat.system_prompt:
         await connection.execute(SQL["insert_own_prompt"], chat.id, chat.system_prompt)
     return row
+
+
+def _row_values(chat: NewChat, state: ChatState, copied_bytes: int = 0) -> dict[str, object]:
+    return {
+        "id": chat.id,
+        "owner_id": chat.owner_id,
+        "title": chat.title,
+        "model": chat.model,
+        "status": str(state.status),
+        "snapshot_version": state.snapshot_version,
+        "history_version": state.history_version,
+        "content_bytes": bytes_of(chat.messages) + copied_bytes,
+        "claimable": state.claimable,
+        "content_version": state.content_version,
+        "client_tools": json_of(chat.client_tools or None),
+        "mcp_servers": list(chat.mcp_servers) or None,
+        "cause": state.cause,
+        "agents": chat.agents,
+        "parent_id": chat.parent_id,
+        "root_id": chat.root_id,
+        "depth": chat.depth,
+        "wants_title": chat.wants_title,
+        "worker_id": state.worker_id,
+        "epoch": state.epoch,
+        "attempt": state.attempt,
+        "takeovers": state.takeovers,
+    }
 
 
 async def _insert_first_messages(

@@ -32,6 +32,7 @@ All time is the database's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -52,11 +53,19 @@ from chatcluster.chat import (
     decide,
     is_repeat,
 )
-from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, StoreUnavailable, Unreadable
+from chatcluster.errors import (
+    ChatNotFound,
+    Fenced,
+    OwnershipError,
+    StoreFailed,
+    StoreLocked,
+    StoreUnavailable,
+    Unreadable,
+)
 from chatcluster.ports import Booking, Chat, Claimed, Idempotency, NewChat, Outcome, require_rest
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.claims import FIRST_OWNER, Place, claim, claim_seen, may_claim, with_claim
-from chatcluster.postgres.creation import create_chat
+from chatcluster.postgres.creation import create_at_once, create_chat, is_plain_chat
 from chatcluster.postgres.decision_writer import (
     SEEN_COMMANDS,
     Applied,
@@ -103,13 +112,11 @@ class PostgresStore(PostgresReads):
     async def create(
         self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
     ) -> Outcome:
-        generation, bytes_max = self._database.generation, self._settings.history_bytes_max
+        generation, place = self._database.generation, self._place(claimer)
         try:
-            outcome = await _or_without(
-                self._place(claimer), partial(self._database.transaction, create_chat, chat, idempotency, bytes_max)
-            )
+            outcome = await self._create(chat, idempotency, place)
         except (KeyAnswered, StoreFailed):  # a repeat meets its key, or the chat that it made
-            earlier = None if idempotency is None else await self.answered(chat.owner_id, idempotency)
+            earlier = await self._made_before(chat, idempotency)
             if earlier is None:
                 raise
             return earlier
@@ -117,6 +124,25 @@ class PostgresStore(PostgresReads):
             self._histories.known.made(outcome, generation)
         self._confirm(outcome.claimed, generation)
         return outcome
+
+    async def _create(self, chat: NewChat, idempotency: Idempotency | None, place: Place | None) -> Outcome:
+        if place is not None and idempotency is None and is_plain_chat(chat):
+            with suppress(StoreFailed):  # the long way tells why, or that it was for the claim
+                outcome = await self._database.autocommit(create_at_once, chat, place)
+                if outcome is not None:
+                    return outcome
+        bytes_max = self._settings.history_bytes_max
+        return await _or_without(place, partial(self._database.transaction, create_chat, chat, idempotency, bytes_max))
+
+    async def _made_before(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome | None:
+        """What was made of this request already: its key tells, or else the ID, which nobody else has drawn."""
+        if idempotency is not None:
+            return await self.answered(chat.owner_id, idempotency)
+        with suppress(ChatNotFound):
+            read = await self.read(chat.id)
+            if read.chat.owner_id == chat.owner_id:
+                return Outcome(read.chat, read.messages)
+        return None
 
     async def apply(
         self,

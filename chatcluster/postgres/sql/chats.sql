@@ -145,14 +145,41 @@ with inserted as (
     insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
         claimable_since, content_version, client_tools, mcp_servers, cause, timeline, agents, parent_id,
         root_id, depth, worker_id, epoch, attempt, takeovers)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
-        $12::text[], $13, wal_timeline(), $14, $15, $16, $17, $19, $20, $21, $22)
+    values (:id, :owner_id, :title, :model, :status, :snapshot_version, :history_version, :content_bytes,
+        case when :claimable::boolean then statement_timestamp() end, :content_version, :client_tools::text::json,
+        :mcp_servers::text[], :cause, wal_timeline(), :agents, :parent_id, :root_id, :depth, :worker_id, :epoch,
+        :attempt, :takeovers)
     returning *
 ),
 wish as (
-    insert into titles_wanted (chat_id) select id from inserted where $18::boolean
+    insert into titles_wanted (chat_id) select id from inserted where :wants_title::boolean
 )
 select {chat} from inserted as chats
+
+-- name: create_claimed
+-- A chat with its first messages and its claim by the worker :worker_id, which has a place for it: nothing is written
+-- where it may not have it, and nothing by a repeat. As in claim_seen, a burial waits.
+with claimer as (
+    select worker_id from replicas where worker_id = :worker_id and {nobody_waits} for key share skip locked
+),
+made as (
+    insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
+        content_version, client_tools, mcp_servers, cause, timeline, agents, parent_id, root_id, depth, worker_id, epoch,
+        attempt, takeovers)
+    select :id, :owner_id, :title, :model, :status, :snapshot_version, :history_version, :content_bytes,
+        :content_version, :client_tools::text::json, :mcp_servers::text[], :cause, wal_timeline(), :agents, :parent_id,
+        :root_id, :depth, worker_id, :epoch, :attempt, :takeovers
+    from claimer
+    on conflict (id) do nothing
+    returning *
+),
+changed as (
+    select {chat}, {told} from made as chats
+),
+wish as (
+    insert into titles_wanted (chat_id) select id from changed where :wants_title::boolean
+),
+{change_told}
 
 -- name: forget_title
 delete from titles_wanted where chat_id = $1

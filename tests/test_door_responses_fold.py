@@ -38,7 +38,7 @@ from chatcluster.parts import (
 )
 from chatcluster.ports.ledger import Waits
 from chatcluster.turn_log import Attempted, Ended, Rested, Told, Waited, Withdrawn
-from chatcluster.web.doors.openai.item_pages import items_of
+from chatcluster.web.doors.openai.message_items import items_of
 from chatcluster.web.doors.openai.response_bodies import begun
 from chatcluster.web.doors.openai.response_fold import ResponseFold
 from chatcluster.web.doors.openai.resting import Resumed

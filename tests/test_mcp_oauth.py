@@ -159,7 +159,7 @@ async def test_a_wrong_code_signs_nobody_in(world: McpWorld, mail: McpServer) ->
 async def test_whoever_is_signed_in_on_the_page_goes_on_with_no_sign_in_of_somebody_else(
     world: McpWorld, mail: McpServer
 ) -> None:
-    ticket = world.tools.credentials.sign_in_link(mail, ALICE).rpartition("/")[2]
+    ticket = world.tools.credentials.links.link(mail, ALICE).rpartition("/")[2]
     with pytest.raises(SignInOfAnother):
         await world.tools.begin_sign_in_by_link(ticket, visitor=BOB)
     back = await come_back(await world.tools.begin_sign_in_by_link(ticket, visitor=ALICE))

@@ -1,9 +1,8 @@
 """What a provider's failure means: whether to try again, when, and what to tell people. Pure.
 
-A failure is judged by its **signals**: the HTTP status, the error object's ``code`` and ``type``, and, last
-and only where those leave it open, its words. ``_RULES`` is read from top to bottom and the first rule that
-matches decides, so a narrow rule stands above the broad one: an exhausted quota comes as 429 and is
-never retried, although 429 is. Codes are compared by their letters and digits alone.
+A failure is judged by its **signals**: the HTTP status, the error object's ``code`` and ``type``, and, last and only
+where those leave it open, its words. ``_RULES`` is read from top to bottom and the first rule that matches decides: so
+an exhausted quota, which comes as 429, is not retried, although 429 is. Codes are compared by letters and digits alone.
 
 An error that arrives in mid-stream has status 200; its ``code`` may be a number, which then counts as the
 status. One that no rule knows is retried there, because the request itself had been accepted.

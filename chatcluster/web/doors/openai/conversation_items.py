@@ -24,10 +24,10 @@ from chatcluster.web.doors.openai.item_pages import (
     ITEMS_MAX,
     conversation_page,
     items_beside,
-    items_of,
     page_of,
     require_separable,
 )
+from chatcluster.web.doors.openai.message_items import items_of
 from chatcluster.web.doors.openai.pasts import owned_conversation
 from chatcluster.web.doors.openai.responses import OPENAI
 from chatcluster.web.doors.openai.taking import taken_history

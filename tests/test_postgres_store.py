@@ -297,22 +297,27 @@ async def test_a_chat_that_begins_here_is_one_statement_and_one_transaction(data
 
     async def make(connection: Connection) -> int:
         counting, new = Counting(connection), NewChat(uuid4(), OWNER, "", None, (user("hello"),))
-        assert await create_at_once(cast(Connection, counting), new, Place(worker_id)) is not None
+        assert await create_at_once(cast(Connection, counting), new, Place(worker_id), []) is not None
         return counting.count
 
     assert await database.autocommit(make) == 1
 
 
-async def test_a_chat_whose_making_was_not_told_of_is_found_again(database: Database, observer: Session) -> None:
+async def test_a_chat_whose_making_was_not_told_of_is_not_made_twice_nor_said_to_have_failed(
+    database: Database, observer: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P1: the connection broke before the answer came, and the statement ran again on another."""
-    store, worker_id = PostgresStore(database), await register(database)
-    new = NewChat(uuid4(), OWNER, "", None, (user("hello"),))
-    assert await database.autocommit(create_at_once, new, Place(worker_id)) is not None
-    again = await store.create(new, claimer=worker_id)
-    assert (again.chat.id, texts(again.messages), again.claimed) == (new.id, ["hello"], None)
+    store, worker_id, autocommit = PostgresStore(database), await register(database), database.autocommit
+
+    async def twice(*asked: Any, **how: Any) -> Any:
+        await autocommit(*asked, **how)
+        return await autocommit(*asked, **how)
+
+    monkeypatch.setattr(database, "autocommit", twice)
+    with pytest.raises(StoreUnavailable) as caught:
+        await store.create(NewChat(uuid4(), OWNER, "", None, (user("hello"),)), claimer=worker_id)
+    assert not isinstance(caught.value, StoreFailed)
     assert await fetchval(observer, "SELECT count(*) FROM messages") == 1
-    with pytest.raises(StoreFailed):
-        await store.create(msgspec.structs.replace(new, owner_id=uuid4()), claimer=worker_id)
 
 
 async def test_two_requests_with_one_key_that_make_a_chat_make_one(

@@ -31,8 +31,12 @@ SQL = load_queries("chats.sql")
 INSERT_CHAT, CREATE_CLAIMED = NamedQuery(SQL["insert_chat"]), NamedQuery(SQL["create_claimed"])
 
 
-async def create_at_once(connection: Connection, chat: NewChat, place: Place) -> Outcome | None:
-    """A plain chat with its claim; None, with nothing written, if they do not go together."""
+async def create_at_once(
+    connection: Connection, chat: NewChat, place: Place, tries: list[Connection]
+) -> Outcome | None:
+    """A plain chat with its claim; None, with nothing written, if they do not go together. ``tries`` gets the
+    connection: a second one says that the first broke, and nobody knows whether the chat was made by then."""
+    tries.append(connection)
     decision = create(Create(chat.messages))
     if not may_be_claimed_with(None, decision.state):
         return None

@@ -54,7 +54,6 @@ from chatcluster.chat import (
     is_repeat,
 )
 from chatcluster.errors import (
-    ChatNotFound,
     Fenced,
     OwnershipError,
     StoreFailed,
@@ -116,7 +115,7 @@ class PostgresStore(PostgresReads):
         try:
             outcome = await self._create(chat, idempotency, place)
         except (KeyAnswered, StoreFailed):  # a repeat meets its key, or the chat that it made
-            earlier = await self._made_before(chat, idempotency)
+            earlier = None if idempotency is None else await self.answered(chat.owner_id, idempotency)
             if earlier is None:
                 raise
             return earlier
@@ -126,23 +125,21 @@ class PostgresStore(PostgresReads):
         return outcome
 
     async def _create(self, chat: NewChat, idempotency: Idempotency | None, place: Place | None) -> Outcome:
+        tries: list[Connection] = []
         if place is not None and idempotency is None and is_plain_chat(chat):
             with suppress(StoreFailed):  # the long way tells why, or that it was for the claim
-                outcome = await self._database.autocommit(create_at_once, chat, place)
+                outcome = await self._database.autocommit(create_at_once, chat, place, tries)
                 if outcome is not None:
                     return outcome
         bytes_max = self._settings.history_bytes_max
-        return await _or_without(place, partial(self._database.transaction, create_chat, chat, idempotency, bytes_max))
-
-    async def _made_before(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome | None:
-        """What was made of this request already: its key tells, or else the ID, which nobody else has drawn."""
-        if idempotency is not None:
-            return await self.answered(chat.owner_id, idempotency)
-        with suppress(ChatNotFound):
-            read = await self.read(chat.id)
-            if read.chat.owner_id == chat.owner_id:
-                return Outcome(read.chat, read.messages)
-        return None
+        try:
+            return await _or_without(
+                place, partial(self._database.transaction, create_chat, chat, idempotency, bytes_max)
+            )
+        except StoreFailed as error:
+            if len(tries) > 1:
+                raise StoreUnavailable("the connection broke while the chat was made: it may be there") from error
+            raise
 
     async def apply(
         self,

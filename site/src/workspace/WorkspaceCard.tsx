@@ -58,7 +58,7 @@ export default function WorkspaceCard({ chat, id }: WorkspaceCardProps) {
         <p className={`foreign px-3 pb-2 ${look === "text-bad" ? "text-bad" : "text-soft"}`}>{workspace.detail}</p>
       )}
       {isOpen && (
-        <div className="flex max-h-[50dvh] flex-col gap-3 overflow-y-auto border-t border-line px-3 py-2">
+        <div className="flex max-h-[max(8rem,min(50dvh,100dvh-24rem))] flex-col gap-3 overflow-y-auto border-t border-line px-3 py-2">
           <Facts workspace={workspace} />
           {workspace.desktop && workspace.state === "running" && <Screen chatId={workspace.chat_id} />}
           <Running chat={chat} />

@@ -17,7 +17,7 @@ from agent_process import ran
 from sandbox_world import needs_sandboxes, spec_of
 
 from chatcluster.errors import ConfigError
-from chatcluster.workspaces import network_proxy
+from chatcluster.workspaces import network_proxy, reach
 from chatcluster.workspaces.agent_client import AgentClient, over_unix
 from chatcluster.workspaces.network_proxy import CONNECTIONS_MAX
 from chatcluster.workspaces.process_provider import ProcessProvider, open_process_provider
@@ -104,13 +104,29 @@ async def test_an_address_that_is_silent_leaves_time_for_the_next_one(
     assert trio.current_time() - began_at < network_proxy.DIAL_SECONDS
 
 
-async def test_a_public_address_of_this_machine_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_public_address_of_this_machine_is_reached_only_where_it_is_let_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outside = object()
+
+    async def connect(*_: object) -> Any:
+        return outside
+
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 443))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    monkeypatch.setattr(network_proxy, "is_public", lambda _address: True)
-    proxy = network_proxy._Proxy("one", Reach(["own.example"], LOOPBACK))
+    monkeypatch.setattr(reach, "is_public", lambda _address: True)
+    monkeypatch.setattr(network_proxy, "_connect", connect)
+    target = network_proxy._Target("own.example", 443, b"")
+    proxy = network_proxy._Proxy("one", Reach(["own.example"]))
     with pytest.raises(network_proxy._No, match="no public address"):
-        await proxy._connected(network_proxy._Target("own.example", 443, b""), "own.example:443")
+        await proxy._connected(target, "own.example:443")
+    proxy = network_proxy._Proxy("one", Reach(["own.example"], LOOPBACK))
+    assert await proxy._connected(target, "own.example:443") is outside
+
+
+def test_an_address_of_a_family_that_this_machine_does_not_have_is_none_of_its_own() -> None:
+    """As of IPv6, where its kernel has none: the other addresses of the name are tried all the same."""
+    assert not network_proxy._is_own(255, ("::1", 443))
 
 
 # --- a sandbox that has one -----------------------------------------------------------------------

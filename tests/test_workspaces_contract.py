@@ -367,6 +367,7 @@ async def test_use_that_a_clock_told_which_was_set_back_since_does_not_keep_it_f
     assert await world.workspaces.bump(row.id)
     (use,) = await world.hosts.last_uses(lease)
     assert use.last_used_at == (await world.workspaces.workspace(row.id)).last_used_at
+    assert use.seconds_left <= HOUR, "what that clock said of its end is no more true"
     assert not await world.workspaces.bump(row.id)
 
 

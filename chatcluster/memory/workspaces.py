@@ -236,12 +236,15 @@ class MemoryWorkspaces:
         return put
 
     def _bump(self, row: WorkspaceRow) -> bool:
-        now, seconds = self._database.now(), row.settings.activity_bump_seconds
+        now, seconds, idle = self._database.now(), row.settings.activity_bump_seconds, row.settings.idle_stop_seconds
         if row.state is not WorkspaceState.RUNNING or row.last_used_at is None:
             return False
         if now - timedelta(seconds=BUMP_AFTER * seconds) <= row.last_used_at <= now:
             return False
-        expires_at = None if row.expires_at is None else max(row.expires_at, now + timedelta(seconds=seconds))
+        expires_at = row.expires_at
+        if expires_at is not None:
+            last = now + timedelta(seconds=max(idle, seconds))
+            expires_at = min(last, max(expires_at, now + timedelta(seconds=seconds)))
         self._tables.rows[row.id] = replace(row, last_used_at=now, expires_at=expires_at)
         return True
 

@@ -28,7 +28,6 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.h11_patterns import read_in_one_go
-from chatcluster.push_endpoints import is_public
 from chatcluster.workspace_errors import WorkspaceUnreachable
 from chatcluster.workspaces.agent.pipes import join
 from chatcluster.workspaces.agent.server import listen
@@ -210,7 +209,7 @@ class _Proxy:
     def _is_usable(self, family: int, address: Any) -> bool:
         """This machine may have a public address as well: of its own only those are reached that are let in."""
         text = str(address[0])
-        return self._reach.leads_to(text) and not (is_public(text) and _is_own(family, address))
+        return self._reach.leads_to(text) and (self._reach.lets_in(text) or not _is_own(family, address))
 
     def _tell(self, place: str, why: str) -> None:
         self._told += 1
@@ -260,7 +259,7 @@ def _passed_on(request: h11.Request, url: SplitResult) -> bytes:
 
 def _is_own(family: int, address: Any) -> bool:
     """Whether it is an address of this machine: what goes there comes from there. Nothing is sent."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:  # it may have none of this family
         probe.connect(address)
         return bool(probe.getsockname()[0] == address[0])
     return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from chatcluster.errors import ConfigError
 from chatcluster.push_endpoints import is_public
@@ -47,12 +47,13 @@ class Reach:
 
     def leads_to(self, address: str) -> bool:
         """Whether an IP address that a name stands for may be connected to."""
-        try:
-            ip = ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        mapped = getattr(ip, "ipv4_mapped", None) or ip
-        return not _within(mapped, NEVER) and (is_public(address) or _within(mapped, self._private))
+        ip = _ip(address)
+        return ip is not None and not _within(ip, NEVER) and (is_public(address) or self.lets_in(address))
+
+    def lets_in(self, address: str) -> bool:
+        """Whether it is in one of the networks that are let in, whatever it looks like."""
+        ip = _ip(address)
+        return ip is not None and _within(ip, self._private)
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -73,6 +74,15 @@ def _matches(pattern: str, name: str) -> bool:
     if pattern.startswith("*."):
         return name.endswith(pattern[1:]) and len(name) > len(pattern) - 1
     return name == pattern
+
+
+def _ip(address: str) -> IPv4Address | IPv6Address | None:
+    """The address that is meant; None where it is none."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip
 
 
 def _within(ip: object, networks: Iterable[Network]) -> bool:

@@ -34,7 +34,7 @@ from chatcluster.ports.workspaces import (
 from chatcluster.workspace_errors import StaleEpoch
 from chatcluster.workspace_watch import WorkspaceWatch
 from chatcluster.workspace_wire import CallRequest, CallUnderWay, Kind
-from chatcluster.workspaces.host.identity import Incarnations
+from chatcluster.workspaces.host.identity import INCARNATION_FILE, Incarnations
 from chatcluster.workspaces.host.machine import Identity, Machine
 from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import RunningWorkspaces
@@ -378,6 +378,8 @@ async def test_p10_a_step_of_the_database_s_clock_neither_stops_one_that_is_in_u
             if minute < 55:
                 assert await world.rows.state(idle) is WorkspaceState.RUNNING
         assert await world.rows.state(idle) is WorkspaceState.STOPPED
+        await trio.sleep(3700)
+        assert await world.rows.state(used) is WorkspaceState.STOPPED
 
 
 def step_clock(database: MemoryDatabase, seconds: float) -> None:
@@ -676,10 +678,12 @@ async def ends_as_another_lives(world: HostWorld, begin: Callable[[], None]) -> 
 async def test_a_second_process_of_a_host_that_lives_ends_with_the_reason_however_often_it_is_begun() -> None:
     """A directory of workspaces that was copied to another machine makes two."""
     async with open_host() as world:
-        (world.directory / "copy").mkdir()
+        copy = world.directory / "copy"
+        copy.mkdir()
         world.start()
         row, first = await world.running_one(), world.provider
-        world.directory, world.provider = world.directory / "copy", ScriptedProvider()
+        (copy / INCARNATION_FILE).write_bytes((world.directory / INCARNATION_FILE).read_bytes())
+        world.directory, world.provider = copy, ScriptedProvider()
         for _ in range(3):
             await ends_as_another_lives(world, world.start)
             assert first.running == {str(row.id)}

@@ -4,8 +4,12 @@
 id, name, settings::text as settings, revision, {moment created_at} as created_at, {moment updated_at} as updated_at
 
 -- fragment: bumped
+-- An end further away than any use can set it was told by a clock that was set back since.
 expires_at = case when idle_seconds > 0 then
-    greatest(expires_at, statement_timestamp() + {span bump_seconds}) end,
+    least(
+        greatest(expires_at, statement_timestamp() + {span bump_seconds}),
+        statement_timestamp() + {span greatest(idle_seconds, bump_seconds)}
+    ) end,
 last_used_at = statement_timestamp()
 
 -- fragment: wants_bump

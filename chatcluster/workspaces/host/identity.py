@@ -11,6 +11,7 @@ from chatcluster.errors import ConfigError
 
 ID_FILE = "host-id"
 INCARNATION_FILE = "incarnation"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def host_id_of(directory: Path) -> UUID:
@@ -30,19 +31,26 @@ def host_id_of(directory: Path) -> UUID:
 
 
 class Incarnations:
-    """Those of one directory. Whoever has its lock knows that they have ended."""
+    """Those of one directory. Whoever has its lock knows that they have ended, but not who has a copy of it: in that this
+    file is as well. So it says where it was written."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._path = directory / INCARNATION_FILE
 
     @property
     def last(self) -> UUID | None:
         """None where it is not known."""
         try:
-            return UUID(self._path.read_text().strip())
+            incarnation, _, where = self._path.read_text().strip().partition(" ")
+            return UUID(incarnation) if where == self._where() else None
         except (OSError, ValueError):
             return None
 
     def begin(self, incarnation: UUID) -> None:
         with suppress(OSError):  # the next one begins later, and no worse
-            self._path.write_text(f"{incarnation}\n")
+            self._path.write_text(f"{incarnation} {self._where()}\n")
+
+    def _where(self) -> str:
+        """This directory, on this machine since it was started. Raises ``OSError``."""
+        return f"{BOOT_ID.read_text().strip()} {self._directory.stat().st_ino}"

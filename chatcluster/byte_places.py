@@ -18,7 +18,7 @@ from chatcluster.fair_places import FairPlaces
 
 
 class BytePlaces(FairPlaces):
-    """``total`` bytes for all; nobody needs more than ``largest`` at a time."""
+    """``total`` bytes for all, of which ``largest`` are left to others by those who have some."""
 
     def __init__(self, total: int, *, largest: int) -> None:
         super().__init__(total)

@@ -64,8 +64,8 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class OpenFrame(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
-    """``snapshot_version`` is that of the claim: after a failover that lost one the same worker may be given the same
-    epoch again, and then it tells the two apart."""
+    """``snapshot_version`` is that of the claim: after a failover that lost one, to a server that does not tell its
+    timeline, the same worker may be given the same epoch again, and then it tells the two apart."""
 
     worker_id: str
     history_version: int

@@ -70,7 +70,9 @@ class Replica:
         self._publisher = publisher
         self._notices = notices
         self._on_incarnation = on_incarnation
-        self._places = BytePlaces(LONG_HISTORIES_BYTES, largest=bytes_max_of(settings))
+        # no more than a third is left to others: where chats may be long, a user would have one such history at a time
+        left_bytes = min(bytes_max_of(settings), LONG_HISTORIES_BYTES // 3)
+        self._places = BytePlaces(LONG_HISTORIES_BYTES, largest=left_bytes)
         self.tenures = self._new_tenures()
         self._replaces: tuple[UUID, ...] = (UUID(settings.replaces),) if settings.replaces else ()
         self._wake = trio.Event()

@@ -97,6 +97,15 @@ class TestPlaces:
         assert sum(connections.admit(Peer(f"probe {number}"), public=False) for number in range(100)) == 100
         assert len(connections) == 3 + RESERVED, "silent ones on the replica's own port made room for one another"
 
+    def test_one_that_was_answered_is_idle_though_nobody_asked_for_its_body(self) -> None:
+        connections = Connections(Limits(silent_per_address=1), Clock())
+        (first,) = admitted(connections, 1)
+        connections.busy(first)
+        connections.silent(first)
+        connections.idle(first)
+        admitted(connections, 1)
+        assert not first.dropped
+
     def test_one_whose_request_is_open_to_everybody_and_not_whole_is_as_good_as_silent(self) -> None:
         connections = Connections(Limits(silent_per_address=2), Clock())
         first, second = admitted(connections, 2)

@@ -11,9 +11,10 @@
 
 A trace is a turn. Its ID, and that of its root, are made from the chat and the message that the turn answers. So all
 spans of a turn are in one trace, whichever replica they come from, and nothing has to be kept, or handed over. A
-takeover is seen there: ``chatcluster.epoch`` counts the tenures of a chat, ``chatcluster.takeovers`` those of them that
-ended with their replica since the history moved, and ``chatcluster.resumed`` is an answer that its next owner went on
-with. What a replica was doing when it died has no span of its own: nobody saw its end.
+takeover is seen there: ``chatcluster.epoch`` tells the tenures of a chat apart, and their order,
+``chatcluster.takeovers`` counts those of them that ended with their replica since the history moved, and
+``chatcluster.resumed`` is an answer that its next owner went on with. What a replica was doing when it died has no span
+of its own: nobody saw its end.
 
 Attributes are names and numbers. What was said is never among them, nor are arguments and results.
 """

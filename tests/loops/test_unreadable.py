@@ -142,6 +142,24 @@ async def test_long_histories_wait_for_each_other_and_short_ones_for_none(
     await second.until_status("waiting")
 
 
+async def test_a_user_has_two_long_histories_at_a_time_where_a_chat_may_have_nearly_half_of_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "PAGE_BYTES", 8 * KILOBYTE)
+    monkeypatch.setattr("chatcluster.replica.LONG_HISTORIES_BYTES", 280 * KILOBYTE)
+    a = await world.replica(**SMALL)
+    first, second = [await world.one_turn(a) for _ in range(2)]
+    await send_to_a_longer_chat(world, a, first, 40 * KILOBYTE)
+    call = await world.model.next_call()
+    epoch = first.epoch
+    await send_to_a_longer_chat(world, a, second, 40 * KILOBYTE)
+    (await world.model.next_call()).answer("Done beside it.")
+    await second.until_status("waiting")
+    assert first.epoch == epoch
+    call.answer("Done.")
+    await first.until_status("waiting")
+
+
 async def test_a_row_that_turns_unreadable_ends_the_tenure_and_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,10 +133,11 @@ with due as (
 gone as (
     delete from chats where id in (select id from due) or root_id in (select id from due) returning id, owner_id
 ),
--- What asks again, with its key, is answered anew.
+-- What asks again, with its key, is answered anew. An older key is not touched, as by delete_chat.
 forgotten as (
     delete from idempotency_keys using gone
-    where idempotency_keys.owner_id = gone.owner_id and response->'chat'->>'id' = gone.id::text
+    where idempotency_keys.owner_id = gone.owner_id
+        and created_at >= statement_timestamp() - interval '24 hours' and response->'chat'->>'id' = gone.id::text
 ),
 ended as (
     delete from turns where chat_id in (select id from gone)

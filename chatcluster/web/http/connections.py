@@ -98,6 +98,7 @@ class Connections:
     def idle(self, connection: Connection) -> None:
         """Note that its request was answered, and another one may come."""
         if connection in self._all:
+            self._no_longer_silent(connection)  # as it is where its body came, and nobody asked for that
             self._idle[connection] = None
 
     def remove(self, connection: Connection) -> None:

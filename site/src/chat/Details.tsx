@@ -23,7 +23,7 @@ export default function Details({ chat, view, onClose }: DetailsProps) {
       <dl className="grid grid-cols-[auto_1fr] gap-x-4 gap-y-1 text-sm">
         <Row name="Status">{view.status + (view.cause ? ` (${view.cause})` : "")}</Row>
         <Row name="Replica">{view.workerId ? (name ?? view.workerId) : "none: the chat is at rest"}</Row>
-        <Row name="Tenures">{view.epoch}</Row>
+        <Row name="Epoch">{view.epoch}</Row>
         <Row name="Attempts at the last answer">{view.attempt || "–"}</Row>
         {view.turn && <Row name="Last turn">{`${view.turn.outcome} in ${duration(view.turn.duration_ms)}`}</Row>}
         <Row name="Model">{chat.model ?? "the deployment's default"}</Row>

@@ -91,7 +91,7 @@ const COLUMNS: Column<OwnedChat>[] = [
   },
   { name: "Cause", cell: (row) => row.chat.cause || "–" },
   { name: "Replica", cell: (row) => <ReplicaName workerId={row.chat.worker_id} /> },
-  { name: "Tenures", cell: (row) => row.chat.epoch, isNumber: true },
+  { name: "Epoch", cell: (row) => row.chat.epoch, isNumber: true },
   { name: "Changed", cell: (row) => <Time at={row.chat.updated_at} /> },
 ];
 

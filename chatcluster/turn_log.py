@@ -82,7 +82,7 @@ class Ended(NamedTuple):
 
 
 class Rested(NamedTuple):
-    """The chat is at rest, and nobody knows any more how its turn ended."""
+    """The turn is over, and nobody knows any more how it ended."""
 
 
 class Withdrawn(NamedTuple):

@@ -228,6 +228,19 @@ async def test_who_deletes_what_a_response_said_goes_on_in_its_place() -> None:
         assert (await client.get(f"{path}/{middle}")).status_code == 404
 
 
+async def test_behind_an_item_that_came_to_nothing_no_message_is_left_out() -> None:
+    """A stream tells of it as incomplete. The message behind its response may be the very next one of the chat."""
+    world = World()
+    async with client_of(world) as client:
+        name = await conversation(client)
+        told = [await answered(world, client, name, TextPart(text)) for text in ("one", "two")]
+        nothing = told[0]["output"][0]["id"].rpartition("_")[0] + "_99"
+        path = f"/v1/conversations/{name}/items"
+        for order, texts in (("asc", ["user", "assistant"]), ("desc", ["assistant", "user"])):
+            page = await client.get(f"{path}?after={nothing}&order={order}")
+            assert [item["role"] for item in page.json()["data"]] == texts, page.text
+
+
 async def test_an_item_is_found_by_its_id_in_the_output_of_its_response() -> None:
     world = World()
     async with client_of(world) as client, world.client(await world.token("eve")) as eve:

@@ -341,6 +341,23 @@ async def test_other_outputs_of_the_same_calls_begin_another_answer_and_the_same
         assert third["chat_id"] == first["chat_id"], "nothing happened to what was gone on from before"
 
 
+@pytest.mark.parametrize("more", [[], [{"role": "user", "content": "well?"}]], ids=["alone", "with a message"])
+async def test_outputs_of_several_calls_are_a_repeat_only_where_all_that_was_given_is_given(more: list[Json]) -> None:
+    world = World()
+    async with client_of(world) as client:
+        asked = {"input": "look", "tools": [LOOK], "background": True}
+        first = (await client.post("/v1/responses", json=asked)).json()
+        calls = tuple(ToolCallPart(call_id, "look", "{}") for call_id in ("c1", "c2"))
+        plans = tuple(OpenCall(call.id, "look", CallState.CLIENT) for call in calls)
+        step = CommitStep((NewMessage(Role.ASSISTANT, calls, "tool_calls"),), plans)
+        await world.store.commit(fence_of(await claim(world)), step)
+        past, outputs = {"previous_response_id": first["id"]}, [output("a tree"), output("a house", "c2")]
+        second = await responded(world, client, [*outputs, *more], **past)
+        body = {"input": outputs, **past, "background": True}
+        again = (await client.post("/v1/responses", json=body)).json()
+        assert (again["id"] == second["id"], again["chat_id"] == first["chat_id"]) == (not more, not more)
+
+
 async def test_who_brings_outputs_need_not_name_the_tools_again_to_be_called() -> None:
     world = World()
     async with client_of(world) as client:

@@ -208,7 +208,10 @@ async def test_what_the_system_says_among_the_messages_is_the_prompt_of_the_chat
         await finish(world)
         await submitted(client, system, user("m2", "two"), instructions="Be brief.")
         assert await prompts.own(row.id) == "Be brief."
-        assert asked(world) == ["one", "two"]
+        await finish(world)
+        await submitted(client, {"id": "s", "role": "system", "parts": []}, user("m3", "three"))
+        assert await prompts.own(row.id) == "Be brief.", "nothing was said"
+        assert asked(world) == ["one", "two", "three"]
 
 
 async def test_a_message_brings_the_outputs_before_it_along() -> None:

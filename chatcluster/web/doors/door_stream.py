@@ -181,8 +181,10 @@ class Awaited(EventStream):
             with trio.move_on_after(HEAD_SECONDS):
                 body = await self._subscriber.receive()
                 said = Answer(self._narrator.status, body, self._narrator.headers)
-        except (Cut, UnavailableError):
+        except Cut:
             said = answer_at(self._path, StoreUnavailable(LEAVES))
+        except UnavailableError as error:
+            said = answer_at(self._path, error)
         if said is None:
             self._is_late = True
             await outlet.write(self._wire.opening)

@@ -54,7 +54,8 @@ class SubmitChat(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
     @property
     def wishes(self) -> Wishes:
         """Without ``instructions``, what the system says among the messages is told in their place."""
-        system = [text_in(one) for one in self.given if one.get("role") == "system"]
+        said = [text_in(one) for one in self.given if one.get("role") == "system"]
+        system = [text for text in said if text]
         instructions = "\n\n".join(system) if self.instructions is None and system else self.instructions
         return Wishes(self.model, instructions, self.tools, self.mcp_servers)
 

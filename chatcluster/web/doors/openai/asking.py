@@ -207,16 +207,24 @@ def _submitted(data: CreateResponse, given: Given) -> SubmitToolResults:
 
 
 async def _given_before(request: ApiRequest, given: Given, chat: Chat, end: int) -> Asked | None:
-    """The response that these very outputs have begun: a repeat is told that one, other outputs begin another."""
+    """The response that these very outputs have begun, each a message of its own, with nothing said behind them: a
+    repeat is told that one, other outputs begin another."""
+    results = {part.call_id: part.content for part in given.results}
     page = await request.services.store.read_messages(
-        chat.id, after_version=0, after_id=end - 1, up_to_version=VERSION_MAX, limit=1, bytes_max=1
+        chat.id,
+        after_version=0,
+        after_id=end - 1,
+        up_to_version=VERSION_MAX,
+        limit=len(results),
+        bytes_max=2 * len(msgspec.json.encode(given.results)),  # what is larger is something else
     )
-    outputs = [part for one in page.messages for part in one.parts if isinstance(part, ToolResultPart)]
-    is_same = {one.call_id: one.text for one in outputs} == {one.call_id: one.text for one in given.results}
-    if not is_same or any(one.role is not Role.TOOL for one in given.messages):
+    parts = [part for one in page.messages for part in one.parts]
+    outputs = {part.call_id: part.content for part in parts if isinstance(part, ToolResultPart)}
+    says_more = {one.role for one in given.messages} | {one.role for one in page.messages} != {Role.TOOL}
+    if outputs != results or says_more or page.next_revision == page.messages[-1].revision:
         return None
-    (message,) = page.messages
-    return Asked(Outcome(chat, (message,)), message.id, message.revision)
+    message = page.messages[-1]
+    return Asked(Outcome(chat, page.messages), message.id, message.revision)
 
 
 async def _configure(request: ApiRequest, tools: Tools, chat: Chat, system: str) -> None:

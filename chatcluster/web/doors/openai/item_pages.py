@@ -58,7 +58,9 @@ async def conversation_page(
         for message in messages:
             items = list(items_of(message))
             items = items if order == "asc" else items[::-1]
-            if is_first and message.id == at:
+            if is_first and last == _place_before(message.id):
+                items = items if order == "asc" else []
+            elif is_first and message.id == at:
                 items = items[_place_in(items, str(last)) + 1 :]
             found.extend(items)
         is_first, at = False, messages[-1].id if messages else at
@@ -104,8 +106,8 @@ async def items_beside(request: ApiRequest, chat: Chat, item_id: str) -> tuple[s
 
 async def kept_as(request: ApiRequest, chat: Chat, item_id: str, *, may_be_gone: bool = False) -> str:
     """The ID that an item has in its conversation, of the one that it has in a response's output. ``may_be_gone``: for
-    one that was deleted, an ID with its place, which is behind what is left of its response: of an answer nothing goes
-    alone but its end.
+    one that was deleted, or came to nothing, its place, which is behind what is left of its response: of an answer
+    nothing goes alone but its end.
 
     Raises ``ItemNotFound``."""
     named = response_of_item(item_id)
@@ -120,7 +122,12 @@ async def kept_as(request: ApiRequest, chat: Chat, item_id: str, *, may_be_gone:
         return fold.kept_as[item_id]
     if fold is None or not may_be_gone:
         raise no_such_item(item_id)
-    return kept_item_id("msg", (fold.last_id or message_of(stored.message_id)) + 1)
+    return _place_before((fold.last_id or message_of(stored.message_id)) + 1)
+
+
+def _place_before(message_id: int) -> str:
+    """In the form of an ID, which no item has. There may be such a message, or not."""
+    return kept_item_id("msg", message_id, 0)
 
 
 async def _given(request: ApiRequest, stored: StoredResponse) -> list[Message]:

@@ -27,6 +27,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.backoff import grown_seconds
 from chatcluster.config import Settings
+from chatcluster.content import seen
 from chatcluster.errors import ProviderError
 from chatcluster.parts import (
     PAUSED,
@@ -268,7 +269,7 @@ def interrupted(said: Said, asked_model: str | None) -> NewMessage | None:
 
     A call is run once it is history. One that was being said is none, and is dropped. None: there is nothing to keep.
     """
-    parts = tuple(part for part in joined(said.deltas) if isinstance(part, TextPart | ReasoningPart | SourcePart))
+    parts = tuple(part for part in seen(joined(said.deltas)) if isinstance(part, TextPart | ReasoningPart | SourcePart))
     if not parts:
         return None
     return NewMessage(

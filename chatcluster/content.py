@@ -188,6 +188,9 @@ STREAMED_ONLY = (ToolArgumentsPart, ToolProgressPart, ToolOutputPart, NoticePart
 HIDDEN = (OpaquePart, SummaryPart)
 """Parts that are in history for the model alone, and never shown."""
 
+CITATIONS = "citations"
+"""The kind of opaque part that says of the text before it what it cites. It parts no text."""
+
 UNSEEN = (ReasoningPart, SourcePart, *HIDDEN, *STREAMED_ONLY)
 """What is not part of an answer to look at."""
 
@@ -215,11 +218,12 @@ def _version_of(part: Part) -> int:
 
 
 def seen(parts: Parts) -> Parts:
-    """The parts that are not hidden; the same tuple if none is. What was hidden parts no text: it was streamed as
-    one."""
+    """The parts that are not hidden; the same tuple if none is. Texts that cite are one with what follows; what is said
+    before and behind a search, say, are two."""
     if not has_hidden(parts):
         return parts
-    return tuple(coalesced(part for part in parts if not isinstance(part, HIDDEN)))
+    joined_up = coalesced(part for part in parts if not (isinstance(part, OpaquePart) and part.kind == CITATIONS))
+    return tuple(part for part in joined_up if not isinstance(part, HIDDEN))
 
 
 def has_hidden(parts: Parts) -> bool:

@@ -65,8 +65,16 @@ class FairPlaces:
         return self._taken.total() + size <= self._total and self._taken[user] + size <= self._each
 
     def _admit_all(self) -> None:
-        while (next_user := next(filter(self._is_next, self._waiting), None)) is not None:
-            self._admit(next_user)
+        while self._admit_one():
+            pass
+
+    def _admit_one(self) -> bool:
+        """Admit the one whose turn it is; whether there was one."""
+        for user in self._waiting:
+            if self._is_next(user):
+                self._admit(user)
+                return True
+        return False
 
     def _is_next(self, user: Hashable) -> bool:
         return self._allows(user, self._waiting[user][0].size)

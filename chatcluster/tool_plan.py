@@ -4,7 +4,8 @@ A call that cannot be run has its result at once: its tool is unknown or denied,
 others, some wait for a person, for the chat's client or for an agent. What is left is the owner's to run: if all of it
 may be run again whenever a worker dies, it is *started* in the very commit that brings the calls; if not, it is
 *pending* in it, and said to be started in a commit of its own, right before it is. So of a call that is not started
-nobody has to ask whether it ran.
+nobody has to ask whether it ran. Of several, some of which run by a standing permission, none is started before it is
+either: what is taken back until then holds for it.
 
 An owner that finds started calls of a tenure that is over (``resumption``) runs again what may be run again; without
 a word where the tool knows the call, and goes on with it. Of the rest nobody knows whether it took effect, and the
@@ -84,7 +85,8 @@ def plan_of(
     sound = [part for part in parts if part.id not in refusals]
     calls = [_begun(part, tools[part.name].tool, permitted, settings) for part in sound]
     ours = [call for call in calls if call.state is CallState.PENDING]
-    if all(call.effect != Effect.ONCE for call in ours):
+    by_leave = len(ours) > 1 and any(tools[call.name].tool.approval is Approval.ASK for call in ours)
+    if not by_leave and all(call.effect != Effect.ONCE for call in ours):
         calls = [_started(call) for call in calls]
     return Plan(tuple(calls), tuple(refused(call_id, text) for call_id, text in refusals.items()))
 

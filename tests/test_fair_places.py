@@ -19,12 +19,12 @@ class Work:
     """What is done in places, piece by piece, in the order in which it was admitted."""
 
     def __init__(self, places: FairPlaces, nursery: trio.Nursery) -> None:
-        self.admitted: list[str] = []
+        self.admitted: list[str | None] = []
         self._places = places
         self._nursery = nursery
         self._ends: list[trio.Event] = []
 
-    async def want(self, user: str, times: int = 1) -> None:
+    async def want(self, user: str | None, times: int = 1) -> None:
         for _ in range(times):
             self._nursery.start_soon(self._do, user)
             await trio.testing.wait_all_tasks_blocked()
@@ -33,7 +33,7 @@ class Work:
         self._ends.pop(0).set()
         await trio.testing.wait_all_tasks_blocked()
 
-    async def _do(self, user: str) -> None:
+    async def _do(self, user: str | None) -> None:
         async with self._places.taken(user):
             self.admitted.append(user)
             end = trio.Event()
@@ -54,6 +54,15 @@ async def test_p10_another_user_is_next_however_many_of_one_wait(working: Callab
     for _ in range(4):
         await work.end_first()
     assert work.admitted == [GREEDY, GREEDY, MODEST, THIRD, GREEDY]
+
+
+async def test_work_of_nobody_has_its_turns_as_well(working: Callable[[FairPlaces], Work]) -> None:
+    work = working(FairPlaces(1))
+    await work.want(GREEDY)
+    await work.want(None, times=2)
+    await work.end_first()
+    await work.end_first()
+    assert work.admitted == [GREEDY, None, None]
 
 
 async def test_p10_one_user_never_has_all_places_where_each_has_a_share(

@@ -103,6 +103,15 @@ def test_reasoning_that_a_gateway_tells_as_a_list_goes_back_as_one_with_its_sign
     assert "reasoning_details" not in body_of(step, model="another")["messages"][1]
 
 
+def test_reasoning_that_is_in_the_list_alone_is_told_as_it_comes() -> None:
+    """Else readers see nothing of it, and it counts as a standstill."""
+    pieces = [{"type": "reasoning.text", "text": "Hm, ", "index": 0}, {"type": "reasoning.summary", "summary": "rain."}]
+    decoder = ChunkDecoder(ROUTE)
+    deltas = [{"reasoning_details": [one]} for one in pieces]
+    said = [one for delta in deltas for one in decoder.feed(json.dumps({"choices": [{"delta": delta}]}).encode())]
+    assert said == [Delta(ReasoningPart("Hm, ")), Delta(ReasoningPart("rain."))]
+
+
 @pytest.mark.parametrize("flag", ["google", "vertex"])
 @pytest.mark.parametrize(
     ("thoughts", "words"),

@@ -96,6 +96,6 @@ def test_a_wrong_directive_is_refused(prompt: str) -> None:
 
 def test_every_directive_is_documented() -> None:
     documented = script_module.__doc__ or ""
-    names = {item.name for item in fields(Script)} - {"calls"}
-    for name in (*names, "times", "call", "step"):
+    names = {item.name for item in fields(Script)} - {"calls", "sources"}
+    for name in (*names, "times", "call", "source", "step"):
         assert f"{name}=" in documented or f"``{name}``" in documented or f"{name}=..." in documented, name

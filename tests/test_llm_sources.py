@@ -70,6 +70,13 @@ def test_texts_that_cite_are_one_for_readers_and_their_sources_stand_behind_all_
     assert kept == [("citations", RIVERS.url), ("citations", LAKES.url)], "as they go back to the provider"
 
 
+def test_what_is_said_before_a_search_and_behind_it_are_two_texts() -> None:
+    """Joined, the second one would begin in the middle of a line: no heading, no list."""
+    search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    events = [*text_block(0, "I look it up."), *block(1, search), *text_block(2, "# Bern"), {"type": "message_stop"}]
+    assert seen(parts_of(MessageDecoder(ROUTE), events)) == (TextPart("I look it up."), TextPart("# Bern"))
+
+
 def test_sources_stand_before_a_call_that_follows_their_text() -> None:
     call = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {}}
     events = [*text_block(0, "So:", LAKES), *block(1, call), {"type": "message_stop"}]
@@ -156,6 +163,13 @@ def test_an_interrupt_keeps_the_sources_that_were_shown() -> None:
     kept = interrupted(Said((TextPart("a"), LAKES)), "m")
     assert kept is not None
     assert kept.parts == (TextPart("a"), LAKES)
+
+
+def test_an_interrupt_keeps_texts_that_cite_as_the_one_that_was_streamed() -> None:
+    noted = OpaquePart(SERVER.name, "m", "citations", "[]")
+    kept = interrupted(Said((TextPart("Bern has "), TextPart("a river"), noted, TextPart(" and lakes"), LAKES)), "m")
+    assert kept is not None
+    assert kept.parts == (TextPart("Bern has a river and lakes"), LAKES)
 
 
 def test_a_model_that_reads_a_chat_by_mcp_is_told_of_them_in_words() -> None:

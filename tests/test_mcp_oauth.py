@@ -545,6 +545,20 @@ async def test_a_list_that_is_refused_is_read_with_fresh_tokens(mail: McpServer)
     assert renewed == [mail.id]
 
 
+async def test_a_login_at_another_host_is_not_shown_to_the_server(world: McpWorld, mail: McpServer) -> None:
+    """Somebody came back from a sign-in while the server got another URL."""
+    await sign_in(world, mail)
+    (grant,) = await world.servers.grants(ALICE)
+    place = place_of("mcp_grants", "sealed", grant.server_id, grant.user_id)
+    tokens = msgspec.json.decode(world.keyring.open(grant.sealed, place), type=Tokens)
+    moved = msgspec.structs.replace(tokens, resource="https://elsewhere.example/mcp")
+    sealed = world.keyring.seal(msgspec.json.encode(moved), place)
+    assert await world.servers.keep_grant(msgspec.structs.replace(grant, sealed=sealed))
+    assert not await peek(world)
+    (ended,) = await world.servers.grants(ALICE)
+    assert ended.refused
+
+
 async def test_who_signs_out_has_no_tools(world: McpWorld, mail: McpServer) -> None:
     await sign_in(world, mail)
     assert await peek(world)

@@ -41,6 +41,7 @@ TOOLS = {
         known("build", Effect.TRACKED),
         known("buy", Effect.ONCE),
         known("ask", Effect.ONCE, approval=Approval.ASK),
+        known("again", Effect.IDEMPOTENT, approval=Approval.ASK),
         known("no", approval=Approval.DENY),
         known("mine", Effect.ONCE, run_by=RunBy.CLIENT),
         known("careful", Effect.ONCE, run_by=RunBy.CLIENT, approval=Approval.ASK),
@@ -84,6 +85,13 @@ def test_a_standing_permission_is_an_approval() -> None:
     assert states("ask", permitted=frozenset({"ask"})) == [PENDING]
     assert states("careful", permitted=frozenset({"careful"})) == [CallState.CLIENT]
     assert states("careful") == [CallState.APPROVAL]
+
+
+def test_calls_that_run_by_a_permission_are_started_when_it_is_their_turn() -> None:
+    """It may be taken back while they wait for a place. One alone has its place at once."""
+    assert states("again", "look", permitted=frozenset({"again"})) == [PENDING, PENDING]
+    assert states("again", "look") == [CallState.APPROVAL, STARTED]
+    assert states("again", permitted=frozenset({"again"})) == [STARTED]
 
 
 def test_a_denied_tool_is_denied_whatever_anybody_permits() -> None:

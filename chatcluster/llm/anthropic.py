@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from chatcluster.content import CITATIONS
 from chatcluster.llm.addresses import end_point_url
 from chatcluster.llm.answers import (
     BLOCK_CHARACTERS,
@@ -38,7 +39,7 @@ from chatcluster.llm.answers import (
     new_call_id,
     read_event,
 )
-from chatcluster.llm.anthropic_request import CITATIONS, CONTAINER, THINKING, request_body
+from chatcluster.llm.anthropic_request import CONTAINER, THINKING, request_body
 from chatcluster.llm.chunks import is_json_object, read_count
 from chatcluster.llm.failures import Provider, from_stray_text
 from chatcluster.llm.sources import Sources

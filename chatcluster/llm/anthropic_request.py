@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from chatcluster.content import CITATIONS
 from chatcluster.llm.conversation import (
     EMPTY_RESULT,
     AnsweredCall,
@@ -56,8 +57,6 @@ THINKING_TOKENS_MIN = 1024
 THINKING = frozenset({"thinking", "redacted_thinking"})
 CONTAINER = "container"
 """The kind of opaque part that names where the server runs its tools; it is no block."""
-CITATIONS = "citations"
-"""The kind of opaque part with the sources of the text before it; it is no block."""
 BEGINNING = "(The conversation begins with an answer.)"
 IMAGE_NOTE = ""
 NO_TOOL = ToolSpec("none", "There are no tools.", {})

@@ -17,6 +17,13 @@ ENCRYPTED = "reasoning.encrypted"
 _GROWING = ("text", "summary")
 
 
+def words_in(pieces: Any) -> str:
+    """What people can read of a chunk's part of the list."""
+    known = [piece for piece in pieces[:BLOCKS_MAX] if isinstance(piece, dict)] if isinstance(pieces, list) else []
+    texts = (piece.get(name) for piece in known for name in _GROWING)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 class ReasoningDetails:
     """``take`` what comes of the list; ``whole`` is it."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from chatcluster.llm.chunks import Chunk, Said, append_text
 from chatcluster.llm.openai_request import REASONING, REASONING_DETAILS, REASONING_FIELDS
-from chatcluster.llm.reasoning_details import ReasoningDetails
+from chatcluster.llm.reasoning_details import ReasoningDetails, words_in
 from chatcluster.llm.sources import Sources
 from chatcluster.llm.streamed_text import FlaggedThoughts, StreamedText, Tokens
 from chatcluster.llm.wire import Route
@@ -43,6 +43,8 @@ class StreamedWords:
                 break
         if said.reasoning_details:
             self._details.take(said.reasoning_details)
+            if not self._reasoning_field and (words := words_in(said.reasoning_details)):
+                parts.append(ReasoningPart(words))  # MiniMax may say it there alone
         if said.content:
             self._flagged.take(said.content, said.extra_content, parts)
         if said.refusal:

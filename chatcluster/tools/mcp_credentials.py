@@ -182,9 +182,20 @@ class Credentials:
                 return _Presented(_bearer(await self._own_token(server, auth)))
             case OAuthAuth():
                 grant = await self._fresh_grant(server, user_id, None)
-                return _Presented(_bearer(self._tokens(grant).access_token), grant.revision)
+                tokens = self._tokens(grant)
+                if not mcp_oauth.is_given_for(tokens, server.settings.url):
+                    await self._end_if_moved(grant, tokens)
+                    raise SignInNeeded
+                return _Presented(_bearer(tokens.access_token), grant.revision)
             case _:
                 return _Presented({})
+
+    async def _end_if_moved(self, grant: Grant, tokens: Tokens) -> None:
+        """End a login for another host than the server's: one that was kept while the server got its URL. A turn may
+        still know the URL of before, so the row is asked."""
+        for server in await self._servers.servers():
+            if server.id == grant.server_id and not mcp_oauth.is_given_for(tokens, server.settings.url):
+                await self._servers.refuse_grant(grant)
 
     def secrets_of(self, server: McpServer) -> dict[str, str]:
         """Raises ``McpFailed`` for what no key opens, and for what another version keeps there."""

@@ -95,6 +95,11 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     """What the server has asked for since."""
 
 
+def is_given_for(tokens: Tokens, server_url: str) -> bool:
+    """Whether the tokens were given for the host of this URL, as far as they say it."""
+    return urlsplit(tokens.resource).hostname in (None, urlsplit(server_url).hostname)
+
+
 class TokenAnswer(msgspec.Struct, frozen=True):
     access_token: str
     expires_in: float | None = None

@@ -108,7 +108,7 @@ async def test_session_locks_move_with_the_primary(world: World) -> None:
     assert "replica.buried" not in world.names_told(), "locks that are let go of on the old primary are no deaths"
     assert {key[0] for key in world.database.locks} == {replica.worker_id for replica in replicas}
     replicas[0].kill()
-    await chat.until(lambda chat: chat.epoch == 2 and chat.owner is not None, within=TAKEOVER_SECONDS)
+    await chat.until(lambda chat: chat.epoch > 1 and chat.owner is not None, within=TAKEOVER_SECONDS)
 
 
 async def test_who_comes_after_a_failover_is_watched_and_watches(world: World) -> None:

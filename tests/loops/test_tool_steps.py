@@ -575,9 +575,10 @@ async def test_what_a_person_allowed_once_and_for_all_is_not_asked_again(world: 
     assert set(chat.results) == {"c1", "c2"}
 
 
-async def test_what_a_person_takes_back_holds_for_the_calls_that_have_not_begun(world: World) -> None:
+@pytest.mark.parametrize("effect", [Effect.ONCE, Effect.IDEMPOTENT])
+async def test_what_a_person_takes_back_holds_for_the_calls_that_have_not_begun(world: World, effect: Effect) -> None:
     a = await world.replica(tools_concurrent=1)
-    chat = await calling(world, a, "c1", tools=(tool("tool", Effect.ONCE, approval=Approval.ASK),))
+    chat = await calling(world, a, "c1", tools=(tool("tool", effect, approval=Approval.ASK),))
     await chat.until_status("requires_action")
     await a.apply(chat, ApproveCommand("c1", remember=Remember.CHAT))
     (await world.tools.next_run()).give()

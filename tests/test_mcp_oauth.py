@@ -29,11 +29,10 @@ from chatcluster.ports import Grant, Login, McpServer, OAuthAuth, SignedInAt, Si
 from chatcluster.secrets import place_of
 from chatcluster.tools import mcp_credentials, mcp_oauth
 from chatcluster.tools.mcp import McpTools
-from chatcluster.tools.mcp_credentials import digest_of
 from chatcluster.tools.mcp_link import McpFailed, McpLink
 from chatcluster.tools.mcp_lists import ToolLists
 from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, Tokens
-from chatcluster.tools.mcp_sign_in_links import TICKET_PLACE
+from chatcluster.tools.mcp_sign_in_links import TICKET_PLACE, digest_of
 from chatcluster.tools.mcp_wire import Fetched, Listed, Trouble
 
 

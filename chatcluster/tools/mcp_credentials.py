@@ -13,7 +13,6 @@ can do something about it, else ``McpFailed``. A grant that the authorization se
 
 from __future__ import annotations
 
-import hashlib
 import secrets as random_secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -42,7 +41,7 @@ from chatcluster.secrets import Keyring, place_of
 from chatcluster.tools import mcp_oauth
 from chatcluster.tools.mcp_link import LinkSession, McpFailed, McpLink
 from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, TokenAnswer, Tokens
-from chatcluster.tools.mcp_sign_in_links import SignInLinks, login_place
+from chatcluster.tools.mcp_sign_in_links import SignInLinks, digest_of, login_place
 from chatcluster.tools.mcp_wire import Fetched, Trouble
 
 SKEW_SECONDS = 10.0
@@ -389,10 +388,6 @@ class Credentials:
     async def drop_sign_in(self, state: str) -> None:
         """The user came back without a code."""
         await self._servers.take_login(digest_of(state))
-
-
-def digest_of(state: str) -> bytes:
-    return hashlib.sha256(state.encode("utf-8", "replace")).digest()
 
 
 def _bearer(token: str) -> dict[str, str]:

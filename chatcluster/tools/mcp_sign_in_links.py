@@ -62,6 +62,11 @@ class SignInLinks:
         return ticket
 
 
+def digest_of(state: str) -> bytes:
+    """What a login is known by: its state itself is nowhere kept."""
+    return hashlib.sha256(state.encode("utf-8", "replace")).digest()
+
+
 def login_place(state_digest: bytes) -> str:
     """Where what a login holds is sealed for."""
     return place_of("mcp_logins", "sealed", state_digest.hex())

@@ -339,8 +339,7 @@ async def test_a_chat_gets_a_title_though_the_replica_that_was_asked_for_it_dies
         chat = await client.create("Why is the sky blue? [[tokens=5]]")
     first.send(signal.SIGKILL)
     async with cluster.client(second) as client:
-        with trio.fail_after(WAIT_SECONDS):
-            while chat["title"] != "Why is the sky blue":
+        with trio.fail_after(WAIT_SECONDS):  # the answer may still be under way when there is a title
+            while chat["title"] != "Why is the sky blue" or chat["usage"]["attempts"] < 2:
                 await trio.sleep(0.1)
                 chat = await client.chat(chat["id"])
-        assert chat["usage"]["attempts"] >= 2

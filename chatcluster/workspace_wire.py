@@ -201,7 +201,7 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     epoch: int
     chat_id: str = ""
     foreground_only: bool = False
-    """Leave a call that is in the background by now as it is."""
+    """Leave a call as it is that is in the background by now, or has ended, with what it left behind."""
 
 
 class CallAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -349,6 +349,18 @@ async def test_a_cancel_of_foreground_calls_leaves_what_went_to_the_background(c
     assert (await client.cancel("slow", 1)).state is CallState.KILLED
 
 
+async def test_a_cancel_of_foreground_calls_leaves_what_a_command_left_running_that_has_ended(
+    client: AgentClient,
+) -> None:
+    """A server begun with ``&``: whoever cancels found the command running, and it ended as it should meanwhile."""
+    answer = await ran(client, f"{a_sleep()} & echo begun")
+    await until_runs(a_sleep())
+    assert (await client.cancel(answer.call_id, 1, foreground_only=True)).state is CallState.EXITED
+    assert runs(a_sleep())
+    await client.cancel(answer.call_id, 1)
+    assert not runs(a_sleep())
+
+
 async def test_how_long_a_call_takes_is_not_told_by_a_clock_that_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

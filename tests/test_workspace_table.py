@@ -163,7 +163,9 @@ def odd_files() -> Iterator[Row]:
     yield refused(
         "edit_files", {"files": [{"path": "closed", "edits": [{"search": "o", "replace": "n"}]}]}, "read-only"
     )
+    yield run("(echo hello >pipe) & sleep 0.3; echo begun", output="begun\n")
     yield refused("read_file", {"path": "pipe"}, "no regular file")
+    yield run("timeout 5 cat pipe", output="hello\n")
     yield refused("read_file", {"path": "\N{GRINNING FACE}" * 4096}, "more than 4096 bytes")
     yield ok("read_file", {"path": "/proc/kallsyms"}, lambda told: told["next_offset"] <= PIECE_BYTES, truncated=True)
     for path in ("pipe", "sock", "ro", "dangling", "loop", "c0", "/dev/zero", "/dev/full", "/dev/tty", "/proc/kmsg"):

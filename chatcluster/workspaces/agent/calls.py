@@ -133,7 +133,10 @@ class Calls:
         return self._answer(entry, offset)
 
     async def cancel(self, call_id: str, epoch: int, chat_id: str, *, foreground_only: bool = False) -> CallAnswer:
-        """End it with all that it began, or see to it that it never begins. Raises ``Refused``."""
+        """End it with all that it began, or see to it that it never begins. Raises ``Refused``.
+
+        ``foreground_only``: unless it goes on in the background, or has ended since the caller last looked: what a
+        command left running belongs to the workspace once its result is there."""
         _check_ids(call_id, chat_id or "none")
         if (entry := self._ledger.call(call_id)) is None:
             self._fence(chat_id, epoch)
@@ -142,9 +145,10 @@ class Calls:
         self._fence(entry.chat_id, epoch)
         if entry.state is not CallState.BURIED:
             self._raise_epoch(entry.chat_id, epoch)
-        if foreground_only and self._is_in_background(entry):
+        under_way = self._under_way.get(call_id)
+        if foreground_only and (under_way is None or self._is_in_background(entry)):
             return self._answer(entry, 0)
-        if (under_way := self._under_way.get(call_id)) is not None:
+        if under_way is not None:
             await under_way.end(CANCELLED)
         else:
             await self._processes.end(entry.number)  # what it left behind

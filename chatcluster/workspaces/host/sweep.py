@@ -3,7 +3,8 @@
 Whose turn is stopped cancels its calls at once; this is for when the owner, or the host, died before it did. A call
 that runs in the foreground is open in the ledger of its chat, so one that is not open there, or whose chat is
 interrupted, is of no use: the agent is told to end it, with the epoch that the chat has now. What runs in the
-background belongs to the workspace, and is left alone.
+background belongs to the workspace, and is left alone. So is what a command left running that has ended as it should:
+it was in the foreground when its agent was asked, and not open any more when the database was.
 
 Agents are asked by the watch of each workspace (``watch.py``), the database by one statement for all of them.
 """
@@ -18,6 +19,7 @@ from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
 from chatcluster.ports.workspaces import ClosedCall, RunningCall, WorkspaceHosts
 from chatcluster.workspace_errors import StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
+from chatcluster.workspace_wire import CallState
 from chatcluster.workspaces.host.running import Running, RunningWorkspaces
 
 SWEEP_SECONDS = 0.5
@@ -53,9 +55,11 @@ class Sweep:
     async def _cancel(self, running: Running, call: RunningCall, closed: ClosedCall) -> None:
         self._cancelling.add((running, call))
         try:
-            await running.agent.cancel(closed.call_id, closed.epoch, chat_id=str(closed.chat_id), foreground_only=True)
+            chat_id = str(closed.chat_id)
+            answer = await running.agent.cancel(closed.call_id, closed.epoch, chat_id=chat_id, foreground_only=True)
             running.forget(call)
-            telemetry.event("workspace.call_cancelled", chat_id=str(closed.chat_id), call_id=closed.call_id)
+            if answer.state is not CallState.EXITED:
+                telemetry.event("workspace.call_cancelled", chat_id=chat_id, call_id=closed.call_id)
         except (WorkspaceUnreachable, WorkspaceRefused, StaleEpoch) as error:
             telemetry.event("workspace.sweep_failed", error=str(error))
         finally:

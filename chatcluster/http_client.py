@@ -3,9 +3,9 @@
 ``HTTP_PROXY`` without a fitting ``NO_PROXY`` would send what is meant for a server on this machine, such as the
 simulated model, to a proxy that cannot reach it.
 
-A peer that vanishes without a word is found out by the kernel, where the client asks for that (``watch_peer``): within
-two seconds nothing that was sent is acknowledged, or an idle or waiting connection does not answer its probes. A peer
-that is alive and takes nothing at all for two seconds, with all its buffers full, counts as gone as well.
+A peer that vanishes without a word is found out by the kernel, for the connections of ``http_transport``: within two
+seconds nothing that was sent is acknowledged, or an idle or waiting connection does not answer its probes. A peer that
+is alive and takes nothing at all for two seconds, with all its buffers full, counts as gone as well.
 
 Cookies are nobody's: a client is shared by the chats of many users, and what one's answer sets would go out with
 another's request, and all of a replica to whichever server behind a load balancer it names.
@@ -48,13 +48,11 @@ class Limits(NamedTuple):
     idle_seconds: float = 5.0
 
 
-def http_client(url: str, *, watch_peer: bool = False, **options: Any) -> httpx.AsyncClient:
+def http_client(url: str, **options: Any) -> httpx.AsyncClient:
     """A client for the server at ``url``; ``options`` are httpx's.
 
     Raises ``ConfigError`` for a proxy that is none, and for certificates that cannot be read.
     """
-    if watch_peer:
-        options["transport"] = http_transport(url)
     with _as_configured(url) as trust_environment:
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         return httpx.AsyncClient(trust_env=trust_environment, cookies=no_cookies, **options)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatcluster.http_bodies import Network, plain_chunks
-from chatcluster.http_client import http_client
+from chatcluster.http_client import http_client, http_transport
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 URL = "http://model.test/"
@@ -154,7 +154,7 @@ async def test_h11_sees_the_head_and_the_end_alone_and_the_connection_is_kept(
     listeners = await nursery.start(trio.serve_tcp, serve, 0)
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
     monkeypatch.setattr(h11.Connection, "next_event", counted)
-    async with http_client(url, watch_peer=True) as client:
+    async with http_client(url, transport=http_transport(url)) as client:
         for _ in range(2):
             async with client.stream("GET", url) as response:
                 told = _Told()

@@ -17,7 +17,7 @@ from test_llm_client import EVENT_STREAM, KEY, WHOLE, answer, failure, model_of,
 
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, ProviderError
-from chatcluster.http_client import PEER_SILENCE_MS_MAX, http_client
+from chatcluster.http_client import PEER_SILENCE_MS_MAX, http_client, http_transport
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.failures import Provider
@@ -96,7 +96,8 @@ async def test_the_kernel_watches_the_models_connections(nursery: trio.Nursery) 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, saying("HTTP/1.1 200 OK\ncontent-length: 2\n", b"ok"), listeners)
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    async with http_client(url, watch_peer=True) as client, client.stream("POST", url, content=b"") as response:
+    client = http_client(url, transport=http_transport(url))
+    async with client, client.stream("POST", url, content=b"") as response:
         connected = response.extensions["network_stream"].get_extra_info("socket")
         silence_ms = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         probed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -342,7 +343,7 @@ def test_certificates_that_cannot_be_read_are_named_at_the_start(
     for path in ("/nowhere", str(tmp_path / "empty")):
         monkeypatch.setenv("SSL_CERT_FILE", path)
         with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
-            http_client("https://host.example/v1", watch_peer=True)
+            http_transport("https://host.example/v1")
 
 
 @pytest.mark.parametrize(

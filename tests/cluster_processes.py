@@ -181,7 +181,8 @@ class Cluster:
 async def follow(
     client: Client, chat_id: str, until: Callable[[ChatView], bool], *, view: ChatView | None = None
 ) -> ChatView:
-    """Read the chat from the beginning, or from where ``view`` is, until the view satisfies ``until``."""
+    """Read the chat from the beginning, or from where ``view`` is, until the view satisfies ``until``. Before it is
+    ready it lacks what the chat has: a chat at rest says so before its messages come."""
     view = ChatView() if view is None else view
     if view.ready and until(view):
         return view
@@ -189,7 +190,7 @@ async def follow(
         async with aclosing(client.stream(chat_id, view.cursor or None)) as events:
             async for cursor, event in events:
                 view.apply(cursor, event)
-                if until(view):
+                if view.ready and until(view):
                     return view
     raise AssertionError("the stream ended")
 

@@ -25,7 +25,11 @@ async function withWorker(path = "/", display = ""): Promise<{ page: Page; send:
       .trustedTypes;
     const policy = types.createPolicy("test", { createScriptURL: (url) => url });
     await navigator.serviceWorker.register(policy.createScriptURL("/sw.js"));
-    await navigator.serviceWorker.ready;
+    // It is ready when it begins to be activated; what is sent before that has ended may be dropped.
+    const { active } = await navigator.serviceWorker.ready;
+    while (active?.state !== "activated") {
+      await new Promise((resolve) => active?.addEventListener("statechange", resolve, { once: true }));
+    }
   });
   const registered = await id;
   const send = async (data: string) => {
@@ -47,6 +51,17 @@ const shown = (page: Page) =>
     const there = await (await navigator.serviceWorker.ready).getNotifications();
     return there.map(({ title, body, tag, data }) => ({ title, body, tag, path: data?.path }) as Shown);
   });
+
+/** The addresses of the pages that are open for the worker. */
+const pagesOfWorker = async (page: Page): Promise<string[]> => {
+  const [worker] = page.context().serviceWorkers();
+  if (!worker) throw new Error("the worker does not run");
+  return worker.evaluate(async () => {
+    type Pages = { matchAll: (options: object) => Promise<{ url: string }[]> };
+    const { clients } = globalThis as unknown as { clients: Pages };
+    return (await clients.matchAll({ type: "window", includeUncontrolled: true })).map(({ url }) => url);
+  });
+};
 
 const said = (path: string, title = "A title") => JSON.stringify({ title, body: "The answer", path, tag: path });
 const HOSTILE = [
@@ -122,9 +137,11 @@ describe.skipIf(missing.length)("a press on a notification, with the pointer, on
         for (const note of await (await navigator.serviceWorker.ready).getNotifications()) note.close();
       });
     const sendAndPress = async (data: string, opens: string) => {
+      const { title } = JSON.parse(data);
+      const isShown = async () => (await shown(page)).some((note) => note.title === title);
       await send(data);
-      await until("it is shown", async () => (await shown(page)).length === 1);
-      const [note] = await shown(page);
+      await until("it is shown", isShown);
+      const note = (await shown(page)).find((note) => note.title === title);
       let opened = undefined as Page | undefined;
       let isSentAgain = false;
       context.once("page", (page) => {
@@ -134,18 +151,24 @@ describe.skipIf(missing.length)("a press on a notification, with the pointer, on
         display,
         () => opened !== undefined,
         async () => {
+          if (!(await isShown())) return; // it was pressed, and is about to open something
           await close(); // what takes the place of one that is there is not put on the screen again
           await send(data);
           isSentAgain = true;
+          await until("it is shown again", async () => opened || (await isShown()));
         },
       );
-      if (isSentAgain) await close(); // it may have been the one before that was pressed, and opened this late
       if (!opened) throw new Error("nothing was opened");
       await opened.waitForURL(cluster.url + opens);
-      await until("it is closed", async () => (await shown(page)).length === 0);
+      await until("it is closed", async () => {
+        if (isSentAgain) await close(); // it may have been the one before that was pressed, and opened this late
+        return !(await isShown());
+      });
       await opened.getByRole("link", { name: "New chat" }).first().waitFor();
       expect(await opened.evaluate(() => "hit" in window)).toBe(false);
       await opened.close();
+      // For the worker a page is open a little longer, and nothing is shown of what somebody looks at.
+      await until("its page is gone for the worker", async () => (await pagesOfWorker(page)).length === 1);
       return note;
     };
     await sendAndPress(said(`/chats/${ID}`), `/chats/${ID}`);

@@ -13,6 +13,7 @@ seed decides everything that happens, in which order, and when; so a run can be 
 * ``faults.py``     what is done to the cluster, and when it is over
 * ``standby.py``   a database as it was when its standby was cut off, to take over
 * ``witness.py``    what only an insider sees: who took effect, and whether it was theirs to take
+* ``watched.py``    the servers' adapters, which tell the witness
 * ``run.py``        one seed from start to verdict; ``trace.py`` what it leaves to be read
 * ``vigil.py``      whether every chat that has work has somebody who does it
 * ``planted.py``    known bugs, to see that they are found

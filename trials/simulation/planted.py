@@ -132,7 +132,7 @@ def unnoticed_gap() -> list[Patch]:
 
 def no_stream_fence() -> list[Patch]:
     """The stream takes frames of a tenure that is over, behind those of the next."""
-    from simulation.witness import WatchedStreams
+    from simulation.watched import WatchedStreams
 
     def append(self: WatchedStreams, chat_id: UUID, frame: Frame) -> Appended:
         row = self._broker.stream(chat_id)

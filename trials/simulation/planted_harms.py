@@ -27,7 +27,7 @@ Patch = tuple[object, str, Any]
 
 def claim_reads_histories() -> list[Patch]:
     """A claim reads the histories of what it claims: one that cannot be read fails the whole batch."""
-    from simulation.witness import WatchedStore
+    from simulation.watched import WatchedStore
 
     claim = WatchedStore._claim
 
@@ -42,7 +42,7 @@ def claim_reads_histories() -> list[Patch]:
 
 def claim_without_skip_locked() -> list[Patch]:
     """A claim waits for the row that somebody holds, until it is tired of that."""
-    from simulation.witness import WatchedStore
+    from simulation.watched import WatchedStore
 
     def waiting(self: WatchedStore, status: Status) -> list[ChatRow]:
         rows = MemoryStore._claimable(self, status)
@@ -80,7 +80,7 @@ def one_failure_fails_the_pipeline() -> list[Patch]:
 
 def takeover_counts_as_attempt() -> list[Patch]:
     """A tenure that did not end in order costs its chat a try of the model, whoever died."""
-    from simulation.witness import WatchedStore
+    from simulation.watched import WatchedStore
 
     take = WatchedStore._take
 

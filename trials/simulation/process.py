@@ -34,7 +34,8 @@ from chatcluster.transitions import Transitions
 from simulation.network import SimulatedPubSub, Weather, Wire
 from simulation.scheduler import Process
 from simulation.seeding import Plan
-from simulation.witness import WatchedRegistry, WatchedStore, WatchedStreams, Witness
+from simulation.watched import WatchedRegistry, WatchedStore, WatchedStreams
+from simulation.witness import Witness
 
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1

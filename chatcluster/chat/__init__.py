@@ -39,7 +39,7 @@ from chatcluster.chat.calls import (
     not_again,
     permission_of,
 )
-from chatcluster.chat.causes import DRAINED, RELEASED, TAKEN_OVER
+from chatcluster.chat.causes import DRAINED, HANDED_OVER, RELEASED, TAKEN_OVER
 from chatcluster.chat.commands import (
     Answer,
     AnswerQuestions,
@@ -121,6 +121,7 @@ __all__ = [
     "DENIED_TEXT",
     "DRAINED",
     "EARLIER_RUN_TEXT",
+    "HANDED_OVER",
     "NOT_APPROVED_AGAIN_TEXT",
     "NOT_APPROVED_TEXT",
     "NO_FACTS",

@@ -17,7 +17,7 @@ import msgspec
 from chatcluster.cli.connected import ask
 from chatcluster.cli.flags import Commands, server_options
 from chatcluster.client.client import Client
-from chatcluster.config import ENV_PREFIX
+from chatcluster.config import ENV_PREFIX, LLM_KINDS
 
 KEY_VARIABLE = ENV_PREFIX + "PROVIDER_KEY"
 PRICES = ("input", "cached_input", "cache_write", "output")
@@ -54,7 +54,7 @@ def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--base-url", required=True, help="Address of its API, like https://api.example.com/v1")
 @click.option(
     "--kind",
-    type=click.Choice(["openai", "anthropic", "openai-responses"]),
+    type=click.Choice(LLM_KINDS),
     default="openai",
     show_default=True,
     help="What it speaks: Chat Completions (most servers), Messages, Responses",

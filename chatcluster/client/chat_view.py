@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from chatcluster.chat import HANDED_OVER
 from chatcluster.client.call_outputs import CallOutput, with_piece
 from chatcluster.client.events import Event
 from chatcluster.events import (
@@ -64,7 +65,6 @@ from chatcluster.parts import (
 from chatcluster.ports import Action
 
 STATUSES_AT_REST = ("waiting", "error", "requires_action")
-HANDOVER_CAUSES = ("takeover", "drain")
 
 
 class Handover(NamedTuple):
@@ -185,7 +185,7 @@ class ChatView:
         if event.status in STATUSES_AT_REST:
             self._preview.clear()
             self._forget_calls()
-        if event.worker_id is not None and event.epoch > self.epoch and event.cause in HANDOVER_CAUSES:
+        if event.worker_id is not None and event.epoch > self.epoch and event.cause in HANDED_OVER:
             self.handover = Handover(event.epoch, event.worker_id, event.cause)
         self.status, self.archived = event.status, event.archived
         self.epoch, self.worker_id = event.epoch, event.worker_id

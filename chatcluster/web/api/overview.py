@@ -9,6 +9,7 @@ from uuid import UUID
 from litestar import get
 from litestar.params import QueryParameter
 
+from chatcluster.chat import HANDED_OVER
 from chatcluster.errors import InvalidRequest
 from chatcluster.ports.administration import ChatFilter, TakeoverFilter
 from chatcluster.ports.series import Point
@@ -32,7 +33,6 @@ from chatcluster.web.request import ApiRequest, parse_chat_id, parse_uuid
 LIMIT_MAX = 200
 LIMIT_DEFAULT = 50
 STATUSES = ("pending", "running", "interrupting", "waiting", "requires_action", "error")
-CAUSES = ("takeover", "drain")
 SPANS = {"15m": (15, 1), "1h": (60, 1), "6h": (72, 5), "1d": (96, 15), "7d": (84, 120)}
 """How many steps each has, of how many minutes."""
 
@@ -52,7 +52,7 @@ async def list_takeovers(
     """Chats that lost their replica, by its death or in a drain, and who took them up: newest first, of the last week.
 
     `gap_ms` is the time from the moment at which the chat was free to the claim."""
-    wanted = TakeoverFilter(_uuid("chat", chat), _uuid("worker", worker), _one_of("cause", cause, CAUSES))
+    wanted = TakeoverFilter(_uuid("chat", chat), _uuid("worker", worker), _one_of("cause", cause, HANDED_OVER))
     found = await request.services.overview.administration.takeovers(wanted, before=before, limit=limit + 1)
     return TakeoversAnswer(found[:limit], has_more=len(found) > limit)
 

@@ -24,17 +24,20 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import httpcore
 import httpx
 import trio
 
 from chatcluster import trace_context
 from chatcluster.errors import ConfigError
 from chatcluster.h11_patterns import read_in_one_go
-from chatcluster.http_bodies import Network
+from chatcluster.http_bodies import RECEIVE_BYTES, Network
 from chatcluster.http_pool import Pool
 from chatcluster.setting_checks import is_on_this_machine
 
 read_in_one_go()  # for all who speak HTTP to others, whoever makes their client
+# What is taken at a time may be thousands of heads that say "100 Continue", and is read before others have their turn.
+httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = RECEIVE_BYTES
 
 PROBE_SECONDS = 1
 PEER_SILENCE_MS_MAX = 2000

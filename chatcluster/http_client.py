@@ -17,24 +17,27 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import httpcore
 import httpx
 import trio
 
 from chatcluster import trace_context
 from chatcluster.errors import ConfigError
 from chatcluster.h11_patterns import read_in_one_go
-from chatcluster.http_bodies import Network
+from chatcluster.http_bodies import RECEIVE_BYTES, Network
 from chatcluster.http_pool import Pool
 from chatcluster.setting_checks import is_on_this_machine
 
 read_in_one_go()  # for all who speak HTTP to others, whoever makes their client
+# What is taken at a time may be thousands of heads that say "100 Continue", and is read before others have their turn.
+httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = RECEIVE_BYTES
 
 PROBE_SECONDS = 1
 PEER_SILENCE_MS_MAX = 2000
@@ -145,27 +148,30 @@ def _watching_options() -> list[tuple[int, int, int]]:
 class Content(httpx.AsyncByteStream):
     """A request's body. Not httpx's own: that is an async generator, which a cancelled request would drop.
 
-    Servers that read no chunked requests exist, so it is there as a whole before it is sent. What is sent is let go.
+    Servers that read no chunked requests exist, so it is there as a whole before it is sent. What is sent is let go,
+    and once all of it is, ``sent`` is called.
     """
 
-    def __init__(self, slices: deque[bytes]) -> None:
+    def __init__(self, slices: deque[bytes], sent: Callable[[], Awaitable[None]]) -> None:
         self.length = sum(map(len, slices))
         self._slices = slices
+        self._sent = sent
 
     def __aiter__(self) -> Content:
         return self
 
     async def __anext__(self) -> bytes:
         if not self._slices:
+            await self._sent()
             raise StopAsyncIteration
         return self._slices.popleft()
 
 
-async def content_of(body: Iterable[bytes]) -> Content:
+async def content_of(body: Iterable[bytes], sent: Callable[[], Awaitable[None]]) -> Content:
     """The request's body. Others run between its slices, of which a long history has many, some of them empty."""
     slices: deque[bytes] = deque()
     for slice_ in body:
         if slice_:
             slices.append(slice_)
         await trio.lowlevel.checkpoint()
-    return Content(slices)
+    return Content(slices, sent)

@@ -19,16 +19,32 @@ EXTREMES_MAX = 1000
 VALUE_BYTES_MIN = 2
 EXTREME_BYTES_MIN = 5
 
-EXTREME = re.compile(rb"[eE][+-]?0*(?:29|3[0-3])[0-9]")
+_SMALL = bytes.maketrans(b"E", b"e")
+_SIGNS = b"+-"
+_EXTREME = {
+    b"e2": re.compile(rb"e29[0-9]"),
+    b"e3": re.compile(rb"e3[0-3][0-9]"),
+    b"e0": re.compile(rb"e0+(?:29|3[0-3])[0-9]"),
+}
+"""Exponents of an extreme size, by what they begin with. Each pattern begins with two characters that are none other:
+so it is tried where these are, and not at each letter of a text."""
 
 
 def bounded(data: bytes, *, values_max: int = VALUES_MAX, extremes_max: int = EXTREMES_MAX) -> bytes:
     """``data``. Raises ``msgspec.ValidationError`` for what has more values than that, or numbers of that kind."""
-    if len(data) > EXTREME_BYTES_MIN * extremes_max and len(EXTREME.findall(data)) > extremes_max:
+    if len(data) > EXTREME_BYTES_MIN * extremes_max and _has_more_extremes(data, extremes_max):
         raise msgspec.ValidationError(f"there are more than {extremes_max} numbers of an extreme size")
     if len(data) > VALUE_BYTES_MIN * values_max and _has_more_values(data, values_max):
         raise msgspec.ValidationError(f"there are more than {values_max} values")
     return data
+
+
+def _has_more_extremes(data: bytes, extremes_max: int) -> bool:
+    plain = data.translate(_SMALL, _SIGNS)
+    if sum(map(plain.count, _EXTREME)) <= extremes_max:
+        return False
+    found = (pattern.findall(plain) for beginning, pattern in _EXTREME.items() if beginning in plain)
+    return sum(map(len, found)) > extremes_max
 
 
 def _has_more_values(data: bytes, values_max: int) -> bool:

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,6 +21,7 @@ from chatcluster.config import Settings
 from chatcluster.content import FilePart
 from chatcluster.context import tokens_of
 from chatcluster.errors import ProviderError, StoreUnavailable
+from chatcluster.llm import sent_files
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.conversation import DocumentPart, SentPart
 from chatcluster.llm.sent_files import FILES_BYTES_MAX, REQUEST_FILES_BYTES_MAX, SentFiles
@@ -247,7 +249,7 @@ async def test_a_request_that_finds_no_room_for_its_files_is_tried_again_later(
 async def test_p10_files_of_one_user_whose_models_are_silent_leave_room_for_those_of_another(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A server may take a minute before it answers anything, and holds what it is sent until then."""
+    """A server may take a minute to take what it is sent."""
     shelf = Shelf()
     files, part = SentFiles(shelf.files), await shelf.part(b"%PDF-1.7\n" + bytes(9 << 20))
     greedy, modest = [msgspec.structs.replace(asking(part, part), owner_id=uuid4()) for _ in range(2)]
@@ -262,6 +264,44 @@ async def test_p10_files_of_one_user_whose_models_are_silent_leave_room_for_thos
         await trio.testing.wait_all_tasks_blocked()
         with trio.fail_after(1):
             assert await sent(files, modest)
+        nursery.cancel_scope.cancel()
+
+
+async def test_p10_files_that_were_sent_are_held_by_nobody_while_their_models_are_silent(
+    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """However many users there are: else two who ask silent models with large files keep a third from asking any."""
+    monkeypatch.setattr(sent_files, "FILES_BYTES_MAX", 5000)
+    shelf = Shelf()
+    files, part = SentFiles(shelf.files), await shelf.part(b"%PDF-1.7\n" + bytes(3000))
+    arrived = 0
+
+    async def read_and_say_nothing(stream: trio.SocketStream) -> None:
+        nonlocal arrived
+        received = b""
+        async for data in stream:
+            received += data
+            if received.endswith(b"}"):
+                arrived += 1
+                some.set()
+
+    listeners = await nursery.start(partial(trio.serve_tcp, read_and_say_nothing, 0, host="127.0.0.1"))
+    port = listeners[0].socket.getsockname()[1]
+    settings = Settings(
+        llm_base_url=f"http://127.0.0.1:{port}/v1", llm_model="m", llm_api_key="k", llm_input="text,pdf"
+    )
+
+    async def ask(model: HttpModel) -> None:
+        async with model.stream(msgspec.structs.replace(asking(part), owner_id=uuid4())):
+            pass
+
+    async with HttpModel(settings_routing(settings), concurrent=9, files=files) as model:
+        with trio.fail_after(60):
+            for _ in range(4):
+                nursery.start_soon(ask, model)
+            while arrived < 4:
+                some = trio.Event()
+                await some.wait()
         nursery.cancel_scope.cancel()
 
 

@@ -134,6 +134,7 @@ def chunked(body: bytes) -> bytes:
 
 
 COMMENTS = b": wait\n" * 10_000
+WHOLE_CHUNK = b"%x\r\n%b\r\n" % (len(WHOLE + DONE), WHOLE + DONE)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +143,18 @@ COMMENTS = b": wait\n" * 10_000
         (f"{EVENT_STREAM}transfer-encoding: chunked\n", chunked(COMMENTS + WHOLE) + b"0\r\n\r\n"),
         (f"{EVENT_STREAM}content-encoding: gzip\n", gzip.compress(COMMENTS * 50 + WHOLE, mtime=0)),
         (f"{EVENT_STREAM}content-encoding: gzip\n", gzip.compress(b"\n" * 3_900_000 + WHOLE, mtime=0)),
+        (EVENT_STREAM, COMMENTS * 10 + WHOLE),
+        ("HTTP/1.1 100 Continue\n\n" * 30_000 + EVENT_STREAM, WHOLE),
+        (f"{EVENT_STREAM}transfer-encoding: chunked\n", WHOLE_CHUNK + b"1;\r\n:\r\n" * 90_000 + b"0\r\n\r\n"),
     ],
-    ids=["very many chunks", "very much in little", "very many lines"],
+    ids=[
+        "very many chunks",
+        "very much in little",
+        "very many lines",
+        "no chunks",
+        "very many heads",
+        "behind its end",
+    ],
 )
 async def test_p10_others_have_their_turn_while_very_much_comes_at_once(
     nursery: trio.Nursery, head: str, body: bytes

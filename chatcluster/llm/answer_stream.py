@@ -37,10 +37,12 @@ CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 4 << 20
-PIECE_BYTES = 64 << 10
+PIECE_BYTES = 8 << 10
 """What is taken out of little is handed on in such pieces. After each others have their turn: all may come at once."""
-CHUNK_BYTES_MIN = 2 << 10
+CHUNK_BYTES_MIN = 256
 """What a chunk counts for, however small it is."""
+EVENTS_AT_A_TIME = 200
+"""Of one chunk, before others have their turn."""
 _ENCODINGS = ("identity", "gzip", "deflate")
 
 
@@ -69,9 +71,12 @@ class Body:
 
     async def next_chunk(self) -> bytes:
         """Some bytes, no more than take a moment; ``b""`` at the end."""
-        if self._given_bytes >= PIECE_BYTES and not self._is_closing:
+        if self._given_bytes >= PIECE_BYTES:
             self._given_bytes = 0
-            await trio.lowlevel.checkpoint()
+            if self._is_closing:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            else:
+                await trio.lowlevel.checkpoint()
         while not self._pieces and not self._has_ended:
             await self._receive()
         chunk = self._pieces.popleft() if self._pieces else b""
@@ -178,6 +183,8 @@ class Events:
         self._ready: deque[ModelEvent] = deque()
         self._failure: ProviderError | None = None
         self._tail_ends_at = math.inf
+        self._given = 0
+        """Events since others had their turn."""
 
     def __aiter__(self) -> Events:
         return self
@@ -189,6 +196,10 @@ class Events:
             if self._decoder.is_complete:
                 raise StopAsyncIteration
             await self._read_more()
+        self._given += 1
+        if self._given >= EVENTS_AT_A_TIME:
+            self._given = 0
+            await trio.lowlevel.checkpoint()
         return self._ready.popleft()
 
     def take_whole(self, body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 from uuid import uuid4
 
@@ -22,6 +23,8 @@ KEPT_CHARACTERS_MAX = 4 << 20
 """What a decoder keeps of one answer: calls, and blocks that are told when they are whole."""
 BLOCK_CHARACTERS = 2000
 """What a call or block counts for, its texts aside: so there are some thousands at most."""
+
+_ANSWER_ID = re.compile(r"[\x21-\x7e]+")
 
 T = TypeVar("T")
 
@@ -65,6 +68,11 @@ def nameless_call(server: Provider) -> ProviderError:
 def kept_id(value: object) -> str | None:
     """The ID that a server gave to a call, where it can be kept."""
     return value if isinstance(value, str) and 0 < len(value) <= PROVIDER_ID_CHARACTERS_MAX else None
+
+
+def is_answer_id(value: object) -> bool:
+    """Whether it can be kept, and the answer asked for again."""
+    return _ANSWER_ID.fullmatch(kept_id(value) or "") is not None
 
 
 def empty_answer(server: Provider, reason: str, *, has_said_something: bool, why: str = "") -> ProviderError:

@@ -318,8 +318,8 @@ class MessageDecoder:
     def _end_blocks(self, parts: list[Part]) -> None:
         """End the blocks that nothing ended. Calls of which nothing was said have no arguments; but of the last call of
         an answer that was cut they are not known."""
-        while self._blocks:
-            self._end_block(self._blocks.pop(min(self._blocks)), parts)
+        for index in sorted(self._blocks):
+            self._end_block(self._blocks.pop(index), parts)
         parts.extend(self._sources.rest())
         unknown = self._last_call if self._reason in CUT_SHORT else None
         parts.extend(ToolArgumentsPart(call_id, "{}") for call_id in self._bare_calls if call_id != unknown)

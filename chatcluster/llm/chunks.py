@@ -90,6 +90,7 @@ class _Object(msgspec.Struct):
 
 
 _object_decoder = msgspec.json.Decoder(_Object)
+_value_decoder = msgspec.json.Decoder(msgspec.Raw)
 _chunk_decoder = msgspec.json.Decoder(Chunk)
 
 
@@ -122,10 +123,10 @@ def _append_block(block: dict[str, Any], parts: list[Part], kind: type[TextPart]
     """Blocks of thinking and text hold a string or a list of blocks; what lies deeper is read over."""
     for key, inner_kind in (("thinking", ReasoningPart), ("text", kind), ("refusal", kind)):
         inner = block.get(key)
-        for piece in inner[:BLOCKS_MAX] if isinstance(inner, list) else [inner]:
-            text = piece.get("text", piece.get("value")) if isinstance(piece, dict) else piece
-            if isinstance(text, str) and text:
-                parts.append(inner_kind(text))
+        pieces = inner[:BLOCKS_MAX] if isinstance(inner, list) else [inner]
+        texts = (piece.get("text", piece.get("value")) if isinstance(piece, dict) else piece for piece in pieces)
+        if text := "".join(text for text in texts if isinstance(text, str)):
+            parts.append(inner_kind(text))
 
 
 def read_usage(value: Any) -> Usage | None:
@@ -167,18 +168,19 @@ def read_count(value: Any, *keys: str) -> int | None:
     return None
 
 
-def parse_json(text: str) -> Any:
-    """The JSON value of ``text``; None also if it has none."""
-    try:
-        return msgspec.json.decode(bounded(text.encode()))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+def is_json_value(text: str) -> bool:
+    """Whether ``text`` is a JSON value that says something. Nothing of it is kept, however large it is."""
+    return _can_be_decoded(text, _value_decoder) and text.strip() != "null"
 
 
 def is_json_object(text: str) -> bool:
     """Whether ``text`` is a JSON object. Nothing of it is kept, however large it is."""
+    return _can_be_decoded(text, _object_decoder)
+
+
+def _can_be_decoded(text: str, decoder: msgspec.json.Decoder[Any]) -> bool:
     try:
-        _object_decoder.decode(text)
+        decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return True

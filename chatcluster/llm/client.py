@@ -22,7 +22,7 @@ provider learns that it can stop generating; only after a complete answer is it 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +31,7 @@ import httpx
 import trio
 
 from chatcluster.errors import ProviderError
-from chatcluster.http_client import Limits, close_expired, content_of, headers_of_stream, http_transport
+from chatcluster.http_client import Content, Limits, close_expired, content_of, headers_of_stream, http_transport
 from chatcluster.llm.addresses import user_header
 from chatcluster.llm.answer_stream import Body, open_answer
 from chatcluster.llm.answers import CutBefore
@@ -101,8 +101,7 @@ class HttpModel:
             yield CutBefore()
             return
         decoder = wire.decoder(request, route)
-        async with self._files.inserted(request, set(route.options.input)) as whole:
-            body = Body(await self._send(whole, route, wire, wire.target), route.server)
+        body = Body(await self._send(request, route, wire, wire.target), route.server)
         try:
             if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
                 said = f"{route.server.name} has forgotten the answer that it was to go on with"
@@ -163,13 +162,20 @@ class HttpModel:
             method, url = target_of(request, route)
             headers = wire.headers(route) | headers_of_stream() | user_header(route.base_url)
         for _ in range(REPEATS_MAX):
-            content = await content_of(wire.body(request, route))  # what was sent is let go, and made anew
-            with as_configured(route.server):
-                blank = httpx.Request(method, url, headers=headers | {"content-length": str(content.length)})
-            blank.stream = content
-            with suppress(_KeptConnectionBroke):
-                return await _send_once(transport, blank, route.server)
+            async with AsyncExitStack() as files:  # what was sent is let go, and made anew
+                content = await self._content(request, route, wire, files)
+                with as_configured(route.server):
+                    blank = httpx.Request(method, url, headers=headers | {"content-length": str(content.length)})
+                blank.stream = content
+                with suppress(_KeptConnectionBroke):
+                    return await _send_once(transport, blank, route.server)
         raise route.server.error(f"{route.server.name} broke {REPEATS_MAX} kept connections", "generic", retryable=True)
+
+    async def _content(self, request: ModelRequest, route: Route, wire: Wire, files: AsyncExitStack) -> Content:
+        """The request's body, with the ``files`` in it until it is sent: the server may take long to answer then."""
+        if request.attach is None:
+            request = await files.enter_async_context(self._files.inserted(request, set(route.options.input)))
+        return await content_of(wire.body(request, route), files.aclose)
 
 
 def _server_of(url: str) -> tuple[str, str]:

@@ -153,10 +153,9 @@ class ChunkDecoder:
         self._words.take(said, parts)
         if calls := said.tool_calls:
             parts.extend(self._words.sources())
-            for position, piece in enumerate(calls if isinstance(calls, list) else [calls]):
-                self._calls.take(position, piece, parts)
+            self._calls.take(calls, parts)
         if said.function_call:  # the form before there were several calls
-            self._calls.take(0, {"function": said.function_call}, parts)
+            self._calls.take({"function": said.function_call}, parts)
 
     def _complete(self, reason: str) -> list[ModelEvent]:
         rest = self._words.rest()

@@ -21,7 +21,6 @@ words are new. An answer that nobody wants any more is cancelled at its server.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +38,7 @@ from chatcluster.llm.answers import (
     cut_answer,
     empty_answer,
     endless_answer,
+    is_answer_id,
     kept_id,
     nameless_call,
     new_call_id,
@@ -66,7 +66,8 @@ from chatcluster.parts import (
 from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelEvent, ModelRequest
 
 SEQUENCE_MAX = 2**53
-_ANSWER_ID = re.compile(r"[\x21-\x7e]+")
+WORDED_MAX = 1000
+"""Items that are remembered to have said words. Where there are more, all of them have."""
 _REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _FINAL = {"response.completed", "response.incomplete"}
 _BROKEN = {"response.failed", "response.cancelled"}
@@ -197,7 +198,8 @@ class ResponseDecoder:
         kind = _WORDS.get(event.type) if isinstance(event.type, str) else None
         if kind is not None:
             if isinstance(event.delta, str) and event.delta:
-                self._worded.add(_place(event))
+                if len(self._worded) < WORDED_MAX:
+                    self._worded.add(_place(event))
                 parts.append(kind(event.delta))
             return
         match event.type:
@@ -258,7 +260,8 @@ class ResponseDecoder:
                 return
             case "message":
                 content = item.get("content")
-                if _place(event) not in self._worded and not self._goes_on:
+                is_worded = _place(event) in self._worded or len(self._worded) == WORDED_MAX
+                if not is_worded and not self._goes_on:
                     append_text(content, parts, TextPart)
                 for block in content[:BLOCKS_MAX] if isinstance(content, list) else ():
                     self._sources.take(block.get("annotations") if isinstance(block, dict) else None)
@@ -280,7 +283,7 @@ class ResponseDecoder:
             return self._finish(response, is_cut=kind == "response.incomplete")
         if kind in _BROKEN:
             raise from_stream(self._server, response.error or {"message": f"it was {response.status}"})
-        if self._route.in_background and response.id != self._answer_id and _is_answer_id(response.id):
+        if self._route.in_background and response.id != self._answer_id and is_answer_id(response.id):
             self._answer_id = response.id
             return [Attachable(response.id)]
         return [KEEP_ALIVE]
@@ -315,6 +318,7 @@ class ResponseDecoder:
         for index, item in enumerate(output if isinstance(output, list) else []):
             if not isinstance(item, dict):
                 continue
+            self._take_space(BLOCK_CHARACTERS)
             if item.get("type") == REASONING:
                 append_text(item.get("summary"), parts, ReasoningPart)
             self._end_item(_Event(item=item, output_index=index), parts)
@@ -338,15 +342,10 @@ class ResponseDecoder:
 
 def _place(event: _Event) -> object:
     """What tells an item of the answer from the others."""
-    if isinstance(event.output_index, int | float | str):
+    if isinstance(event.output_index, int | float):
         return event.output_index
     item_id = event.item.get("id") if isinstance(event.item, dict) else event.item_id
-    return item_id if isinstance(item_id, str) else None
-
-
-def _is_answer_id(value: Any) -> bool:
-    """Whether it can be kept, and asked for again."""
-    return _ANSWER_ID.fullmatch(kept_id(value) or "") is not None
+    return kept_id(event.output_index) or kept_id(item_id)
 
 
 def _usage(value: Any) -> Usage | None:

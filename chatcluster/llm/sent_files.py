@@ -7,7 +7,7 @@ what the request has no room for: the files of a request have ``REQUEST_FILES_BY
 first ones get first. So the same history always gives the same request, and a longer one begins with it.
 
 All requests of this replica that have files share ``FILES_BYTES_MAX``, by turns between users, from the first byte read
-until they are answered. A request waits ``PLACE_SECONDS_MAX`` for its share.
+until they are sent. A request waits ``PLACE_SECONDS_MAX`` for its share.
 
 What happens on failure: a store that cannot be reached is a ``ProviderError`` that may be retried, and so is the end of
 that wait.

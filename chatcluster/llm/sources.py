@@ -14,10 +14,13 @@ from chatcluster.texts import visible
 
 SOURCES_MAX = 200
 """Of one answer. The others are left out."""
+LOOKS_MAX = 20_000
+"""At what an answer cites, most of it again and again."""
 URL_CHARACTERS_MAX = 2000
 TITLE_CHARACTERS_MAX = 300
+TITLE_CHARACTERS_READ = 400
 _SCHEMES = ("https://", "http://")
-_NOT_IN_ADDRESSES = frozenset(' "<>')
+_NOT_IN_ADDRESSES = ' "<>'
 
 
 class Sources:
@@ -26,6 +29,7 @@ class Sources:
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._held: list[SourcePart] = []
+        self._looks_left = LOOKS_MAX
 
     def take(self, cited: Any) -> None:
         """A citation, or a list of some; what names no address of the web is passed over."""
@@ -41,19 +45,20 @@ class Sources:
         return held
 
     def _take_one(self, cited: Any) -> None:
+        self._looks_left -= 1
+        if self._looks_left < 0 or len(self._known) >= SOURCES_MAX:
+            return
         fields = {"url": cited} if isinstance(cited, str) else cited if isinstance(cited, dict) else {}
         inner = fields.get("url_citation")
         fields = inner if isinstance(inner, dict) else fields
         url, title = fields.get("url"), fields.get("title")
-        if not isinstance(url, str) or not _is_address(url):
-            return
-        if url in self._known or len(self._known) >= SOURCES_MAX:
+        if not isinstance(url, str) or url in self._known or not _is_address(url):
             return
         self._known.add(url)
-        words = visible(" ".join(title.split()))[:TITLE_CHARACTERS_MAX] if isinstance(title, str) else ""
-        self._held.append(SourcePart(url, words or None))
+        words = title[:TITLE_CHARACTERS_READ].split() if isinstance(title, str) else ()
+        self._held.append(SourcePart(url, visible(" ".join(words))[:TITLE_CHARACTERS_MAX] or None))
 
 
 def _is_address(url: str) -> bool:
     is_short = len(url) <= URL_CHARACTERS_MAX and url.startswith(_SCHEMES)
-    return is_short and url.isprintable() and not _NOT_IN_ADDRESSES & set(url)
+    return is_short and url.isprintable() and not any(mark in url for mark in _NOT_IN_ADDRESSES)

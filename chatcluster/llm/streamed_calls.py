@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatcluster.llm.answers import endless_answer, kept_id, nameless_call
-from chatcluster.llm.chunks import parse_json
+from chatcluster.llm.chunks import BLOCKS_MAX, is_json_value
 from chatcluster.llm.openai_request import EXTRA_CONTENT
 from chatcluster.llm.wire import Route
 from chatcluster.parts import CUT_SHORT, OpaquePart, Part, ToolArgumentsPart, ToolCallPart, encode
@@ -20,6 +20,8 @@ from chatcluster.parts import CUT_SHORT, OpaquePart, Part, ToolArgumentsPart, To
 CALLS_CHARACTERS_MAX = 1 << 20
 CALL_CHARACTERS = 1000
 """What a call counts for, its texts aside."""
+LOOKED_CHARACTERS_MAX = 32 << 20
+"""Of arguments that are looked at for their end, each time as a whole: some 30 ms. Then they have none."""
 
 
 @dataclass
@@ -36,9 +38,9 @@ class _Call:
     """What follows the call where its name is not known yet."""
 
     @property
-    def is_whole(self) -> bool:
-        """Whether what came of the arguments is a JSON value. Looked at only where it may be."""
-        return parse_json("".join(self.pieces)) is not None if self.pieces else self.is_bare
+    def arguments(self) -> str:
+        """What came of them."""
+        return "".join(self.pieces)
 
 
 class StreamedCalls:
@@ -51,13 +53,22 @@ class StreamedCalls:
         self._calls: list[_Call] = []
         self._open: dict[int, _Call] = {}
         """The last call at each index."""
+        self._by_server_id: dict[str, _Call] = {}
+        self._looked_characters = 0
         self.kept_characters = 0
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def take(self, position: int, piece: Any, parts: list[Part]) -> None:
-        """Append to ``parts`` what a piece, the one at ``position`` in its list, adds to the answer."""
+    def take(self, pieces: Any, parts: list[Part]) -> None:
+        """Append to ``parts`` what the pieces of a chunk, or the one that it has, add to the answer."""
+        pieces = pieces if isinstance(pieces, list) else [pieces]
+        if len(pieces) > BLOCKS_MAX:
+            raise endless_answer(self._provider)
+        for position, piece in enumerate(pieces):
+            self._take_one(position, piece, parts)
+
+    def _take_one(self, position: int, piece: Any, parts: list[Part]) -> None:
         if not isinstance(piece, dict):
             return
         index = piece["index"] if isinstance(piece.get("index"), int) else position
@@ -67,7 +78,7 @@ class StreamedCalls:
         call_id = piece["id"] if isinstance(piece.get("id"), str) else ""
         arguments = _as_text(function.get("arguments"))
         call = self._call_at(index, call_id, is_named=bool(name))
-        if call is None or _starts_another(call, call_id, name, arguments):
+        if call is None or self._starts_another(call, call_id, name, arguments):
             call = self._begin(index, call_id)
         self._grow(call, name, arguments, parts)
         if extra := piece.get(EXTRA_CONTENT):
@@ -79,7 +90,7 @@ class StreamedCalls:
         if not all(call.name for call in self._calls):
             raise nameless_call(self._provider)
         whole = self._calls[:-1] if reason in CUT_SHORT else self._calls
-        return [ToolArgumentsPart(call.id, "{}") for call in whole if not "".join(call.pieces).strip()]
+        return [ToolArgumentsPart(call.id, "{}") for call in whole if not call.arguments.strip()]
 
     def _call_at(self, index: int, call_id: str, *, is_named: bool) -> _Call | None:
         """The call that a piece is of, as it seems: mostly the last one at its index. Where calls are written side by
@@ -87,13 +98,37 @@ class StreamedCalls:
         call = self._open.get(index)
         if is_named or not call_id or (call is not None and call.provider_id in ("", call_id)):
             return call
-        return next((known for known in self._calls if known.provider_id == call_id), call)
+        return self._by_server_id.get(call_id, call)
+
+    def _starts_another(self, call: _Call, call_id: str, name: str, arguments: str) -> bool:
+        """Whether a piece at the index of ``call`` begins a further call: some servers number all calls 0.
+
+        A new ID alone does not tell, because others send a new ID with every piece; without an ID, another name does,
+        or the same one that comes again after whole arguments.
+        """
+        if not name or not call.name:
+            return False
+        if call_id:
+            return call_id != call.provider_id
+        return name != call.name or (arguments[:1] in ("", "{", " ") and self._is_whole(call))
+
+    def _is_whole(self, call: _Call) -> bool:
+        """Whether what came of the arguments is a JSON value. Looked at only where it may be."""
+        if not call.pieces:
+            return call.is_bare
+        if self._looked_characters > LOOKED_CHARACTERS_MAX:
+            return False
+        arguments = call.arguments
+        self._looked_characters += len(arguments)
+        return is_json_value(arguments)
 
     def _begin(self, index: int, call_id: str) -> _Call:
         self._take_space(CALL_CHARACTERS + len(call_id))
-        is_taken = any(call.provider_id == call_id for call in self._calls)
-        call = _Call(self._new_id(), "" if is_taken else kept_id(call_id) or "")
+        server_id = "" if call_id in self._by_server_id else kept_id(call_id) or ""
+        call = _Call(self._new_id(), server_id)
         self._calls.append(call)
+        if server_id:
+            self._by_server_id[server_id] = call
         self._open[index] = call
         return call
 
@@ -106,7 +141,7 @@ class StreamedCalls:
         if name and not call.name:
             self._take_space(len(name))
             call.name = name
-            parts.append(ToolCallPart(call.id, name, "".join(call.pieces), call.provider_id or None))
+            parts.append(ToolCallPart(call.id, name, call.arguments, call.provider_id or None))
             parts.extend(call.untold)
             call.untold.clear()
         elif arguments and call.name:
@@ -132,16 +167,3 @@ def _as_text(arguments: Any) -> str:
     if arguments is None or isinstance(arguments, str):
         return arguments or ""
     return json.dumps(arguments, ensure_ascii=False)
-
-
-def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
-    """Whether a piece at the index of ``call`` begins a further call: some servers number all calls 0.
-
-    A new ID alone does not tell, because others send a new ID with every piece; without an ID, another name does, or
-    the same one that comes again after whole arguments.
-    """
-    if not name or not call.name:
-        return False
-    if call_id:
-        return call_id != call.provider_id
-    return name != call.name or (arguments[:1] in ("", "{", " ") and call.is_whole)

@@ -27,6 +27,7 @@ import httpx2
 import trio
 from httpcore2 import AsyncNetworkBackend, AsyncNetworkStream
 
+from chatcluster.http_bodies import RECEIVE_BYTES
 from chatcluster.http_client import proxy_for
 from chatcluster.setting_checks import is_on_this_machine
 from chatcluster.tools.mcp_addresses import is_forbidden
@@ -37,6 +38,7 @@ BODY_BYTES_MAX = 16 << 20
 VALUES_MAX = 2_000_000
 HELD_BYTES_MAX = 512 << 20
 PIECE_BYTES = 256 << 10
+httpcore2.AsyncHTTP11Connection.READ_NUM_BYTES = RECEIVE_BYTES
 ENCODINGS = ("gzip", "deflate")
 EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 END_BYTES = 3

@@ -24,6 +24,8 @@ NAMES = frozenset((SPAWN, WAIT, LIST, MESSAGE, INTERRUPT, CLOSE))
 
 WAIT_SECONDS_DEFAULT = 300
 WAIT_SECONDS_MAX = 3600
+COMPUTER_USE = "computer_use"
+"""The mode of an agent that works on a screen, with the model that the deployment has for that."""
 TITLE_WORDS = 6
 TITLE_CHARS_MAX = 80
 
@@ -67,13 +69,14 @@ def agent_id_of(arguments: dict[str, Any]) -> UUID | None:
         return None
 
 
-def agent_of(parent: Chat, call_id: str, prompt: str, title: str | None) -> NewChat:
-    """The agent that a call of ``parent`` asks for: it is the same user's, and works with the same."""
+def agent_of(parent: Chat, call_id: str, prompt: str, title: str | None, model: str | None = None) -> NewChat:
+    """The agent that a call of ``parent`` asks for: it is the same user's, and works with the same, but for a ``model``
+    of its own."""
     return NewChat(
         id=uuid5(parent.id, call_id),
         owner_id=parent.owner_id,
         title=visible(title or "") or _first_words(prompt),
-        model=parent.model,
+        model=model or parent.model,
         messages=(NewMessage(Role.SYSTEM, (TextPart(INSTRUCTION),)), NewMessage(Role.USER, (TextPart(prompt),))),
         mcp_servers=parent.mcp_servers,
         agents=parent.agents,

@@ -141,6 +141,9 @@ class Settings:
     steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
     titles: bool = setting(True, "Have a model name chats that were created without a title")
     title_model: str = setting("", "Model that names chats. Default: that of the chat")
+    computer_use_model: str = setting(
+        "", "Model of sub-agents that work on a screen. Default: that of their chat, and no call can ask for another"
+    )
     usage_limit_steps: bool = setting(True, "A turn ends at its next step once its user's usage limit is reached")
 
     # tools
@@ -290,7 +293,7 @@ class Settings:
             check_http_url("public-url", self.public_url.strip())
         if not self.push_contact.startswith(("mailto:", "https://")) or not self.push_contact.isascii():
             raise ConfigError("push-contact must begin with mailto: or https://")
-        for name in ("name", "advertise", "llm_model", "title_model"):
+        for name in ("name", "advertise", "llm_model", "title_model", "computer_use_model"):
             if not is_visible(getattr(self, name).strip()):
                 raise ConfigError(
                     f"{flag_name(name)} must not contain characters that are invisible or control the text"

@@ -89,7 +89,7 @@ async def _live(
             problem=sandboxes.problem,
         )
         hosts = PostgresWorkspaceHosts(database)
-        say_ready = partial(_say_ready, ready_fd, port, sandboxes.problem)
+        say_ready = partial(_say_ready, ready_fd, port)
         known = Incarnations(options.directory)
         machine = Machine(
             identity, hosts, sandboxes.provider, running, settings, options, known, on_registered=say_ready

@@ -27,7 +27,7 @@ BODY = {
 HOST_CONFIG = {
     **dict.fromkeys(("Memory", "MemorySwap", "PidsLimit", "ShmSize", "NanoCpus"), int),
     **dict.fromkeys(("Mounts", "CapDrop", "SecurityOpt"), list),
-    "NetworkMode": str,
+    **dict.fromkeys(("NetworkMode", "UsernsMode"), str),
     "ReadonlyRootfs": bool,
     "Tmpfs": dict,
     "RestartPolicy": dict,

@@ -24,12 +24,12 @@ KINDS = {"pods": "Pod", "secrets": "Secret", "persistentvolumeclaims": "Persiste
 POD = {
     **dict.fromkeys(("restartPolicy", "hostname", "runtimeClassName"), str),
     **dict.fromkeys(("automountServiceAccountToken", "enableServiceLinks"), bool),
-    **dict.fromkeys(("containers", "volumes"), list),
+    **dict.fromkeys(("initContainers", "containers", "volumes"), list),
     "terminationGracePeriodSeconds": int,
     "securityContext": dict,
 }
 CONTAINER = {
-    **dict.fromkeys(("name", "image", "workingDir", "terminationMessagePolicy"), str),
+    **dict.fromkeys(("name", "image", "imagePullPolicy", "workingDir", "terminationMessagePolicy"), str),
     **dict.fromkeys(("command", "env", "ports", "volumeMounts"), list),
     **dict.fromkeys(("resources", "securityContext"), dict),
 }
@@ -54,7 +54,8 @@ class Thing:
             waiting = {"reason": self.waits_for, "message": f"back-off: {self.waits_for}"}
             return {
                 "phase": "Pending",
-                "containerStatuses": [{"state": {"waiting": waiting}}] if self.waits_for else [],
+                "initContainerStatuses": [{"state": {"waiting": waiting}}] if self.waits_for else [],
+                "containerStatuses": [{"state": {"waiting": {"reason": "PodInitializing"}}}],
             }
         if self.running.is_running:
             return {"phase": "Running", "podIP": self.address, "containerStatuses": [{"state": {"running": {}}}]}
@@ -107,11 +108,11 @@ class FakeKubernetes:
         assert all(_LABEL.fullmatch(value) for value in labels.values()), labels
         if (kind, name) in self.things:
             return _status(409, f'{kind} "{name}" already exists')
+        if kind == "pods" and (said := _refused(body["spec"])):
+            return _status(422, said)
         body["metadata"]["uid"] = str(uuid4())
         thing = self.things[kind, name] = Thing(body)
         if kind == "pods":
-            only(POD, body["spec"], "a pod's spec")
-            only(CONTAINER, body["spec"]["containers"][0], "a container")
             self.nursery.start_soon(self._run, name, thing)
         elif kind == "secrets":
             body["data"] = {k: base64.b64encode(v.encode()).decode() for k, v in body.pop("stringData").items()}
@@ -124,7 +125,7 @@ class FakeKubernetes:
         """What the scheduler and the kubelet do."""
         await trio.sleep(GONE_SECONDS)
         spec = thing.body["spec"]
-        (container,) = spec["containers"]
+        (before,), (container,) = spec["initContainers"], spec["containers"]
         if container["image"] not in self.images:
             thing.waits_for = "ImagePullBackOff"
             return
@@ -135,7 +136,8 @@ class FakeKubernetes:
             if claim is not None:
                 assert ("persistentvolumeclaims", claim["claimName"]) in self.things
                 places[mount["mountPath"]] = self.directory / claim["claimName"] / mount["subPath"]
-                places[mount["mountPath"]].mkdir(exist_ok=True)
+                if f"{before['volumeMounts'][0]['mountPath']}/{mount['subPath']}" in before["command"]:
+                    places[mount["mountPath"]].mkdir(mode=0o700, exist_ok=True)
         self.pods_made += 1
         thing.address = f"127.0.7.{self.pods_made}"
         environment = {one["name"]: self._value(one) for one in container["env"]}
@@ -173,6 +175,23 @@ class FakeKubernetes:
         await trio.sleep(GONE_SECONDS)
         self.end(thing)
         self.things.pop((kind, name), None)
+
+
+def _refused(spec: Json) -> str | None:
+    """Why a pod is refused: a container of it wants more than it may have."""
+    only(POD, spec, "a pod's spec")
+    for container in (*spec["initContainers"], *spec["containers"]):
+        only(CONTAINER, container, "a container")
+        limits = container["resources"]["limits"]
+        for name, wanted in container["resources"]["requests"].items():
+            if name in limits and _quantity(wanted) > _quantity(limits[name]):
+                return f'Invalid value: "{wanted}": must be less than or equal to {name} limit of {limits[name]}'
+    return None
+
+
+def _quantity(text: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(m|Mi)?", text).groups()  # type: ignore[union-attr]
+    return int(number) * {None: 1.0, "m": 0.001, "Mi": float(1 << 20)}[unit]
 
 
 def _status(code: int, message: str) -> Answered:

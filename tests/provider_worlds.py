@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import trio
 from agent_process import runs
 from fake_docker import FakeDocker, open_fake_docker
 from fake_kubernetes import FakeKubernetes, open_fake_kubernetes
+from real_engine import ENGINE_IMAGE, ENGINE_SOCKET, kill, running
 
 from chatcluster.ports.workspace import SandboxState
 from chatcluster.workspaces.container_provider import ContainerProvider, open_containers
-from chatcluster.workspaces.docker_engine import open_docker
+from chatcluster.workspaces.docker_engine import HOST_LABEL, open_docker
 from chatcluster.workspaces.kubernetes_engine import PodOptions, open_kubernetes
 from chatcluster.workspaces.process_provider import ProcessProvider, open_process_provider
 
@@ -38,13 +39,14 @@ class ProviderWorld:
     """End a sandbox, as the kernel or an operator might."""
     runs: Callable[[], int]
     """How many sandboxes run, as far as they outlive their provider."""
+    root: Path
+    """The directory of all of them."""
 
 
 @dataclass(frozen=True)
 class DockerWorld(ProviderWorld):
     docker: FakeDocker
     socket: Path
-    root: Path
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ class KubernetesWorld(ProviderWorld):
     cluster: FakeKubernetes
     environment: dict[str, str]
     account: Path
-    root: Path
 
 
 async def comes_to(provider: Provider, state: SandboxState) -> str:
@@ -94,7 +95,8 @@ async def process_world(directory: Path) -> AsyncIterator[ProviderWorld]:
         assert isinstance(provider, ProcessProvider)
         provider._sandboxes[workspace_id].process.kill()
 
-    yield ProviderWorld("process", lambda: open_process_provider(directory / "workspaces"), end, lambda: 0)
+    root = directory / "workspaces"
+    yield ProviderWorld("process", lambda: open_process_provider(root), end, lambda: 0, root)
 
 
 @asynccontextmanager
@@ -105,6 +107,7 @@ async def docker_world(directory: Path, host_id: UUID = HOST) -> AsyncIterator[D
         @asynccontextmanager
         async def opened() -> AsyncIterator[Provider]:
             async with open_docker(socket, root, host_id, IMAGE) as engine, open_containers(engine) as provider:
+                await provider.remove_orphans()
                 yield provider
 
         def end(_provider: Provider, workspace_id: str) -> None:
@@ -115,7 +118,7 @@ async def docker_world(directory: Path, host_id: UUID = HOST) -> AsyncIterator[D
         def runs() -> int:
             return sum(one.status == "running" for one in docker.containers.values())
 
-        yield DockerWorld("docker", opened, end, runs, docker, socket, root)
+        yield DockerWorld("docker", opened, end, runs, root, docker, socket)
 
 
 @asynccontextmanager
@@ -130,6 +133,7 @@ async def kubernetes_world(directory: Path) -> AsyncIterator[KubernetesWorld]:
                 open_kubernetes(root, HOST, options, environment, account) as engine,
                 open_containers(engine) as provider,
             ):
+                await provider.remove_orphans()
                 yield provider
 
         def end(_provider: Provider, workspace_id: str) -> None:
@@ -140,11 +144,32 @@ async def kubernetes_world(directory: Path) -> AsyncIterator[KubernetesWorld]:
         def runs() -> int:
             return sum(kind == "pods" for kind, _ in cluster.things)
 
-        yield KubernetesWorld("kubernetes", opened, end, runs, cluster, environment, account, root)
+        yield KubernetesWorld("kubernetes", opened, end, runs, root, cluster, environment, account)
+
+
+@asynccontextmanager
+async def engine_world(directory: Path) -> AsyncIterator[ProviderWorld]:
+    """A real engine of this machine."""
+    host_id, root = uuid4(), directory / "workspaces"
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Provider]:
+        async with (
+            open_docker(Path(ENGINE_SOCKET), root, host_id, ENGINE_IMAGE) as engine,
+            open_containers(engine) as provider,
+        ):
+            await provider.remove_orphans()
+            yield provider
+
+    def end(_provider: Provider, workspace_id: str) -> None:
+        kill(f"chatcluster-{workspace_id}")
+
+    yield ProviderWorld("engine", opened, end, lambda: running(f"{HOST_LABEL}={host_id}"), root)
 
 
 WORLDS: dict[str, Callable[[Path], AbstractAsyncContextManager[ProviderWorld]]] = {
     "process": process_world,
     "docker": docker_world,
     "kubernetes": kubernetes_world,
+    **({"engine": engine_world} if ENGINE_SOCKET else {}),
 }

@@ -153,6 +153,9 @@ class ScriptedProvider:
         self.broken: dict[str, str] = {}
         self.messages: dict[str, str] = {}
 
+    async def remove_orphans(self) -> None:
+        await self._do("remove_orphans", "")
+
     async def create(self, spec: WorkspaceSpec) -> None:
         await self._do("create", spec.workspace_id)
         self.specs[spec.workspace_id] = spec

@@ -7,8 +7,8 @@ only that it is told to.
 
 from __future__ import annotations
 
+import os
 import shlex
-import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -162,6 +162,41 @@ async def test_an_engine_is_spoken_to_in_a_version_of_its_api_that_it_has(docker
         assert docker.runs() == 1
 
 
+async def test_an_engine_that_comes_back_as_another_version_is_spoken_to_in_that_one_s(docker: DockerWorld) -> None:
+    async with docker.open() as provider:
+        await provider.start(spec_of("one"))
+        docker.docker.version = {"ApiVersion": "1.52", "MinAPIVersion": "1.44", "Version": "29.0.0"}
+        await provider.stop("one")
+        assert docker.runs() == 0
+
+
+async def test_a_container_of_an_engine_without_root_is_its_root_which_is_this_process_s_user(
+    docker: DockerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other user there is one outside who owns none of the files."""
+    docker.docker.info["SecurityOptions"] = ["name=seccomp,profile=default", "name=rootless"]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    async with docker.open() as provider:
+        await provider.start(spec_of("one"))
+        made = docker.docker.of("chatcluster-one")
+        assert made is not None
+        assert made.body["User"] == "0:0"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(SandboxMissing, match="as another user"):
+        async with docker.open():
+            pass
+
+
+async def test_users_of_containers_are_not_made_others_outside(docker: DockerWorld) -> None:
+    """By an engine with ``userns-remap``."""
+    docker.docker.info["SecurityOptions"] = ["name=userns"]
+    async with docker.open() as provider:
+        await provider.start(spec_of("one"))
+        made = docker.docker.of("chatcluster-one")
+        assert made is not None
+        assert made.body["HostConfig"]["UsernsMode"] == "host"
+
+
 @pytest.mark.parametrize("version", ["1.40", "", "new"])
 async def test_an_engine_that_is_too_old_is_one_line(docker: DockerWorld, version: str) -> None:
     docker.docker.version["ApiVersion"] = version
@@ -283,7 +318,7 @@ async def test_what_runs_in_a_container_does_without_the_system_calls_of_any_san
         await provider.start(spec_of("one"))
         agent = containers(provider).connect("one")
         assert isinstance(agent, AgentClient)
-        answer = await ran(agent, f"{sys.executable} -c {shlex.quote(REFUSED)} 2>&1")
+        answer = await ran(agent, f"python3 -c {shlex.quote(REFUSED)} 2>&1")
         assert answer.output == b"over\n"
 
 
@@ -309,6 +344,29 @@ def test_a_pod_is_closed_in_and_bounded() -> None:
     assert (found["automountServiceAccountToken"], found["runtimeClassName"]) == (False, "gvisor")
     assert found["volumes"][1]["emptyDir"]["sizeLimit"] == str(LIMITS.tmp_bytes)
     assert not {"hostNetwork", "hostPID", "hostPath"} & found.keys()
+    (before,) = found["initContainers"]
+    assert before["securityContext"] == container["securityContext"]
+    assert (before["image"], before["resources"]) == (container["image"], container["resources"])
+
+
+def test_the_directories_of_a_pod_are_made_by_its_user_before_they_are_bound() -> None:
+    """Those that a cluster makes for a ``subPath`` are root's: git takes no repository in one for the user's own."""
+    found = pod_spec(spec("python:3.12"), PodOptions(image=IMAGE))
+    (before,), (container,) = found["initContainers"], found["containers"]
+    (volume,) = before["volumeMounts"]
+    assert "subPath" not in volume
+    bound = {mount["subPath"] for mount in container["volumeMounts"] if mount["name"] == volume["name"]}
+    assert {f"{volume['mountPath']}/{name}" for name in bound} <= set(before["command"])
+
+
+@pytest.mark.parametrize("cpus", [0.0, 0.0001, 0.01, 4.0])
+async def test_the_smallest_pod_that_there_may_be_is_one_that_a_cluster_takes(
+    kubernetes: KubernetesWorld, cpus: float
+) -> None:
+    limits = WorkspaceLimits(memory_bytes=32 << 20, cpus=cpus)
+    async with kubernetes.open() as provider:
+        await provider.start(WorkspaceSpec(workspace_id="one", owner_id="owner", limits=limits))
+        assert (await provider.status("one")).state is SandboxState.RUNNING
 
 
 @pytest.mark.parametrize(("address", "listens"), [("0.0.0.0", "--listen=0.0.0.0:8310"), ("::", "--listen=:::8310")])
@@ -374,6 +432,15 @@ async def test_over_tcp_the_agent_answers_only_who_knows_its_token(kubernetes: K
                 "containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}],
             },
             "OOMKilled, exit code 137",
+        ),
+        ({"phase": "Pending", "initContainerStatuses": [{"state": {"terminated": {"exitCode": 0}}}]}, None),
+        (
+            {
+                "phase": "Failed",
+                "initContainerStatuses": [{"state": {"terminated": {"exitCode": 1, "message": "mkdir: denied"}}}],
+                "containerStatuses": [{"state": {"waiting": {"reason": "PodInitializing"}}}],
+            },
+            "exit code 1): mkdir: denied",
         ),
         ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"}, "Evicted"),
         ({}, None),

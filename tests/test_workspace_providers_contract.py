@@ -1,13 +1,18 @@
 """What every provider of workspaces keeps, whatever it makes them of. The engines of Docker and Kubernetes are fakes,
-whose containers are real agents: see ``fake_docker.py`` and ``fake_kubernetes.py``."""
+whose containers are real agents: see ``fake_docker.py`` and ``fake_kubernetes.py``. A real one has its turn where the
+environment names it (``real_engine.py``)."""
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
+from _pytest.mark import ParameterSet
 from agent_process import a_sleep, execute, ran, request, runs
 from provider_worlds import WORLDS, Provider, ProviderWorld, comes_to, open_world
 from sandbox_world import LIMITS, needs_sandboxes, spec_of
@@ -18,7 +23,11 @@ from chatcluster.workspace_wire import CallState, Kind
 from chatcluster.workspaces.agent_client import AgentClient
 
 
-@pytest.fixture(params=[pytest.param(name, marks=needs_sandboxes if name == "process" else ()) for name in WORLDS])
+def worlds(*names: str) -> list[ParameterSet]:
+    return [pytest.param(name, marks=needs_sandboxes if name == "process" else ()) for name in names if name in WORLDS]
+
+
+@pytest.fixture(params=worlds(*WORLDS))
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[ProviderWorld]:
     async with open_world(request.param) as world:
         yield world
@@ -28,6 +37,13 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[ProviderWorld]:
 async def provider(world: ProviderWorld) -> AsyncIterator[Provider]:
     async with world.open() as provider:
         yield provider
+
+
+@pytest.fixture(params=worlds("process", "engine"))
+async def wall(request: pytest.FixtureRequest) -> AsyncIterator[ProviderWorld]:
+    """One with a wall around what runs there, which no fake has."""
+    async with open_world(request.param) as world:
+        yield world
 
 
 def inside(provider: Provider, workspace_id: str = "one") -> AgentClient:
@@ -134,3 +150,31 @@ async def test_one_that_does_not_run_is_not_reached(provider: Provider) -> None:
     await provider.create(spec_of("one"))
     with pytest.raises(WorkspaceUnreachable):
         await inside(provider).status()
+
+
+OUTSIDE = """
+for path in {paths}; do cat "$path" 2>/dev/null && echo "read $path"; done
+kill -0 {pid} 2>/dev/null && echo "found {pid}"
+for place in 127.0.0.1/{port} 169.254.169.254/80; do
+    timeout 2 bash -c "echo >/dev/tcp/$place" 2>/dev/null && echo "reached $place"
+done
+for path in /usr/x /etc/x /x /run/x/y; do touch "$path" 2>/dev/null && echo "wrote $path"; done
+[ "$(id -u)" = 0 ] && echo "is root"
+grep -E '^(CapEff|CapPrm|NoNewPrivs):' /proc/self/status | tr -s '[:space:]' ' '
+"""
+
+
+async def test_what_runs_in_one_finds_nothing_of_what_is_outside(wall: ProviderWorld, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret of the host")
+    async with wall.open() as provider, trio.open_nursery() as nursery:
+        for name in ("one", "two"):
+            await provider.start(spec_of(name, owner=name))
+        await inside(provider, "two").put("w", request(Kind.WRITE_FILE, path="a", content="two's"))
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, trio.aclose_forcefully, [listener])
+        others = [tmp_path / "secret", *wall.root.rglob("two/**/work/a"), Path(f"/proc/{os.getpid()}/environ")]
+        paths = shlex.join(map(str, others))
+        script = OUTSIDE.format(paths=paths, pid=os.getpid(), port=listener.socket.getsockname()[1])
+        answer = await ran(inside(provider), script)
+        assert answer.output == b"CapPrm: 0000000000000000 CapEff: 0000000000000000 NoNewPrivs: 1 "
+        nursery.cancel_scope.cancel()

@@ -130,6 +130,11 @@ class SandboxStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkspaceProvider(Protocol):
+    async def remove_orphans(self) -> None:
+        """Remove what earlier processes of this host left, of which none lives any more: that is for the caller to
+        know. Raises ``SandboxFailed``."""
+        ...
+
     async def create(self, spec: WorkspaceSpec) -> None:
         """Make its place on the disk. Raises ``SandboxFailed``."""
         ...

@@ -1,6 +1,7 @@
 """The tools by which a chat has others work for it: sub-agents.
 
 They are offered where the deployment, or the chat, turns agents on, to chats that are not as deep as agents may go.
+An agent has the model of its chat; where the deployment names one for work on a screen, a call may ask for that.
 ``wait_agent`` is run nowhere: the ledger keeps the call until its agent rests (``families.py``). The others are
 transactions on other chats, each one that knows a repeat by the ID of the call: so all may be run again. Only agents
 below the chat itself are spoken to.
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import trio
+from msgspec.structs import replace
 
 from chatcluster import agents
 from chatcluster.agents import agent_id_of, agent_of, descendants, description_of
@@ -135,6 +137,25 @@ TOOLS = (
 )
 
 
+MODE = {
+    "type": "string",
+    "enum": [agents.COMPUTER_USE],
+    "description": (
+        "computer_use: the task is one on the screen of the workspace, which has to be there, and a model does it that "
+        "is good at that"
+    ),
+}
+
+
+def offered_tools(computer_use_model: str) -> Sequence[Tool]:
+    """All of them; ``spawn_agent`` with a mode where there is a model for it."""
+    if not computer_use_model:
+        return TOOLS
+    spawn, *others = TOOLS
+    properties = {**spawn.parameters["properties"], "mode": MODE}
+    return (replace(spawn, parameters={**spawn.parameters, "properties": properties}), *others)
+
+
 class Kin(Protocol):
     """What changes other chats, and tells of it."""
 
@@ -161,7 +182,8 @@ class AgentTools:
 
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
-        yield _AgentTools(chat, self._store, self._kin, self._settings, TOOLS if self.offers(chat) else ())
+        offered = offered_tools(self._settings.computer_use_model) if self.offers(chat) else ()
+        yield _AgentTools(chat, self._store, self._kin, self._settings, offered)
 
 
 class _Refused(Exception):
@@ -208,7 +230,8 @@ class _AgentTools:
     async def _spawn(self, call: ToolCall) -> object:
         parent = await self._store.get(self._chat.id)
         prompt = storable(call.arguments["prompt"])
-        agent = agent_of(parent, call.call_id, prompt, call.arguments.get("title"))
+        model = self._settings.computer_use_model if call.arguments.get("mode") == agents.COMPUTER_USE else None
+        agent = agent_of(parent, call.call_id, prompt, call.arguments.get("title"), model)
         try:
             outcome = await self._kin.spawn(agent, call.call_id, agents_max=self._settings.agents_max)
         except Moved:

@@ -91,8 +91,8 @@ class Engine(Protocol):
 
     async def remove_place(self, workspace_id: str) -> None: ...
 
-    async def remove_orphans(self) -> int:
-        """What earlier processes of this host left; how many containers that were."""
+    async def remove_orphans(self) -> None:
+        """What earlier processes of this host left."""
         ...
 
 
@@ -119,6 +119,9 @@ class ContainerProvider:
     def unbounded(self) -> tuple[str, ...]:
         """What cannot be kept, a sentence each."""
         return self._engine.unbounded
+
+    async def remove_orphans(self) -> None:
+        await self._engine.remove_orphans()
 
     async def create(self, spec: WorkspaceSpec) -> None:
         async with self._turns[checked_id(spec.workspace_id)]:
@@ -282,12 +285,8 @@ class ContainerProvider:
 
 @asynccontextmanager
 async def open_containers(engine: Engine, *, private: tuple[Network, ...] = ()) -> AsyncIterator[ContainerProvider]:
-    """A provider for the engine, from which what earlier processes left is removed first. On leaving, all is stopped.
-    ``private``: networks of one's own that its containers may reach.
-
-    Raises ``SandboxFailed``.
-    """
-    await engine.remove_orphans()
+    """A provider for the engine. On leaving, all is stopped. ``private``: networks of one's own that its containers may
+    reach."""
     async with trio.open_nursery() as nursery:
         provider = ContainerProvider(engine, nursery, NetworkProxies(nursery, private))
         try:

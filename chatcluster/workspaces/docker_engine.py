@@ -4,19 +4,21 @@ A workspace's files and its agent's ledger are directories of this host, bound i
 a socket in one of them, so the container needs no network and has none; where its template lists what it may reach, the
 socket of a proxy is bound into it (``network_proxy.py``). It is bounded in memory, processors and
 processes, has no capability, can gain no rights, and can write its own directories and ``/tmp`` alone. Where this
-process is root each owner's container runs under a user ID of its own.
+process is root each owner's container runs under a user ID of its own. With an engine that is nobody's root (rootless)
+it runs as root of the engine's user namespace: that is the engine's user, who has to be this process's.
 
 A container's name is that of its workspace; what it is marked with says who made it (``containers.py``).
 
 What happens on failure: an image that is not there is pulled, once for each start that wants it. A container that
-somebody removes or ends is one whose agent has ended. While the engine does not answer, what runs goes on.
+somebody removes or ends is one whose agent has ended. While the engine does not answer, what runs goes on; if it comes
+back as another version, that one's API is spoken.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,11 @@ SAID_CHARACTERS_MAX = 400
 NANO = 1_000_000_000
 LOG_HEADER_BYTES = 8
 """Before each piece of a log: which of the outputs it is of, and its length."""
+ROOTLESS, REMAPPED = "name=rootless", "name=userns"
+"""How an engine tells that it runs without root, and that users of its containers are others outside."""
+ROOTLESS_OF_ANOTHER = "the Docker engine runs without root, as another user than this host: it cannot reach its files"
+NOT_ITS_VERSION = "client version"
+"""So an engine begins to say that its API has not the version that is spoken."""
 UIDS_MISSING = "owners are not kept apart by user IDs: that takes a host that runs as root"
 DISK_MISSING = (
     "disks are not bounded, but for the size of a file: the engine bounds none that are bound into a container"
@@ -70,6 +77,7 @@ class DockerEngine:
         self._mark = mark
         self._image = image
         self._has_users = os.geteuid() == 0
+        self._is_rootless = self._is_remapped = False
         self._api = ""
         """The beginning of each path: the version of the API that is spoken."""
         self.unbounded: tuple[str, ...] = ()
@@ -77,10 +85,14 @@ class DockerEngine:
     async def check(self) -> None:
         """Ask what the engine can do. Raises ``SandboxMissing`` with one line where it cannot be used."""
         try:
-            self._api = _spoken(await self._http.ask("GET", "/version"))
-            found = await self._http.ask("GET", f"{self._api}/info")
+            await self._choose_version()
+            found = await self._ask("GET", "/info")
         except SandboxFailed as error:
             raise SandboxMissing(f"workspaces need a Docker engine of version 20.10 or newer: {error}") from None
+        security = found.get("SecurityOptions") or ()
+        self._is_rootless, self._is_remapped = ROOTLESS in security, REMAPPED in security
+        if self._is_rootless and self._has_users:
+            raise SandboxMissing(ROOTLESS_OF_ANOTHER)
         lacking = [sentence for name, sentence in FEATURES.items() if not found.get(name)]
         self.unbounded = (*lacking, DISK_MISSING, *(() if self._has_users else (UIDS_MISSING,)))
 
@@ -108,7 +120,7 @@ class DockerEngine:
                 raise
             await self._pull(spec.base or self._image)
             made = await self._create(spec)
-        await self._http.ask("POST", f"{self._api}/containers/{made['Id']}/start")
+        await self._ask("POST", f"/containers/{made['Id']}/start")
         return Agent(partial(dial_unix, place.socket))
 
     async def ending(self, workspace_id: str) -> str | None:
@@ -131,14 +143,29 @@ class DockerEngine:
     async def remove_place(self, workspace_id: str) -> None:
         await remove(place_of(self._root, workspace_id).directory)
 
-    async def remove_orphans(self) -> int:
+    async def remove_orphans(self) -> None:
         filters = msgspec.json.encode({"label": [f"{HOST_LABEL}={self._mark.host_id}"]}).decode()
-        found = await self._http.ask("GET", f"{self._api}/containers/json", query={"all": "true", "filters": filters})
+        found = await self._ask("GET", "/containers/json", query={"all": "true", "filters": filters})
         orphans = [one for one in found["items"] if one["Labels"].get(EPOCH_LABEL) != str(self._mark.epoch)]
         for one in orphans:
             self._check(one["Labels"], one["Id"])
             await self._delete(one["Id"])
-        return len(orphans)
+
+    # --- the way there ------------------------------------------------------------------------
+
+    async def _choose_version(self) -> None:
+        self._api = _spoken(await self._http.ask("GET", "/version"))
+
+    async def _ask(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Json | None = None
+    ) -> Json:
+        try:
+            return await self._http.ask(method, f"{self._api}{path}", query=query, body=body)
+        except EngineRefused as refused:
+            if refused.status != 400 or NOT_ITS_VERSION not in str(refused):
+                raise
+        await self._choose_version()
+        return await self._http.ask(method, f"{self._api}{path}", query=query, body=body)
 
     # --- one container ------------------------------------------------------------------------
 
@@ -150,7 +177,7 @@ class DockerEngine:
 
     async def _inspect(self, workspace_id: str) -> Json | None:
         try:
-            return await self._http.ask("GET", f"{self._api}/containers/{self._name(workspace_id)}/json")
+            return await self._ask("GET", f"/containers/{self._name(workspace_id)}/json")
         except EngineRefused as refused:
             if refused.status == 404:
                 return None
@@ -161,9 +188,7 @@ class DockerEngine:
         with trio.move_on_after(GONE_SECONDS_MAX):
             while True:
                 try:
-                    await self._http.ask(
-                        "DELETE", f"{self._api}/containers/{container_id}", query={"force": "true", "v": "1"}
-                    )
+                    await self._ask("DELETE", f"/containers/{container_id}", query={"force": "true", "v": "1"})
                 except EngineRefused as refused:
                     if refused.status == 404:
                         return
@@ -174,17 +199,17 @@ class DockerEngine:
 
     async def _create(self, spec: WorkspaceSpec) -> Json:
         query = {"name": self._name(spec.workspace_id)}
-        return await self._http.ask("POST", f"{self._api}/containers/create", query=query, body=self._body(spec))
+        return await self._ask("POST", "/containers/create", query=query, body=self._body(spec))
 
     def _body(self, spec: WorkspaceSpec) -> Json:
-        user = self._user_id(spec)
+        user, group = self._user_id(spec), self._user_id(spec) if self._has_users else os.getegid()
         environment = environment_of(spec, by_proxy=bool(spec.allowed_hosts))
         labels = {WORKSPACE_LABEL: spec.workspace_id, HOST_LABEL: str(self._mark.host_id)}
         return {
             "Image": spec.base or self._image,
             "Entrypoint": command_of(spec, *([f"--gateway={NETWORK}/{PROXY_NAME}"] if spec.allowed_hosts else [])),
             "Cmd": [],
-            "User": f"{user}:{user if self._has_users else os.getegid()}",
+            "User": "0:0" if self._is_rootless else f"{user}:{group}",
             "WorkingDir": WORK,
             "Env": [f"{name}={value}" for name, value in environment.items()],
             "Hostname": "workspace",
@@ -212,7 +237,11 @@ class DockerEngine:
             "RestartPolicy": {"Name": "no"},
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}},
         }
-        return {**config, "NanoCpus": round(limits.cpus * NANO)} if limits.cpus else config
+        if limits.cpus:
+            config["NanoCpus"] = round(limits.cpus * NANO)
+        if self._is_remapped:
+            config["UsernsMode"] = "host"
+        return config
 
     async def _pull(self, image: str) -> None:
         """Raises ``SandboxFailed``. What goes wrong in the middle is told in the answer itself, line by line."""

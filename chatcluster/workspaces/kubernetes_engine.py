@@ -4,9 +4,11 @@ A workspace is three objects of one name: a volume claim, which has its files an
 workspace is deleted, and for each start a pod and the secret with the token that its agent asks for. The pod is reached
 at its own address, so this process has to run in the cluster. It has no service account, no capability, no right to
 write its image, limits of memory, processors and disk, and a user ID of its owner's; a runtime class of its own makes
-the wall stronger. Its network is closed by a NetworkPolicy, without which no pod is made: whether that is enforced is
-the network plugin's affair, and said. What its template lists is reached by a proxy of this process, on connections
-that this process makes to the agent and lends it (``network_proxy.py``): the pod itself may connect to nobody.
+the wall stronger. Its directories are made by a container that runs before, as that user: those that the cluster makes
+are root's, and git takes no repository in one for the user's own. Its network is closed by a NetworkPolicy, without
+which no pod is made: whether that is enforced is the network plugin's affair, and said. What its template lists is
+reached by a proxy of this process, on connections that this process makes to the agent and lends it
+(``network_proxy.py``): the pod itself may connect to nobody.
 
 Objects are marked with who made them (``containers.py``), and deleted by their UID, so none that came later.
 
@@ -45,6 +47,11 @@ TOKEN_BYTES = 32
 START_SECONDS = 100.0
 GONE_SECONDS_MAX = 30.0
 LOOK_SECONDS = 0.25
+REQUESTS = (50, 64 << 20)
+"""Thousandths of a processor, and bytes of memory: what a pod is placed by, where it may have as much."""
+VOLUME = "/volume"
+DIRECTORIES = {"home": HOME, "work": WORK, "state": STATE}
+"""Those of the volume, and where they are for what runs there."""
 GRACE_SECONDS = 2
 """The agent was asked to end before; what has not ended by then is killed."""
 TOKEN_VARIABLE = "CHATCLUSTER_AGENT_TOKEN"
@@ -149,8 +156,7 @@ class KubernetesEngine:
             self._check(found, any_epoch=True)
             await self._delete(CLAIMS, found, wait=False)
 
-    async def remove_orphans(self) -> int:
-        removed = 0
+    async def remove_orphans(self) -> None:
         for kind in (PODS, SECRETS):
             listed = await self._http.ask(
                 "GET", self._path(kind), query={"labelSelector": f"{HOST_LABEL}={self._mark.host_id}"}
@@ -159,8 +165,6 @@ class KubernetesEngine:
                 if found["metadata"]["labels"].get(EPOCH_LABEL) != str(self._mark.epoch):
                     self._check(found)
                     await self._delete(kind, found)
-                    removed += kind == PODS
-        return removed
 
     # --- objects ------------------------------------------------------------------------------
 
@@ -232,35 +236,29 @@ def pod_spec(spec: WorkspaceSpec, options: PodOptions) -> Json:
     """A pod for the workspace. Pure."""
     user, limits = user_id_of(spec.owner_id), spec.limits
     environment = environment_of(spec, by_proxy=bool(spec.allowed_hosts))
-    bounds: dict[str, str] = {"memory": str(limits.memory_bytes), "ephemeral-storage": str(2 * limits.tmp_bytes)}
-    if limits.cpus:
-        bounds["cpu"] = f"{round(limits.cpus * 1000)}m"
     token = {
         "name": TOKEN_VARIABLE,
         "valueFrom": {"secretKeyRef": {"name": _name(spec.workspace_id), "key": TOKEN_KEY}},
     }
     container: dict[str, Any] = {
+        **_closed_in(spec, options),
         "name": "agent",
-        "image": spec.base or options.image,
         "command": command_of(
             spec, f"--listen={options.address}:{AGENT_PORT}", *(GATEWAY if spec.allowed_hosts else ())
         ),
         "workingDir": WORK,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": [*({"name": name, "value": value} for name, value in environment.items()), token],
         "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
-        "resources": {"limits": bounds, "requests": {"cpu": "50m", "memory": "64Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
         "volumeMounts": [
-            {"name": "files", "mountPath": HOME, "subPath": "home"},
-            {"name": "files", "mountPath": WORK, "subPath": "work"},
-            {"name": "files", "mountPath": STATE, "subPath": "state"},
+            *({"name": "files", "mountPath": path, "subPath": name} for name, path in DIRECTORIES.items()),
             {"name": "tmp", "mountPath": "/tmp"},
         ],
+    }
+    before: dict[str, Any] = {
+        **_closed_in(spec, options),
+        "name": "directories",
+        "command": ["mkdir", "-p", "-m", "700", *(f"{VOLUME}/{name}" for name in DIRECTORIES)],
+        "volumeMounts": [{"name": "files", "mountPath": VOLUME}],
     }
     return {
         "restartPolicy": "Never",
@@ -276,6 +274,7 @@ def pod_spec(spec: WorkspaceSpec, options: PodOptions) -> Json:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        "initContainers": [before],
         "containers": [container],
         "volumes": [
             {"name": "files", "persistentVolumeClaim": {"claimName": _name(spec.workspace_id)}},
@@ -285,10 +284,34 @@ def pod_spec(spec: WorkspaceSpec, options: PodOptions) -> Json:
     }
 
 
+def _closed_in(spec: WorkspaceSpec, options: PodOptions) -> Json:
+    """What its containers have in common. An image that is there is not asked for again: it may be from there."""
+    limits, (cpu, memory) = spec.limits, REQUESTS
+    thousandths = max(1, round(limits.cpus * 1000))
+    bounds = {"memory": str(limits.memory_bytes), "ephemeral-storage": str(2 * limits.tmp_bytes)}
+    return {
+        "image": spec.base or options.image,
+        "imagePullPolicy": "IfNotPresent",
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "resources": {
+            "limits": {**bounds, "cpu": f"{thousandths}m"} if limits.cpus else bounds,
+            "requests": {
+                "cpu": f"{min(cpu, thousandths) if limits.cpus else cpu}m",
+                "memory": str(min(memory, limits.memory_bytes)),
+            },
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
 def how_it_ended(pod: Json) -> str | None:
     """What is said of a pod that has ended, or never comes up; None of any other. Pure."""
     status = pod.get("status") or {}
-    for container in status.get("containerStatuses") or ():
+    for container in _containers(status):
         state = container.get("state") or {}
         if ended := state.get("terminated"):
             why = f"{ended.get('reason', 'ended')}, exit code {ended.get('exitCode')}"
@@ -303,11 +326,22 @@ def how_it_ended(pod: Json) -> str | None:
 def why_it_waits(pod: Json) -> str:
     """Pure."""
     status = pod.get("status") or {}
-    containers = ((one.get("state") or {}).get("waiting") or {} for one in status.get("containerStatuses") or ())
+    containers = ((one.get("state") or {}).get("waiting") or {} for one in _containers(status))
     said = [": ".join(filter(None, (one.get("reason"), one.get("message")))) for one in containers]
     conditions = status.get("conditions") or ()
     said += [one.get("message") or one.get("reason") for one in conditions if one.get("status") == "False"]
     return "; ".join(filter(None, said)) or "the cluster does not say why"
+
+
+def _containers(status: Json) -> list[Json]:
+    """Those of a pod in their order, but for what runs before and has done what it is for."""
+    before = [one for one in status.get("initContainerStatuses") or () if not _has_succeeded(one)]
+    return [*before, *(status.get("containerStatuses") or ())]
+
+
+def _has_succeeded(container: Json) -> bool:
+    ended = (container.get("state") or {}).get("terminated") or {}
+    return ended.get("exitCode") == 0
 
 
 def _name(workspace_id: str) -> str:
@@ -315,6 +349,14 @@ def _name(workspace_id: str) -> str:
     if not _NAME.fullmatch(workspace_id):
         raise SandboxFailed(f"{workspace_id!r} is no ID of a workspace")
     return f"ws-{workspace_id}"
+
+
+def _authorities(certificate: Path) -> ssl.SSLContext:
+    """The cluster's own. Many have not all that Python wants of one from 3.13 on, and are trusted all the same. Raises
+    ``OSError``."""
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 @asynccontextmanager
@@ -331,7 +373,7 @@ async def open_kubernetes(
         raise SandboxMissing("workspaces as pods need a host that runs in the cluster, with a service account")
     try:
         namespace = (account / "namespace").read_text().strip()
-        authorities = ssl.create_default_context(cafile=str(account / "ca.crt"))
+        authorities = _authorities(account / "ca.crt")
     except OSError as error:
         raise SandboxMissing(f"the service account of this pod cannot be read: {error}") from None
 

@@ -92,6 +92,9 @@ class ProcessProvider:
             found.append(SECCOMP_MISSING)
         return tuple(found)
 
+    async def remove_orphans(self) -> None:
+        """There are none: a sandbox ends with the process that made it."""
+
     async def create(self, spec: WorkspaceSpec) -> None:
         async with self._turns[spec.workspace_id]:
             await self._create(spec)

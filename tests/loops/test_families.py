@@ -293,6 +293,28 @@ async def test_agents_have_no_agents_unless_the_setting_says_so(world: World) ->
     assert agents_call.request.tools == ()
 
 
+async def test_an_agent_for_the_screen_has_the_model_that_the_deployment_has_for_that(world: World) -> None:
+    (a,) = await world.cluster(1, agents=True, computer_use_model="looker")
+    await a.create()
+    call = await world.model.next_call()
+    (spawn,) = (tool for tool in call.request.tools if tool.name == "spawn_agent")
+    assert spawn.parameters["properties"]["mode"]["enum"] == ["computer_use"]
+    call.ask_for_tool("s", "spawn_agent", json.dumps({"prompt": "fill in the form", "mode": "computer_use"}))
+    call.ask_for_tool("t", "spawn_agent", json.dumps({"prompt": "count"}))
+    call.finish("tool_calls")
+    calls = [await world.model.next_call() for _ in range(3)]
+    models = {one.prompt[-1]: one.request.model for one in calls if is_agents(one)}
+    assert models == {"user: fill in the form": "looker", "user: count": None}
+
+
+async def test_a_mode_of_agents_is_offered_where_there_is_a_model_for_it(world: World) -> None:
+    (a,) = await world.cluster(1, agents=True)
+    await a.create()
+    call = await world.model.next_call()
+    (spawn,) = (tool for tool in call.request.tools if tool.name == "spawn_agent")
+    assert "mode" not in spawn.parameters["properties"]
+
+
 async def test_agents_of_agents_report_to_those_above_them(world: World) -> None:
     (a,) = await world.cluster(1, slots=1, agents=True, agents_depth_max=2)
     chat = await a.create()

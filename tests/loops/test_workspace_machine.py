@@ -688,6 +688,7 @@ async def test_a_second_process_of_a_host_that_lives_ends_with_the_reason_howeve
             await ends_as_another_lives(world, world.start)
             assert first.running == {str(row.id)}
             assert await world.rows.state(row) is WorkspaceState.RUNNING
+        assert world.provider.deeds == []  # on an engine that both have, what the first one made is no orphan
 
 
 async def test_of_two_processes_of_one_host_that_do_not_know_of_each_other_one_stays() -> None:
@@ -721,6 +722,19 @@ async def test_a_machine_that_cannot_run_workspaces_is_in_the_list_with_the_reas
         await trio.sleep(3)
         (host,) = await world.rows.hosts.hosts()
         assert (host.alive, host.problem) == (True, "bubblewrap is missing")
+
+
+async def test_what_earlier_processes_left_is_removed_before_anything_is_run_and_what_cannot_be_is_told() -> None:
+    async with open_host() as world:
+        world.start()
+        await world.running_one()
+        assert world.provider.deeds[0] == ("remove_orphans", "")
+        await world.stop()
+        world.provider.broken["remove_orphans"] = "the engine is away"
+        world.start()
+        await trio.sleep(3)
+        (host,) = await world.rows.hosts.hosts()
+        assert (host.alive, host.problem) == (True, "the engine is away")
 
 
 async def test_an_owner_at_work_keeps_the_workspace_running() -> None:

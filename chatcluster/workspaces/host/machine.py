@@ -1,15 +1,16 @@
 """The incarnations of a host: each has a lease of its own, and leaves nothing running behind.
 
 A process begins as no second one of a host that lives: each directory of workspaces has one, and its copy is another's.
-Register, then lease, lives and sweep until one of them ends. A lease that is lost ends the incarnation: all sandboxes
-are stopped, which takes less than ``lease_margin_seconds`` where their agents answer, and the next one registers. A
-cancellation is the end in order: the same, and the row says that this host is away.
+Then it removes what earlier ones left. Register, then lease, lives and sweep until one of them ends. A lease that is
+lost ends the incarnation: all sandboxes are stopped, which takes less than ``lease_margin_seconds`` where their agents
+answer, and the next one registers. A cancellation is the end in order: the same, and the row says that this host is
+away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 from uuid import UUID, uuid4
 
@@ -20,6 +21,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError, ConfigError, LeaseLost, StoreUnavailable
 from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.ports.workspaces import HostLease, WorkspaceHost, WorkspaceHosts
+from chatcluster.workspace_errors import SandboxFailed
 from chatcluster.workspaces.host.identity import Incarnations
 from chatcluster.workspaces.host.lease import keep_lease
 from chatcluster.workspaces.host.lives import Lives
@@ -60,7 +62,7 @@ class Machine:
         host_settings: HostSettings,
         incarnations: Incarnations,
         *,
-        on_registered: Callable[[], None] = lambda: None,
+        on_registered: Callable[[str], None] = lambda _problem: None,
     ) -> None:
         self._identity = identity
         self._hosts = hosts
@@ -74,6 +76,7 @@ class Machine:
     async def run(self) -> NoReturn:
         """Until it is cancelled. Raises ``ConfigError`` where another process is this host."""
         await self._be_no_second_one()
+        await self._remove_orphans()
         while True:
             lease = HostLease(self._identity.id, uuid4())
             self._incarnations.begin(lease.incarnation)
@@ -93,6 +96,16 @@ class Machine:
             await trio.sleep(SECOND_LOOK_HEARTBEATS * self._settings.heartbeat_seconds)
             if await self._lease_of_another() not in (None, before):
                 raise _another(self._identity.id)
+
+    async def _remove_orphans(self) -> None:
+        """Not before it is known that they are nobody's who lives. What cannot be removed is a problem of this host."""
+        if self._provider is None:
+            return
+        try:
+            await self._provider.remove_orphans()
+        except SandboxFailed as error:
+            telemetry.event("workspace.host_cannot", reason=str(error))
+            self._identity, self._provider = replace(self._identity, problem=str(error)), None
 
     async def _lease_of_another(self) -> str | None:
         """The token of a lease that no process of this directory took; None if there is none."""
@@ -120,7 +133,7 @@ class Machine:
     async def _live(self, lease: HostLease) -> NoReturn:
         registered_at = await self._register(lease)
         telemetry.event("workspace.host_started", host_id=str(lease.host_id), problem=self._identity.problem)
-        self._on_registered()
+        self._on_registered(self._identity.problem)
         lives = self._lives(lease)
         try:
             async with trio.open_nursery() as nursery:

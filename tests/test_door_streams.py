@@ -256,7 +256,7 @@ async def test_an_owner_that_is_drained_and_one_that_freezes_end_no_stream(apart
         words = {b"w3": step(b"w3", hand_over), b"w90": step(b"w90", freeze)}
         # Of two attempts the end is not said, however late their owners are taken from them. The text is each one's
         # own, as attempts are counted by what was asked.
-        asked = f"{door} [[tokens=160 tps=60 silence_after=100 times=2]]"
+        asked = f"{door} [[tokens=160 tps=60 silence_after=100 times=2]] [[silence_after=60 times=1]]"
         stream = await site.stream_of(DOORS[door](asked, ()), on_words=words)
         assert stream.is_clean, (door, stream.raw[-300:])
         assert end_of(LINTS[door](stream)) in {"response.completed", "finish", "RUN_FINISHED", "end"}

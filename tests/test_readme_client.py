@@ -78,7 +78,7 @@ async def test_the_client_in_readme_gets_its_answer_whole_while_what_serves_it_i
         await cluster.start(2)
         async with balanced(cluster) as url:
             with trio.fail_after(WAIT_SECONDS):
-                prompt = f"[[tokens={TOKENS} tps=60 silence_after={TOKENS - 1} times=1]]"
+                prompt = f"[[tokens={TOKENS} tps=60]]"
                 messages, outcome = await trio.to_thread.run_sync(names["ask"], url, cluster.token, prompt, show)
     answer = "".join(f"w{index} " for index in range(TOKENS))
     assert killed.is_set()

@@ -54,9 +54,14 @@ def replicas(cluster: ClusterProcess) -> dict[str, dict[str, str]]:
     return {}
 
 
-def owners(cluster: ClusterProcess) -> list[str]:
-    """The replicas that work on a chat."""
-    return [name for name, replica in replicas(cluster).items() if replica["chats"]]
+def owners(cluster: ClusterProcess, title: str) -> list[str]:
+    """The replicas that work on chats whose title begins so."""
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    with contextlib.suppress(httpx.HTTPError):
+        chats = httpx.get(f"{cluster.local.url}/api/v1/chats", headers=headers).raise_for_status().json()["chats"]
+        workers = {chat["worker_id"] for chat in chats if chat["title"].startswith(title)}
+        return [name for name, replica in replicas(cluster).items() if replica["worker_id"] in workers]
+    return []
 
 
 def workers(cluster: ClusterProcess) -> dict[str, str]:
@@ -104,7 +109,7 @@ class TestUp:
         question = "count [[tokens=120 tps=60 silence_after=60 times=1]]"  # the first attempt waits for its end
         command = [*CHATCLUSTER, "chat", "--data-dir", str(cluster.data_dir), question]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as chat:
-            while not (found := owners(cluster)):
+            while not (found := owners(cluster, "count")):
                 time.sleep(0.01)
             os.kill(pid_of(cluster, found[0]), signal.SIGKILL)
             assert chat.stdout is not None

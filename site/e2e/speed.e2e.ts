@@ -26,7 +26,7 @@ async function longChat(): Promise<string> {
   return id;
 }
 
-/** Milliseconds of the processor that scripts of this page have had: what others take of it is not counted. */
+/** Milliseconds of script that this page has run. */
 async function scriptMs(devtools: CDPSession): Promise<number> {
   const { metrics } = await devtools.send("Performance.getMetrics");
   return (metrics.find(({ name }) => name === "ScriptDuration")?.value ?? 0) * 1000;
@@ -34,7 +34,7 @@ async function scriptMs(devtools: CDPSession): Promise<number> {
 
 async function measured(page: Page): Promise<CDPSession> {
   const devtools = await page.context().newCDPSession(page);
-  await devtools.send("Performance.enable", { timeDomain: "threadTicks" });
+  await devtools.send("Performance.enable");
   return devtools;
 }
 

@@ -18,8 +18,8 @@ from chatcluster.workspace_wire import CallAnswer, CallRequest, Kind
 from chatcluster.workspaces.agent.program import SOCKET_NAME
 from chatcluster.workspaces.agent_client import AgentClient, over_unix
 
-START_SECONDS = 20.0
-STOP_SECONDS_MAX = 10.0
+START_SECONDS = 60.0
+STOP_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.01
 
 _numbers = itertools.count(1)
@@ -94,7 +94,7 @@ def execute(command: str, **values: Any) -> CallRequest:
     return request(Kind.EXECUTE, command=command, **values)
 
 
-async def ended(client: AgentClient, call_id: str, *, seconds: float = 60.0) -> CallAnswer:
+async def ended(client: AgentClient, call_id: str, *, seconds: float = 180.0) -> CallAnswer:
     """The call when it has ended, with all the output that is kept."""
     output = bytearray()
     with trio.fail_after(seconds):

@@ -14,7 +14,7 @@ from pathlib import Path
 from chatcluster.local.local_cluster import LocalCluster, read_cluster, read_token
 
 CHATCLUSTER = (sys.executable, "-m", "chatcluster")
-READY_SECONDS_MAX = 60.0
+READY_SECONDS_MAX = 180.0
 
 
 class ClusterProcess:
@@ -63,7 +63,7 @@ class ClusterProcess:
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(READY_SECONDS_MAX)
 
 
 @contextlib.contextmanager
@@ -104,7 +104,7 @@ def is_running(pid: int) -> bool:
     return bool(state) and not state.startswith("Z")
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = READY_SECONDS_MAX) -> None:
     """Poll what only the operating system knows."""
     deadline = time.monotonic() + seconds
     while not condition():

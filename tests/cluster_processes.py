@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +29,8 @@ from chatcluster.config import Settings
 from chatcluster.local.embedded import child
 from chatcluster.local.provisioning import create_token
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
+"""A state that is waited for comes, however slow the machine: this bounds a failure, and promises nothing."""
 Json = dict[str, Any]
 
 
@@ -115,8 +116,8 @@ class Cluster:
 
     async def start(self, replicas: int, *, simulator: Sequence[str] = (), **settings: object) -> Self:
         """``simulator``: options of the simulated model."""
-        model = self._spawn("simulator", ["simulate-llm", "--port", "0", *simulator], {})
-        port = (await model.next_ready())["port"]
+        self._model = self._spawn("simulator", ["simulate-llm", "--port", "0", *simulator], {})
+        port = (await self._model.next_ready())["port"]
         self.simulator_url = f"http://127.0.0.1:{port}"
         self._environment["CHATCLUSTER_LLM_BASE_URL"] = f"{self.simulator_url}/v1"
         administration = Settings(database_url=self._database_url)
@@ -140,6 +141,15 @@ class Cluster:
         process = Process(name, command, self._environment | own, log, anew=self._anew)
         self._processes.append(process)
         return process
+
+    @contextmanager
+    def silent_model(self) -> Iterator[None]:
+        """Nothing is answered by the simulated model meanwhile, which then goes on."""
+        self._model.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._model.send(signal.SIGCONT)
 
     @property
     def model_url(self) -> str:

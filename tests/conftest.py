@@ -25,7 +25,7 @@ from postgres_sessions import open_session
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
-from chatcluster.local.embedded import PostgresServer, RedisServer
+from chatcluster.local.embedded import PostgresServer, RedisServer, postgres_server
 from chatcluster.local.embedded.binaries import find_redis
 from chatcluster.postgres import Database, Session, open_database
 from chatcluster.postgres.migrate import migrate
@@ -38,6 +38,9 @@ TEMPLATE_DATABASE = "template_migrated"
 Server = TypeVar("Server", PostgresServer, RedisServer)
 
 _serial_numbers = itertools.count(1)
+
+# Whatever is tested with a server fails with it: a busy machine may take its time to start one.
+postgres_server.INITDB_SECONDS_MAX = postgres_server.START_SECONDS_MAX = 600.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -54,7 +54,7 @@ class TestServer:
 
     async def counted(self, name: str, at_least: int) -> None:
         """Return when it has counted so many."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while await self.count(name) < at_least:  # noqa: ASYNC110 - it is in another process
                 await trio.sleep(0.02)
 
@@ -157,7 +157,7 @@ class McpWorld:
             **{**{n: getattr(server.settings, n) for n in server.settings.__struct_fields__}, **settings}
         )
         written = await self.administration.change(server, slug=server.slug, settings=changed, secrets=None)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not self.tools.knows(written):  # noqa: ASYNC110
                 await trio.sleep(0.01)
         return written

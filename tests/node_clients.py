@@ -24,7 +24,7 @@ FOLDER = Path(__file__).with_name("node")
 SITE = Path(__file__).parent.parent / "site" / "build.py"
 NODE_MIN = (22, 0)
 INSTALL_SECONDS_MAX = 300
-ORDER_SECONDS_MAX = 60.0
+ORDER_SECONDS_MAX = 180.0
 OnTold = Callable[[Any], Awaitable[object]]
 
 

@@ -24,7 +24,7 @@ from chatcluster.workspaces.process_provider import ProcessProvider, open_proces
 
 HOST = UUID(int=1)
 IMAGE = "workspace:1"
-SECONDS_MAX = 60.0
+SECONDS_MAX = 180.0
 LOOK_SECONDS = 0.02
 
 Provider = ProcessProvider | ContainerProvider

@@ -16,13 +16,15 @@ from uuid import uuid4
 import httpx
 import pytest
 import trio
-from cluster_processes import Cluster, Process
+from cluster_processes import WAIT_SECONDS, Cluster, Process
 from mcp_world import test_server
 from node_clients import NodeClient, node_client, prepared_node
 
 pytestmark = pytest.mark.cluster
 
 VERSIONS = ("ai6", "ai7")
+UNFINISHED = "[[tokens=80 tps=40 silence_after=79 times=1]]"
+"""An answer of which the first attempt never says the last word, however late its owner is killed."""
 WEATHER = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
 
 
@@ -65,7 +67,8 @@ class Site:
 
     async def get(self, path: str) -> Any:
         alive = next(one for one in self.cluster.replicas if one.process.poll() is None)
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {self.cluster.token}"}) as client:
+        headers = {"Authorization": f"Bearer {self.cluster.token}"}
+        async with httpx.AsyncClient(headers=headers, timeout=WAIT_SECONDS) as client:
             return (await client.get(f"{alive.url}{path}")).json()
 
     async def history(self) -> list[Any]:
@@ -114,10 +117,10 @@ async def a_reload_in_mid_answer_ends_up_with_all_of_it_and_doubles_nothing(clus
 
 async def only_the_route_to_stop_stops(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster)
-    stopped = await page("stop", text="[[tokens=400 tps=40]]", **site.order)
+    stopped = await page("stop", text="[[tokens=10000 tps=40]]", **site.order)
     assert (stopped["answer"], stopped["status"], stopped["error"]) == ({"success": True}, "ready", None)
-    assert words(400).startswith(stopped["text"])
-    assert stopped["text"] != words(400)
+    assert words(10000).startswith(stopped["text"])
+    assert stopped["text"] != words(10000)
     await site.is_as_history_says(stopped)
 
 
@@ -142,7 +145,7 @@ async def an_error_is_one(cluster: Cluster, page: NodeClient) -> None:
     refused = await page("send", text=" ", **Site(cluster).order)
     assert "content must not be empty" in refused["error"]
     busy = Site(cluster)
-    first = await page("reload", text="[[tokens=100 tps=50]]", **{**busy.order, "other": "http://127.0.0.1:9"})
+    first = await page("reload", text="[[tokens=10000 tps=50]]", **{**busy.order, "other": "http://127.0.0.1:9"})
     assert first["status"] == "error"
     second = await page("send", text="and?", **busy.order)
     assert "chat_busy" in second["error"]
@@ -235,7 +238,7 @@ async def it_goes_on_at_another_replica(cluster: Cluster, page: NodeClient) -> N
     async def kill(_: Any) -> None:
         cluster.replicas[0].send(signal.SIGKILL)
 
-    told = await page("reconnect", text="[[tokens=80 tps=40]]", on_told=kill, **site.order)
+    told = await page("reconnect", text="[[tokens=80 tps=20]]", on_told=kill, **site.order)
     assert told["broken"]["status"] == "error", "never a clean end in the middle"
     assert (told["status"], told["error"], told["text"]) == ("ready", None, words(80))
     assert len(told["messages"]) == 2
@@ -244,7 +247,7 @@ async def it_goes_on_at_another_replica(cluster: Cluster, page: NodeClient) -> N
 
 async def it_notices_nothing_of_the_owners_death(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster, 1, 2)
-    left = await page("leave", text="[[tokens=80 tps=40]]", **site.order)
+    left = await page("leave", text=UNFINISHED, **site.order)
     owner = await owner_of(site)
 
     async def kill(_: Any) -> None:

@@ -89,7 +89,7 @@ async def test_claimers_at_the_same_time_get_all_chats_of_all_users_once(world: 
         while len(won) < len(chats):
             won.extend(one.chat.id for one in await world.store.claim(worker, free_slots=3, batch=3))
 
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             for _ in range(4):
                 nursery.start_soon(claim_all, await world.worker())

@@ -271,7 +271,7 @@ class TestForeignDatabases:
     def serve(self, url: str) -> subprocess.CompletedProcess[str]:
         arguments = ["serve", "--database-url", url, "--redis-url", "redis://127.0.0.1:1/0", "--slots", "0"]
         command = [sys.executable, "-m", "chatcluster", *arguments, "--port", "0"]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=180)
         assert "Traceback" not in ended.stderr
         return ended
 
@@ -338,9 +338,9 @@ class TestAdministration:
 
         with redis.Redis.from_url(empty_redis_url) as client, client.pubsub() as listener:
             listener.psubscribe("chatcluster:????????????????:0:tokens")
-            assert listener.get_message(timeout=5) is not None
+            assert listener.get_message(timeout=60) is not None
             token_id = trio.run(create_and_revoke)
-            announced = listener.get_message(timeout=5)
+            announced = listener.get_message(timeout=60)
             assert announced is not None
             assert announced["data"] == token_id.encode()
 

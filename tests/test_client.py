@@ -43,7 +43,7 @@ async def take(client: Client, chat_id: str, count: int, cursor: str | None = No
     """The first ``count`` events of a stream."""
     received: list[StreamEvent] = []
     async with aclosing(client.stream(chat_id, cursor)) as stream:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async for item in stream:
                 received.append(item)
                 if len(received) == count:
@@ -110,7 +110,7 @@ class TestStream:
 
             nursery.start_soon(script)
             await take(client, chat["id"], 1)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await world.feeds.readers[0].left.wait()
 
     async def test_a_stream_that_is_refused_is_an_error_with_the_apis_code(self) -> None:
@@ -137,7 +137,7 @@ class TestStream:
             nursery.start_soon(script)
             kinds: list[str] = []
             async with aclosing(client.watch()) as stream:
-                with trio.fail_after(10):
+                with trio.fail_after(60):
                     async for event in stream:
                         kinds.append(event["type"])
                         if len(kinds) == 3:

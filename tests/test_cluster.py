@@ -23,6 +23,8 @@ pytestmark = pytest.mark.cluster
 
 QUICK_LEASE = {"heartbeat_seconds": 0.3, "lease_ttl_seconds": 1.5, "lease_margin_seconds": 0.3, "sweep_seconds": 0.2}
 
+TURNS = 5
+
 Seen = tuple[str, Json]
 
 TOLD_ANEW = ("status", "queue", "ready")
@@ -57,17 +59,22 @@ def answered(view: ChatView) -> bool:
 
 
 async def begun(cluster: Cluster, prompt: str, *, tokens: int = 5) -> Json:
-    """A chat in the middle of its answer."""
+    """A chat in the middle of its answer: its ID and its owner's."""
     async with cluster.client(cluster.replicas[0]) as client:
         chat = await client.create(prompt)
-        await follow(client, chat["id"], lambda view: len(view.preview_text.split()) >= tokens)
-        return await client.chat(chat["id"])
+        view = await follow(client, chat["id"], lambda view: len(view.preview_text.split()) >= tokens)
+    return {"id": chat["id"], "worker_id": str(view.worker_id)}
+
+
+def unfinished(tokens: int, tps: int) -> str:
+    """Orders an answer of which the first attempt never says the last word, however late its owner is killed."""
+    return f"[[tokens={tokens} tps={tps} silence_after={tokens - 1} times=1]]"
 
 
 async def test_a_killed_owner_is_replaced_and_its_readers_see_each_thing_once(start: Start) -> None:
     """P3, P4: kill -9 in mid-answer; readers on both other replicas get the whole answer of the new attempt."""
     cluster = await start(3)
-    chat = await begun(cluster, "[[tokens=60 tps=60]]")
+    chat = await begun(cluster, unfinished(60, tps=60))
     owner = cluster.owner_of(chat)
     views: list[ChatView] = []
 
@@ -90,12 +97,13 @@ async def test_a_frozen_owner_wakes_up_to_find_itself_replaced_and_changes_nothi
 ) -> None:
     """P2: after SIGCONT not one late write in Postgres or on the stream; the process goes on as a new incarnation."""
     cluster = await start(2, **QUICK_LEASE)
-    chat = await begun(cluster, "[[tokens=40 tps=40]]")
+    chat = await begun(cluster, unfinished(40, tps=40))
     owner = cluster.owner_of(chat)
     owner.send(signal.SIGSTOP)
     async with cluster.client(cluster.others(owner)[0]) as client:
         view = await follow(client, chat["id"], answered)
     assert answers(view) == [story(40)]
+    await _stream_closed(empty_redis_url, chat["id"])
 
     before = await _durable_state(database_url, empty_redis_url, chat["id"])
     frozen_worker = owner.worker_id
@@ -114,24 +122,35 @@ async def _durable_state(database_url: str, redis_url: str, chat_id: str) -> tup
     messages = await run_sql(
         database_url, "SELECT row_to_json(m)::text FROM messages m WHERE chat_id = $1::uuid", chat_id
     )
+    return chats, messages, _frames(redis_url, chat_id)
+
+
+def _frames(redis_url: str, chat_id: str) -> Any:
     with redis.Redis.from_url(redis_url) as client:
         (key,) = client.keys(f"chatcluster:*:{{{chat_id}}}:parts")
-        frames: Any = client.xrange(key)
-    assert frames, "the stream is there"
-    return chats, messages, frames
+        return client.xrange(key)
+
+
+async def _stream_closed(redis_url: str, chat_id: str) -> None:
+    """What the new owner says last comes behind its commit, which readers have heard of by then."""
+    with trio.fail_after(WAIT_SECONDS):
+        while _frames(redis_url, chat_id)[-1][1][b"kind"] != b"close":  # noqa: ASYNC110 - it is in another process
+            await trio.sleep(0.05)
 
 
 async def test_a_drained_owner_hands_over_and_its_readers_resume_at_their_cursor(start: Start) -> None:
     """P6: SIGTERM in mid-answer; whoever read on that replica goes on elsewhere, no text twice, none missing."""
     cluster = await start(2, drain_seconds=0.5)
-    chat = await begun(cluster, "[[tokens=120 tps=60]]")
+    chat = await begun(cluster, unfinished(120, tps=60))
     owner = cluster.owner_of(chat)
     seen: list[Seen] = []
+    is_asked = False
     async with connected(owner.url, cluster.token, chat["id"]) as events:
         async for event in events:
             seen.append(event)
-            if len(seen) == 12:
+            if event[1]["type"] == "part" and not is_asked:
                 owner.send(signal.SIGTERM)
+                is_asked = True
     assert await owner.exit_code() == 0
     other = cluster.others(owner)[0]
     await read_to_rest(cluster, other, chat["id"], seen, cursor=seen[-1][0])
@@ -180,12 +199,15 @@ def content(events: list[Seen]) -> list[Seen]:
 async def test_every_replica_shows_the_same_sequence_from_the_start_and_from_every_cursor(start: Start) -> None:
     """P3: the same events under the same cursors, whichever replica is asked, less what the cursor had."""
     cluster = await start(2, coalesce_ms=0)
-    async with cluster.client(cluster.replicas[0]) as client:
-        chat = await client.create("[[tokens=12 tps=50 first_ms=500]]")
     sequences: list[list[Seen]] = [[] for _ in range(4)]
     async with trio.open_nursery() as readers:
-        for index, sequence in enumerate(sequences):
-            readers.start_soon(read_to_rest, cluster, cluster.replicas[index % 2], chat["id"], sequence)
+        with cluster.silent_model():  # until all of them read
+            async with cluster.client(cluster.replicas[0]) as client:
+                chat = await client.create("[[tokens=12 tps=50]]")
+            for index, sequence in enumerate(sequences):
+                readers.start_soon(read_to_rest, cluster, cluster.replicas[index % 2], chat["id"], sequence)
+            while not all(any(data["type"] == "ready" for _, data in sequence) for sequence in sequences):  # noqa: ASYNC110
+                await trio.sleep(0.02)
     first = content(sequences[0])
     for sequence in sequences:
         assert content(sequence) == first
@@ -203,7 +225,7 @@ async def test_every_replica_shows_the_same_sequence_from_the_start_and_from_eve
 async def test_a_reader_that_reconnects_at_each_event_of_a_running_answer_misses_nothing(start: Start) -> None:
     """P3: a new connection for every event, each on the next replica, is the same sequence as one connection."""
     cluster = await start(2, coalesce_ms=0)
-    chat = await begun(cluster, "[[tokens=25 tps=12]]", tokens=1)
+    chat = await begun(cluster, "[[tokens=26 tps=12 silence_after=25]]", tokens=1)  # it is stopped once all is seen
     whole: list[Seen] = []
     piecewise: list[Seen] = []
 
@@ -216,6 +238,9 @@ async def test_a_reader_that_reconnects_at_each_event_of_a_running_answer_misses
                     if event[1]["type"] not in TOLD_ANEW:
                         piecewise.append(event)
                         break
+            if len(content(piecewise)) == 27:
+                async with cluster.client(replica) as client:
+                    await client.interrupt(chat["id"])
 
     with trio.fail_after(WAIT_SECONDS):
         async with trio.open_nursery() as readers:
@@ -232,7 +257,7 @@ async def test_with_an_hourly_poll_a_message_starts_at_once_wherever_it_is_poste
     await passive.next_ready()
     for replica in cluster.replicas:
         async with cluster.client(replica) as client:
-            with trio.fail_after(5):
+            with trio.fail_after(WAIT_SECONDS):
                 chat = await client.create("[[tokens=3]]")
                 view = await follow(client, chat["id"], answered)
                 assert answers(view) == [story(3)]
@@ -249,15 +274,16 @@ async def test_a_plain_turn_costs_three_transactions(start: Start) -> None:
         chat = await client.create("[[tokens=3]]")
         await _at_rest(client, chat["id"])
         before = await cluster.transactions()
-        for _ in range(5):
+        for _ in range(TURNS):
             await client.send(chat["id"], "[[tokens=3]]")
             await _at_rest(client, chat["id"])
         spent = await cluster.transactions() - before
     beside = ("get_details", "any", "check_schema", "authenticate", "heartbeats")
     sweeps = ("overdue_chats", "fetch", "templates")
-    work = {name: count for name, count in spent.items() if name not in (*beside, *sweeps)}
-    assert sum(work.values()) <= 15 + 5, work  # a claim that finds nothing may follow each one that does
-    assert spent["apply"] == spent["commit_known"] == 5, spent
+    # What a replica asks for now and then may fall in between, and is not asked for by each turn.
+    work = {name: count for name, count in spent.items() if name not in (*beside, *sweeps) and count >= TURNS}
+    assert sum(work.values()) <= 4 * TURNS, work  # a claim that finds nothing may follow each one that does
+    assert spent["apply"] == spent["commit_known"] == TURNS, spent
     assert set(work) <= set(turn), work
 
 
@@ -272,7 +298,7 @@ async def test_a_redis_that_hangs_takes_no_replica_out_of_the_load_balancer(
 ) -> None:
     """P8: neither while a connection is open on which nothing is answered, nor when a new one is tried."""
     cluster = await start(1, redis_url=own_redis.start())
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=WAIT_SECONDS) as client:
         url = f"{cluster.replicas[0].url}/readyz"
         assert (await client.get(url)).json()["checks"]["redis"] == "ok"
         with frozen(own_redis):
@@ -294,18 +320,20 @@ async def test_without_redis_chats_complete_and_interrupts_work_and_parts_flow_w
         view = await follow(client, chat["id"], answered)
         assert answers(view) == [story(60)], "the durable message arrives without Redis"
 
-        long = await client.create("[[tokens=400 tps=20]]")
+        long = await client.create("[[tokens=10000 tps=20]]")
         await _running(client, long["id"])
         await client.interrupt(long["id"])
-        with trio.fail_after(5):
-            await _at_rest(client, long["id"])
+        await _at_rest(client, long["id"])
 
-        running = await client.create("[[tokens=150 tps=25]]")
+        running = await client.create("[[tokens=10000 tps=25]]")
         await _running(client, running["id"])
         own_redis.start()
         view = await follow(client, running["id"], lambda view: len(view.preview_text.split()) > 20)
+        await client.interrupt(running["id"])
         view = await follow(client, running["id"], answered)
-        assert answers(view) == [story(150)]
+        (answer,) = answers(view)
+        assert story(10000).startswith(answer)
+        assert len(answer.split()) > 20
 
 
 async def _running(client: Any, chat_id: str) -> None:
@@ -317,7 +345,7 @@ async def _running(client: Any, chat_id: str) -> None:
 async def test_an_interrupt_keeps_what_was_streamed_even_when_the_owner_dies_of_it(start: Start) -> None:
     """P5: the owner is frozen, the chat interrupted, the owner killed: the partial comes from its stream."""
     cluster = await start(2)
-    chat = await begun(cluster, "[[tokens=200 tps=40]]", tokens=10)
+    chat = await begun(cluster, unfinished(200, tps=40), tokens=10)
     owner = cluster.owner_of(chat)
     other = cluster.others(owner)[0]
     owner.send(signal.SIGSTOP)

@@ -12,14 +12,17 @@ import httpx
 import msgspec
 import pytest
 import trio
-from cluster_processes import Cluster, Process, follow
+from cluster_processes import WAIT_SECONDS, Cluster, Process, follow
 
+from chatcluster.client import Client
 from chatcluster.client.chat_view import ChatView
 from chatcluster.parts import AttemptFrame, ResumedFrame, Role, text_of
 
 pytestmark = pytest.mark.cluster
 
 TOKENS = 60
+SHOWN = 30
+"""So many are shown when the owner is killed: more is not said in the first attempt, however late that is."""
 WHOLE = "".join(f"w{index} " for index in range(TOKENS))
 
 Start = Callable[[str], Awaitable[Cluster]]
@@ -62,12 +65,12 @@ class Watched(ChatView):
             self.begun.append("attempt" if isinstance(event, AttemptFrame) else event.how)
 
 
-async def killed_in_mid_answer(cluster: Cluster, after: int) -> tuple[Watched, str]:
+async def killed_in_mid_answer(cluster: Cluster) -> tuple[Watched, str]:
     """What a reader on another replica saw, and the answer that is history then."""
     async with cluster.client(cluster.replicas[0]) as client:
-        chat = await client.create(f"[[tokens={TOKENS} tps=60]]", model="model")
-        await follow(client, chat["id"], lambda view: len(view.preview_text.split()) >= after)
-        owner = cluster.owner_of(await client.chat(chat["id"]))
+        prompt = f"[[tokens={TOKENS} tps=60 silence_after={SHOWN} times=1]]"
+        chat = await client.create(prompt, model="model")
+        owner = await owner_once_shown(cluster, client, chat["id"], SHOWN)
     view = Watched()
     survivor: Process = cluster.others(owner)[0]
     async with cluster.client(survivor) as client, trio.open_nursery() as nursery:
@@ -81,9 +84,14 @@ async def killed_in_mid_answer(cluster: Cluster, after: int) -> tuple[Watched, s
     return view, text_of(answer.parts)
 
 
+async def owner_once_shown(cluster: Cluster, client: Client, chat_id: str, tokens: int) -> Process:
+    view = await follow(client, chat_id, lambda view: len(view.preview_text.split()) >= tokens)
+    return cluster.owner_of({"worker_id": str(view.worker_id)})
+
+
 async def test_p4_an_answer_in_the_background_is_attached_to_and_made_once(start: Start) -> None:
     cluster = await start("background")
-    view, answer = await killed_in_mid_answer(cluster, after=10)
+    view, answer = await killed_in_mid_answer(cluster)
     assert answer == WHOLE
     assert view.begun == ["attempt", "attached"]
     told = await counts(cluster)
@@ -92,20 +100,19 @@ async def test_p4_an_answer_in_the_background_is_attached_to_and_made_once(start
 
 async def test_p3_a_model_goes_on_from_the_words_that_there_are(start: Start) -> None:
     cluster = await start("prefix")
-    view, answer = await killed_in_mid_answer(cluster, after=10)
+    view, answer = await killed_in_mid_answer(cluster)
     assert answer == WHOLE
     assert view.begun == ["attempt", "continued"]
     told = await counts(cluster)
     assert told["generations"] == 2
-    assert told["generated"] < TOKENS + 10, "what was shown is not generated again"
+    assert told["generated"] == TOKENS, "what was shown is not generated again"
 
 
 async def test_p5_a_stop_after_the_takeover_cancels_the_answer_at_its_provider(start: Start) -> None:
     cluster = await start("background")
     async with cluster.client(cluster.replicas[0]) as client:
-        chat = await client.create("[[tokens=1000 tps=20]]", model="model")
-        await follow(client, chat["id"], lambda view: len(view.preview_text.split()) >= 5)
-        owner = cluster.owner_of(await client.chat(chat["id"]))
+        chat = await client.create("[[tokens=10000 tps=20]]", model="model")
+        owner = await owner_once_shown(cluster, client, chat["id"], 5)
     owner.send(signal.SIGKILL)
     async with cluster.client(cluster.others(owner)[0]) as client:
         await follow(client, chat["id"], lambda view: view.epoch == 2 and len(view.preview_text.split()) >= 10)
@@ -113,10 +120,10 @@ async def test_p5_a_stop_after_the_takeover_cancels_the_answer_at_its_provider(s
         view = await follow(client, chat["id"], lambda view: view.at_rest)
     (answer,) = (message for message in view.messages.values() if message.role is Role.ASSISTANT)
     assert text_of(answer.parts).startswith("w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 ")
-    with trio.fail_after(10):
+    with trio.fail_after(WAIT_SECONDS):
         while (told := await counts(cluster))["cancelled"] == 0:  # noqa: ASYNC110 - it is another process's
             await trio.sleep(0.05)
-    assert told["generated"] < 1000
+    assert told["generated"] < 10000
 
 
 async def test_a_model_is_told_all_prompts_by_whatever_replica(start: Start) -> None:

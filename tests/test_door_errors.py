@@ -54,7 +54,7 @@ class Scene:
         self.door = door
         self.tokens: dict[str, str | None] = {"none": None, "bad": "ccl_wrong"}
         self.chats: dict[str, str] = {}
-        self.http = httpx.AsyncClient(base_url=world.url, timeout=5)
+        self.http = httpx.AsyncClient(base_url=world.url, timeout=60)
 
     async def __aenter__(self) -> Scene:
         return self

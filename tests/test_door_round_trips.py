@@ -36,7 +36,7 @@ class CountedLink(Link):
         self.asked.append(operation)
         self._more = trio.Event()
         if operation == self.slow:
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await self._more.wait()
         await trio.lowlevel.checkpoint()
         yield
@@ -54,7 +54,7 @@ async def opened(link: CountedLink, path: str, body: dict[str, Any]) -> AsyncIte
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {await world.token()}\r\n"
         await stream.send_all(f"{head}Accept: text/event-stream\r\nContent-Length: {len(content)}\r\n\r\n".encode())
         await stream.send_all(content)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert b" 20" in await read_until(stream, b"\r\n\r\n")
         yield
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import trio
-from cluster_processes import Cluster
+from cluster_processes import WAIT_SECONDS, Cluster
 from mcp_world import test_server
 from stream_lint import LINTS, Json, Stream
 
@@ -23,6 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
 
+ENDLESS = "[[tokens=100000 tps=40]]"
+"""An answer that is under way until somebody ends it, however late."""
 Servers = tuple[str, ...]
 Request = tuple[str, Json]
 
@@ -107,7 +109,7 @@ class Site:
         path, body = request
         raw, awaited = b"", dict(on_words)
         headers = {"Accept": "application/json, text/event-stream"}
-        with trio.fail_after(60):
+        with trio.fail_after(WAIT_SECONDS):
             async with self.client.stream("POST", path, json=body, headers=headers) as response:
                 assert response.status_code == 200, await response.aread()
                 try:
@@ -129,7 +131,7 @@ class Site:
 
 async def test_every_stream_ends_in_order_behind_its_end_and_never_without(cluster: Cluster, tool_server: str) -> None:
     headers = {"Authorization": f"Bearer {cluster.token}"}
-    async with httpx.AsyncClient(base_url=cluster.replicas[0].url, headers=headers, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=cluster.replicas[0].url, headers=headers, timeout=WAIT_SECONDS) as client:
         site = Site(cluster, client)
         await site.add_servers(tool_server)
         async with trio.open_nursery() as nursery:
@@ -148,7 +150,7 @@ async def test_every_stream_ends_in_order_behind_its_end_and_never_without(clust
 async def it_answers_fails_and_waits(site: Site, door: str) -> None:
     asked = f'[[call={site.asking}__weather {{"city": "Oslo"}}]]'
     scenes: list[tuple[str, Servers, set[str]]] = [
-        ("[[tokens=3 tps=0.7]]", (), {"response.completed", "finish", "RUN_FINISHED", "end"}),
+        ("[[tokens=2 tps=0.25]]", (), {"response.completed", "finish", "RUN_FINISHED", "end"}),
         ("[[tokens=12 cut_after=6 times=1]]", (), {"response.completed", "finish", "RUN_FINISHED", "end"}),
         ("[[tokens=3 finish=length]]", (), {"response.incomplete", "finish", "RUN_FINISHED", "end"}),
         ("[[fail=401]]", (), {"response.failed", "error", "RUN_ERROR"}),
@@ -207,7 +209,7 @@ def call(name: str, **arguments: Any) -> Json:
 async def it_is_stopped(site: Site, door: str) -> None:
     async with trio.open_nursery() as nursery:
         stream = await site.stream_of(
-            DOORS[door]("[[tokens=400 tps=40]]", ()), on_words={b"w3": lambda: nursery.start_soon(site.stop_all)}
+            DOORS[door](ENDLESS, ()), on_words={b"w3": lambda: nursery.start_soon(site.stop_all)}
         )
     assert stream.is_clean
     assert end_of(LINTS[door](stream)) in {"response.incomplete", "abort", "RUN_FINISHED", "end"}
@@ -221,7 +223,7 @@ async def what_serves_it_dies(site: Site, door: str, told: set[str]) -> None:
         if len(told) == len(DOORS):
             site.cluster.replicas[0].send(signal.SIGKILL)
 
-    stream = await site.stream_of(DOORS[door]("[[tokens=400 tps=40]]", ()), on_words={b"w3": kill})
+    stream = await site.stream_of(DOORS[door](ENDLESS, ()), on_words={b"w3": kill})
     assert not stream.is_clean, "never a clean end in the middle"
     LINTS[door](stream)
 
@@ -252,13 +254,16 @@ async def test_an_owner_that_is_drained_and_one_that_freezes_end_no_stream(apart
 
     async def read(door: str) -> None:
         words = {b"w3": step(b"w3", hand_over), b"w90": step(b"w90", freeze)}
-        stream = await site.stream_of(DOORS[door]("[[tokens=160 tps=30]]", ()), on_words=words)
+        # Of two attempts the end is not said, however late their owners are taken from them. The text is each one's
+        # own, as attempts are counted by what was asked.
+        asked = f"{door} [[tokens=160 tps=60 silence_after=100 times=2]] [[silence_after=60 times=1]]"
+        stream = await site.stream_of(DOORS[door](asked, ()), on_words=words)
         assert stream.is_clean, (door, stream.raw[-300:])
         assert end_of(LINTS[door](stream)) in {"response.completed", "finish", "RUN_FINISHED", "end"}
         assert b"w159" in stream.raw
 
     headers = {"Authorization": f"Bearer {apart.token}"}
-    async with httpx.AsyncClient(base_url=serving.url, headers=headers, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=serving.url, headers=headers, timeout=WAIT_SECONDS) as client:
         site = Site(apart, client)
         async with trio.open_nursery() as nursery:
             for door in DOORS:

@@ -242,7 +242,7 @@ class TestProcesses:
         wait_until(lambda: child.processes_in(cluster, "postgres"))
 
         with server:
-            assert left_behind.wait(10) == 0
+            assert left_behind.wait(60) == 0
             assert fetch_value(server.start(), "SELECT 1") == 1
 
     def test_ctrl_c_of_the_terminal_does_not_reach_a_server(self, own_redis: RedisServer) -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 from click.testing import CliRunner
-from cluster_processes import Cluster
+from cluster_processes import WAIT_SECONDS, Cluster
 from web_world import World, client_of, error_code
 
 from chatcluster.chat import Fence, FinishTurn
@@ -67,7 +67,7 @@ async def test_a_fork_has_the_whole_turns_up_to_a_message_and_goes_its_own_way(c
 
 async def rested(client: Any, chat_id: str) -> None:
     """By the database: a stream may begin with a status from before the message that was just sent."""
-    with trio.fail_after(30):
+    with trio.fail_after(WAIT_SECONDS):
         while (await client.chat(chat_id))["status"] != "waiting":  # noqa: ASYNC110 - it is in another process
             await trio.sleep(0.02)
 

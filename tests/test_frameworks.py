@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from cluster_processes import Cluster, Process
+from cluster_processes import WAIT_SECONDS, Cluster, Process
 
 pytestmark = pytest.mark.cluster
 
@@ -72,7 +72,7 @@ async def chats(cluster: Cluster) -> list[Any]:
 
 async def get(cluster: Cluster, path: str) -> Any:
     headers = {"Authorization": f"Bearer {cluster.token}"}
-    async with httpx.AsyncClient(base_url=cluster.replicas[0].url, headers=headers) as http:
+    async with httpx.AsyncClient(base_url=cluster.replicas[0].url, headers=headers, timeout=WAIT_SECONDS) as http:
         return (await http.get(path)).json()
 
 
@@ -84,7 +84,7 @@ async def example(cluster: Cluster, python: str, name: str, question: str, *, ki
         "PATH": os.environ.get("PATH", ""),
     }
     command = [python, str(ROOT / "examples" / name), question]
-    with trio.fail_after(100):
+    with trio.fail_after(2 * WAIT_SECONDS):
         process = await trio.lowlevel.open_process(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
         )
@@ -122,7 +122,9 @@ EXAMPLES = ("openai_agents_sdk.py", "pydantic_ai_agent.py")
 async def test_p4_the_owner_is_killed_and_the_framework_has_what_the_history_has(
     cluster: Cluster, framework_python: str, name: str
 ) -> None:
-    printed = await example(cluster, framework_python, name, "go [[tokens=80 tps=40]]", kill=True)
+    printed = await example(
+        cluster, framework_python, name, "go [[tokens=80 tps=40 silence_after=79 times=1]]", kill=True
+    )
     assert sum(replica.process.poll() is not None for replica in cluster.replicas) == 1
     assert await said(cluster, "go") == [WORDS]
     assert printed.rstrip("\n").endswith(WORDS)

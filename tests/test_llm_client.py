@@ -30,7 +30,7 @@ from chatcluster.parts import Message, Part, ReasoningPart, Role, TextPart, Usag
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelRequest
 
 KEY = "sk-test-0123456789"
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 120.0
 
 
 @dataclass

@@ -37,7 +37,7 @@ from chatcluster.parts import (
 )
 from chatcluster.ports import Attachable, Attachment, Delta, Finished, Meter, ModelRequest, ToolSpec
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 120.0
 KEY = "sk-test-0123456789"
 
 

@@ -50,7 +50,7 @@ def test_a_child_goes_on_writing_to_a_log_that_was_put_aside(log: Path) -> None:
         write(1005)
         assert tail.new_lines()[-1:] == [b"said"] or tail.new_lines() == []
     process.stdin.close()
-    process.wait(5)
+    process.wait(60)
     assert log.stat().st_mode & 0o777 == log.with_name("replica-1.log.1").stat().st_mode & 0o777 == 0o600
 
 

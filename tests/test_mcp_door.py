@@ -13,7 +13,7 @@ import httpx2
 import msgspec
 import pytest
 import trio
-from cluster_processes import Cluster, Process
+from cluster_processes import WAIT_SECONDS, Cluster, Process
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
@@ -47,7 +47,7 @@ async def connected(
     headers = {"Authorization": f"Bearer {token or cluster.token}"}
     url = f"{(replica or cluster.replicas[0]).url}/mcp"
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as http,
+        httpx2.AsyncClient(headers=headers, timeout=WAIT_SECONDS, trust_env=False) as http,
         Client(streamable_http_client(url, http_client=http), mode=mode) as client,
     ):
         yield client
@@ -55,7 +55,7 @@ async def connected(
 
 async def called(client: Client, tool: str, **arguments: Any) -> Json:
     """The answer of a tool, which is the same in words and as a structure."""
-    with trio.fail_after(90):
+    with trio.fail_after(WAIT_SECONDS):
         result = await client.call_tool(tool, arguments)
     (content,) = result.content
     assert not result.is_error, content
@@ -126,7 +126,7 @@ async def test_a_wait_outlives_the_replica_that_works_and_the_one_that_serves_it
 async def test_a_replica_that_leaves_answers_the_waits_on_it(cluster: Cluster) -> None:
     leaving, other = cluster.replicas
     async with connected(cluster, leaving) as client:
-        made = await called(client, "chat_create", content="[[tokens=90 tps=30]]")
+        made = await called(client, "chat_create", content="[[tokens=90 tps=15]]")
 
         async def drain(progress: float, total: float | None, message: str | None) -> None:
             leaving.send(signal.SIGTERM)
@@ -141,7 +141,7 @@ async def test_a_replica_that_leaves_answers_the_waits_on_it(cluster: Cluster) -
 
 async def test_a_wait_that_is_over_says_so_and_what_was_said_is_not_lost(cluster: Cluster) -> None:
     async with connected(cluster) as client:
-        made = await called(client, "chat_create", content="[[tokens=80 tps=40]]")
+        made = await called(client, "chat_create", content="[[tokens=80 tps=80 first_ms=4000]]")
         asked = {"chat_id": made["chat_id"], "cursor": made["cursor"]}
         looked = await called(client, "chat_wait", **asked, timeout=0)
         assert (looked["status"] in ("pending", "running"), looked["text"]) == (True, "")

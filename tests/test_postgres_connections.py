@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from unittest.mock import Mock
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ from chatcluster.postgres import Connection, Database, connecting, connections, 
 from chatcluster.postgres.migrate import check_schema
 
 pytestmark = pytest.mark.postgres
+SECONDS_MAX = 30.0
+"""What does not wait for the deadlines of statements is over by then, however slow the machine."""
 
 
 async def backend(connection: Connection) -> int:
@@ -46,16 +49,17 @@ async def fill(database: Database, count: int) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.1)
-    monkeypatch.setattr(silence, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(silence, "GRACE_SECONDS", 0.2)
 
 
 @pytest.fixture
 async def link(empty_database_url: str, impatient: None) -> AsyncIterator[tuple[LossyLink, Database]]:
     """A way to the server, and the database over it. Whoever waits for the deadlines is too late."""
     link = LossyLink(empty_database_url)
-    async with link.listening() as url, open_database(Settings(database_url=url)) as database:
-        with trio.fail_after(8):
+    settings = partial(Settings, statement_timeout_seconds=2 * SECONDS_MAX)
+    async with link.listening() as url, open_database(settings(database_url=url)) as database:
+        with trio.fail_after(SECONDS_MAX):
             yield link, database
 
 
@@ -127,7 +131,7 @@ async def test_a_server_that_works_is_left_to_work(link: tuple[LossyLink, Databa
     _, database = link
 
     async def work(connection: Connection) -> int:
-        await connection.execute("SELECT pg_sleep(0.5)")
+        await connection.execute("SELECT pg_sleep(1.2)")
         return await backend(connection)
 
     pid = await database.autocommit(backend)
@@ -154,7 +158,7 @@ def test_who_falls_silent_while_the_server_is_asked_of_another_is_asked_for_at_o
         watch = silence.SilenceWatch(connect, Mock())
         first, second = Mock(), Mock()
         watch.begin(first)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(SECONDS_MAX):
             await questions[0].wait()
             watch.begin(second)
             asyncio.get_running_loop().call_later(silence.SILENCE_SECONDS, held.set)  # behind the timer of the second
@@ -195,10 +199,11 @@ async def test_behind_a_pooler_an_idle_connection_has_to_answer_before_it_is_use
     monkeypatch.setattr(connections, "PROBE_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(connections, "PROBE_SECONDS_MAX", 0.2)
     way = LossyLink(empty_database_url)
-    async with way.listening() as url, open_database(Settings(database_url=url, database_direct_url="off")) as database:
+    settings = partial(Settings, database_direct_url="off", statement_timeout_seconds=2 * SECONDS_MAX)
+    async with way.listening() as url, open_database(settings(database_url=url)) as database:
         await fill(database, 3)
         way.forget()
-        with trio.fail_after(8):
+        with trio.fail_after(SECONDS_MAX):
             assert await database.autocommit(backend) > 0
         assert repr(database) == "<Database 0 of 10 busy, 1 idle>"
 
@@ -310,10 +315,11 @@ async def test_silence_is_asked_after_though_the_server_has_no_connection_left(
 ) -> None:
     """An idle one makes room for the question."""
     way = LossyLink(few_url)
-    async with way.listening() as url, open_database(Settings(database_url=url)) as database:
+    settings = partial(Settings, statement_timeout_seconds=2 * SECONDS_MAX)
+    async with way.listening() as url, open_database(settings(database_url=url)) as database:
         await fill(database, 2)
         way.forget()
-        with trio.fail_after(8):
+        with trio.fail_after(SECONDS_MAX):
             assert await database.transaction(backend) > 0
     assert len(lost) == 1
 

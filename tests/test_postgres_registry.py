@@ -186,9 +186,9 @@ async def test_connections_that_were_lost_together_are_no_death(
                 async with registry.hold(WORKER, 1):
                     pass
             assert await fetchval(observer, HOLDERS) == 2, "one of them is let go of at a time"
-            nursery.cancel_scope.deadline = trio.current_time() + 5
-            while watch.outcome == "waiting":
-                await trio.lowlevel.checkpoint()
+            with trio.fail_after(60):
+                while watch.outcome == "waiting":
+                    await trio.lowlevel.checkpoint()
             assert watch.outcome is None, "a connection was lost, and the replica lives"
             monkeypatch.setattr("chatcluster.postgres.registry.RETAKE_SECONDS", 0.0)
             async with retaken(registry, 1):
@@ -198,7 +198,7 @@ async def test_connections_that_were_lost_together_are_no_death(
 @asynccontextmanager
 async def retaken(registry: PostgresRegistry, lock: int) -> AsyncIterator[None]:
     """Try until the lock is taken, as a replica does."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while True:
             try:
                 async with AsyncExitStack() as stack:
@@ -242,16 +242,16 @@ async def test_a_process_that_freezes_in_mid_statement_keeps_no_locks(
     database: Database, observer: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P4: it has sent Parse and Flush, and no Sync. To the server it is active, and none of its timeouts applies."""
-    monkeypatch.setattr("chatcluster.postgres.registry.FROZEN_SECONDS", 0.2)
     locked = "EXISTS (SELECT FROM pg_locks WHERE relation = 'replicas'::regclass AND mode = 'ExclusiveLock')"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(freeze_in_mid_statement, database)
         await wait_until(observer, locked)
         registry = PostgresRegistry(database)
+        monkeypatch.setattr("chatcluster.postgres.registry.FROZEN_SECONDS", 3600.0)
         await registry.heartbeats()
         await registry.heartbeats()
         assert await fetchval(observer, f"SELECT {locked}"), "it may just be slow"
-        await execute(observer, "SELECT pg_sleep(0.25)")
+        monkeypatch.setattr("chatcluster.postgres.registry.FROZEN_SECONDS", 0.0)
         await registry.heartbeats()
         await wait_until(observer, f"NOT {locked}")
 
@@ -293,7 +293,7 @@ async def test_a_heartbeat_connects_anew_after_its_connection_was_lost(database:
     heartbeat = "FROM pg_stat_activity WHERE application_name = 'chatcluster heartbeat'"
     await execute(observer, f"SELECT pg_terminate_backend(pid) {heartbeat}")
     await wait_until(observer, f"NOT EXISTS (SELECT {heartbeat})")
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while True:
             try:
                 await registry.renew(WORKER, draining=False)
@@ -307,7 +307,7 @@ async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(
 ) -> None:
     """P4: a connection that leads nowhere any more is no reason to give up a lease."""
     settings = Settings(
-        database_url=database_url, heartbeat_seconds=0.2, lease_ttl_seconds=2.2, lease_margin_seconds=1.0
+        database_url=database_url, heartbeat_seconds=0.2, lease_ttl_seconds=3.2, lease_margin_seconds=1.0
     )
     async with open_database(settings) as hanging:
         registry = PostgresRegistry(hanging)
@@ -316,7 +316,7 @@ async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(database.transaction, lock_replica, locked)
             await wait_until(observer, "EXISTS (SELECT FROM pg_locks WHERE relation = 'replicas'::regclass)")
-            with pytest.raises(StoreUnavailable, match=r"heartbeat session within 0\.5 s"):
+            with pytest.raises(StoreUnavailable, match=r"heartbeat session within 1 s"):
                 await registry.renew(WORKER, draining=False)
             locked.set()
         await registry.renew(WORKER, draining=False)

@@ -164,7 +164,7 @@ async def test_what_somebody_has_locked_is_left_alone_and_nobody_waits(database:
         await execute(other, "BEGIN")
         await execute(other, "SELECT FROM chats WHERE id = $1 FOR UPDATE", chat.id)
         await execute(other, "SELECT FROM messages WHERE deleted_at IS NOT NULL ORDER BY id LIMIT 2 FOR UPDATE")
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await round_of(database).go_round()
         assert await count(observer, "messages WHERE deleted_at IS NOT NULL") == 2
         await execute(other, "ROLLBACK")

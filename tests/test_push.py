@@ -191,7 +191,7 @@ async def test_names_that_nobody_answers_for_take_no_place_from_anybody(monkeypa
         asked.append(name)
         if len(asked) == LOOKUPS_MAX:
             trio.from_thread.run_sync(all_ask.set)
-        answers.wait(10)
+        answers.wait(60)
         raise OSError("no answer")
 
     monkeypatch.setattr("chatcluster.push_sender.socket.getaddrinfo", silent)
@@ -199,7 +199,7 @@ async def test_names_that_nobody_answers_for_take_no_place_from_anybody(monkeypa
     async with trio.open_nursery() as nursery:
         for number in range(60):
             nursery.start_soon(partial(to.send, subscription_at(f"http://{number}/", browser), b"{}", topic="t"))
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await all_ask.wait()
             assert await trio.to_thread.run_sync(lambda: "done") == "done"
         assert len(asked) == LOOKUPS_MAX

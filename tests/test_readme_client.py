@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from cluster_processes import Cluster, Process
+from cluster_processes import WAIT_SECONDS, Cluster, Process
 
 pytestmark = pytest.mark.cluster
 
@@ -77,7 +77,7 @@ async def test_the_client_in_readme_gets_its_answer_whole_while_what_serves_it_i
     async with cluster:
         await cluster.start(2)
         async with balanced(cluster) as url:
-            with trio.fail_after(60):
+            with trio.fail_after(WAIT_SECONDS):
                 prompt = f"[[tokens={TOKENS} tps=60]]"
                 messages, outcome = await trio.to_thread.run_sync(names["ask"], url, cluster.token, prompt, show)
     answer = "".join(f"w{index} " for index in range(TOKENS))

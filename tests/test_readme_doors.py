@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from cluster_processes import Cluster
+from cluster_processes import WAIT_SECONDS, Cluster
 from test_readme_client import balanced
 
 pytestmark = pytest.mark.cluster
@@ -47,7 +47,7 @@ async def run(cluster: Cluster, name: str, monkeypatch: pytest.MonkeyPatch, *, k
 
         if kill:
             nursery.start_soon(kill_one)
-        with trio.fail_after(100):
+        with trio.fail_after(2 * WAIT_SECONDS):
             code = compile(snippet(name).replace("Tell me a story", "[[tokens=80 tps=40]]"), "doors.md", "exec")
             await trio.to_thread.run_sync(exec, code, names)
         nursery.cancel_scope.cancel()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from cluster_processes import Cluster
+from cluster_processes import WAIT_SECONDS, Cluster
 from node_clients import FOLDER, prepared_node
 from test_ai_sdk_clients import words
 from test_readme_doors import DOORS
@@ -48,7 +48,7 @@ async def test_each_snippet_prints_the_answer(cluster: Cluster, tmp_path: Path) 
     own = {"CHATCLUSTER_URL": url, "CHATCLUSTER_TOKEN": cluster.token}
     environment = os.environ | own | {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": cluster.token}
     for name in NAMES:
-        with trio.fail_after(60):
+        with trio.fail_after(WAIT_SECONDS):
             done = await trio.run_process(
                 [node, str(program(name, tmp_path))], capture_stdout=True, stderr=subprocess.STDOUT, env=environment
             )

@@ -25,11 +25,6 @@ async def connection(empty_redis_url: str) -> AsyncIterator[RedisConnection]:
         yield opened
 
 
-@pytest.fixture
-def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "COMMANDS_SECONDS", 0.2)
-
-
 async def test_a_batch_is_answered_in_order_and_an_error_is_a_value(connection: RedisConnection) -> None:
     replies = await connection.exchange([("SET", "a", 1), ("LPOP", "a"), ("GET", "a"), ("GET", "none")])
     assert replies[0] == b"OK"
@@ -122,12 +117,14 @@ async def test_a_url_that_is_none_is_a_wrong_setting(url: str) -> None:
 
 
 async def test_a_frozen_server_is_unavailable_in_time_and_its_late_reply_goes_to_nobody(
-    own_redis: RedisServer, short_deadline: None
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_redis(own_redis.start()) as connection:
         await connection.exchange([("PING",)])
-        with frozen(own_redis), trio.fail_after(10), pytest.raises(StreamsUnavailable, match=r"within 0\.2 s"):
-            await connection.exchange([("ECHO", "late"), ("ECHO", "later")])
+        with frozen(own_redis), monkeypatch.context() as deadline:
+            deadline.setattr(subject, "COMMANDS_SECONDS", 0.2)
+            with trio.fail_after(60), pytest.raises(StreamsUnavailable, match=r"within 0\.2 s"):
+                await connection.exchange([("ECHO", "late"), ("ECHO", "later")])
         assert await connection.exchange([("ECHO", "new")]) == [b"new"]
 
 
@@ -206,9 +203,8 @@ async def test_a_server_that_has_become_a_replica_is_left(own_redis: RedisServer
         assert await connection.exchange([("CLIENT", "ID")]) != [own_id]
 
 
-async def test_a_name_that_does_not_resolve_in_time_holds_nobody_up(
-    monkeypatch: pytest.MonkeyPatch, short_deadline: None
-) -> None:
+async def test_a_name_that_does_not_resolve_in_time_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "COMMANDS_SECONDS", 0.2)
     release = threading.Event()
 
     def resolve(host: str, port: int, family: int, kind: int, protocol: int, flags: int) -> list[object]:
@@ -220,7 +216,7 @@ async def test_a_name_that_does_not_resolve_in_time_holds_nobody_up(
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     try:
         async with open_redis("redis://redis.invalid:6379/0") as connection:
-            with trio.fail_after(2), pytest.raises(StreamsUnavailable):
+            with trio.fail_after(60), pytest.raises(StreamsUnavailable):
                 await connection.exchange([("PING",)])
     finally:
         release.set()
@@ -233,7 +229,7 @@ async def test_a_listener_that_hears_nothing_gives_itself_up(
     monkeypatch.setattr(subject, "PING_SECONDS", 0.05)
     async with open_redis(own_redis.start()) as connection, connection.listen() as listener:
         given_up = pytest.RaisesGroup(pytest.RaisesExc(StreamsUnavailable, match="pings"))
-        with frozen(own_redis), trio.fail_after(2), given_up:
+        with frozen(own_redis), trio.fail_after(60), given_up:
             await listener.run(lambda _: None)
 
 
@@ -245,19 +241,19 @@ async def test_a_listeners_silence_takes_the_idle_connections_with_it(
     async with open_redis(own_redis.start()) as connection:
         before = await connection.exchange([("CLIENT", "ID")])
         async with connection.listen() as listener:
-            with frozen(own_redis), trio.fail_after(2), pytest.RaisesGroup(StreamsUnavailable):
+            with frozen(own_redis), trio.fail_after(60), pytest.RaisesGroup(StreamsUnavailable):
                 await listener.run(lambda _: None)
         assert await connection.exchange([("CLIENT", "ID")]) != before
 
 
 async def test_a_listener_with_nothing_to_hear_stays(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "PING_SECONDS", 0.02)
+    monkeypatch.setattr(subject, "PING_SECONDS", 0.3)  # so many times that is what a busy machine may need to answer
     pongs: list[object] = []
     enough = trio.Event()
 
     def hear(reply: object) -> None:
         pongs.append(reply)
-        if len(pongs) > 3 * subject.UNANSWERED_PINGS_MAX:
+        if len(pongs) > subject.UNANSWERED_PINGS_MAX + 1:
             enough.set()
 
     async with (
@@ -266,7 +262,7 @@ async def test_a_listener_with_nothing_to_hear_stays(own_redis: RedisServer, mon
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(listener.run, hear)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await enough.wait()
         nursery.cancel_scope.cancel()
 
@@ -307,7 +303,7 @@ async def test_a_listener_whose_command_is_refused_ends(connection: RedisConnect
     refused = pytest.RaisesGroup(pytest.RaisesExc(StreamsUnavailable, match="NOSUCHCOMMAND"))
     async with connection.listen() as listener:
         await listener.send([("NOSUCHCOMMAND",)])
-        with trio.fail_after(10), refused:
+        with trio.fail_after(60), refused:
             await listener.run(lambda _: None)
 
 
@@ -316,7 +312,7 @@ async def test_a_listener_whose_connection_is_lost_ends(connection: RedisConnect
         pytest.RaisesExc(StreamsUnavailable, match="closed the connection"), flatten_subgroups=True
     )
     answered = trio.Event()
-    with trio.fail_after(10), lost:
+    with trio.fail_after(60), lost:
         async with connection.listen() as listener, trio.open_nursery() as nursery:
             nursery.start_soon(listener.run, lambda _: answered.set())
             await answered.wait()
@@ -336,7 +332,7 @@ async def test_what_several_send_through_a_listener_does_not_mix(own_redis: Redi
                 over.set()
 
     async with open_redis(own_redis.start()) as connection, connection.listen() as listener:
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 with frozen(own_redis):
                     for payload in payloads:

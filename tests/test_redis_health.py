@@ -139,7 +139,7 @@ async def test_a_server_that_lets_nobody_listen_is_asked_seldom_and_more_seldom(
 
     monkeypatch.setattr(Backoff, "next_seconds", at_once)
     async with health_of(url) as (_, pubsub, _):
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await enough.wait()
         assert "NOPERM" in pubsub.problem
     assert waits == sorted(waits)
@@ -185,7 +185,7 @@ async def test_what_is_wrong_is_reported_when_it_changes(
         monkeypatch.setattr(health, "check", count)
         await connection.exchange([("CONFIG", "SET", "maxmemory", "1")])
         nursery.start_soon(health.run)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await enough.wait()
         nursery.cancel_scope.cancel()
     names = [name for name, _ in told if name.startswith("redis.")]
@@ -237,14 +237,15 @@ async def test_connections_that_died_without_a_word_cost_one_deadline_together(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P4: a middlebox forgot them all at once; the batch after the first that failed has a new one."""
-    monkeypatch.setattr(redis_module, "COMMANDS_SECONDS", 0.2)
     async with open_redis(own_redis.start()) as connection:
         async with trio.open_nursery() as nursery:
             for _ in range(4):
                 nursery.start_soon(connection.exchange, [("PING",)])
         assert "idle=4" in repr(connection)
-        with frozen(own_redis), pytest.raises(StreamsUnavailable):
-            await connection.exchange([("PING",)])
+        with frozen(own_redis), monkeypatch.context() as deadline:
+            deadline.setattr(redis_module, "COMMANDS_SECONDS", 0.2)
+            with pytest.raises(StreamsUnavailable):
+                await connection.exchange([("PING",)])
         assert "idle=0" in repr(connection)
         assert await connection.exchange([("PING",)]) == [b"PONG"]
 

@@ -37,7 +37,7 @@ async def replica(url: str) -> AsyncIterator[RedisPubSub]:
 
 
 async def received(subscription: Subscription, count: int = 1) -> list[bytes | Gap]:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         return [await subscription.receive() for _ in range(count)]
 
 
@@ -69,7 +69,7 @@ class Events:
         self._arrival.unpark_all()
 
     async def wait_for(self, name: str) -> dict[str, object]:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while True:
                 for seen, fields in self.seen:
                     if seen == name:
@@ -117,9 +117,12 @@ async def test_a_message_reaches_every_replica_in_order_and_its_own_process_at_o
         assert await received(other) == [b"last"]
 
 
-async def test_p8_without_a_server_messages_stay_in_the_process_and_nobody_waits() -> None:
+async def test_p8_without_a_server_messages_stay_in_the_process_and_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subject, "CONFIRM_SECONDS", 3600.0)
     async with replica("redis://127.0.0.1:1/0") as alone:
-        with trio.fail_after(subject.CONFIRM_SECONDS / 2):
+        with trio.fail_after(60):
             async with alone.subscribe("a") as subscription:
                 alone.publish("a", b"hint")
                 assert await subscription.receive() == b"hint"
@@ -186,7 +189,7 @@ async def test_p8_a_server_that_restarts_empty_gives_every_subscription_one_gap_
         own_redis.kill()
         await events.wait_for("pubsub.lost")
         own_redis.start()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert [await subscription.receive() for subscription in (first, second, third)] == [GAP] * 3
         here.publish("a", b"first")
         here.publish("b", b"second")
@@ -262,12 +265,13 @@ async def test_what_is_published_while_a_batch_fails_comes_after_it_and_leaves_i
 
 
 async def test_p3_whoever_enters_while_the_server_is_away_enters_at_once_and_gets_a_gap_when_it_is_back(
-    own_redis: RedisServer,
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(subject, "CONFIRM_SECONDS", 3600.0)
     url = own_redis.start()
     own_redis.kill()
     async with replica(url) as pubsub:
-        with trio.fail_after(subject.CONFIRM_SECONDS / 2):
+        with trio.fail_after(60):
             entry = pubsub.subscribe("a")
             subscription = await entry.__aenter__()
         own_redis.start()
@@ -375,7 +379,7 @@ async def test_p3_nothing_is_missed_without_a_gap_however_readers_come_and_go_an
     ):
         for _ in range(3):
             readers.start_soon(read, pubsub)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while min(entries / 10, messages / 100, gaps) < 8:
                 published += 1
                 commands: list[Command] = [("PUBLISH", PREFIX + "numbers", published)]

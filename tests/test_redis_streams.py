@@ -92,7 +92,7 @@ async def seconds_left(connection: RedisConnection, chat_id: UUID) -> int:
 
 async def live_frames(subscription: Subscription, count: int) -> list[Frame]:
     frames = []
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         for _ in range(count):
             payload = await subscription.receive()
             assert isinstance(payload, bytes)

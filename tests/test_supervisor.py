@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ import trio
 import trio.testing
 from cluster_process import (
     CHATCLUSTER,
+    READY_SECONDS_MAX,
     ClusterProcess,
     clean_environment,
     cluster_process,
@@ -46,15 +48,20 @@ def cluster(servers_dir: Path) -> Iterator[ClusterProcess]:
 def replicas(cluster: ClusterProcess) -> dict[str, dict[str, str]]:
     """The live ones, by name."""
     headers = {"Authorization": f"Bearer {cluster.token}"}
-    with contextlib.suppress(httpx.TransportError):  # a connection to a replica that is just being killed
+    with contextlib.suppress(httpx.HTTPError):  # a replica that is just being killed, or cannot tell for a moment
         answer = httpx.get(f"{cluster.local.url}/api/v1/replicas", headers=headers).raise_for_status().json()
         return {replica["name"]: replica for replica in answer["replicas"]}
     return {}
 
 
-def owners(cluster: ClusterProcess) -> list[str]:
-    """The replicas that work on a chat."""
-    return [name for name, replica in replicas(cluster).items() if replica["chats"]]
+def owners(cluster: ClusterProcess, title: str) -> list[str]:
+    """The replicas that work on chats whose title begins so."""
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    with contextlib.suppress(httpx.HTTPError):
+        chats = httpx.get(f"{cluster.local.url}/api/v1/chats", headers=headers).raise_for_status().json()["chats"]
+        workers = {chat["worker_id"] for chat in chats if chat["title"].startswith(title)}
+        return [name for name, replica in replicas(cluster).items() if replica["worker_id"] in workers]
+    return []
 
 
 def workers(cluster: ClusterProcess) -> dict[str, str]:
@@ -99,11 +106,12 @@ class TestUp:
 
     def test_a_chat_in_a_terminal_survives_the_loss_of_its_replica(self, cluster: ClusterProcess) -> None:
         """P4: the whole answer, nothing twice, nothing missing."""
-        question = "count [[tokens=120 tps=60]]"
+        question = "count [[tokens=120 tps=60 silence_after=60 times=1]]"  # the first attempt waits for its end
         command = [*CHATCLUSTER, "chat", "--data-dir", str(cluster.data_dir), question]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as chat:
-            wait_until(lambda: owners(cluster))
-            os.kill(pid_of(cluster, owners(cluster)[0]), signal.SIGKILL)
+            while not (found := owners(cluster, "count")):
+                time.sleep(0.01)
+            os.kill(pid_of(cluster, found[0]), signal.SIGKILL)
             assert chat.stdout is not None
             answer = chat.stdout.read()
         assert chat.returncode == 0
@@ -134,7 +142,9 @@ class TestUp:
     def test_what_the_simulated_model_says_of_a_failure_is_shown_whole(self, cluster: ClusterProcess) -> None:
         """Keys are struck out of what a provider says; the simulator's must be no word of it."""
         command = [*CHATCLUSTER, "chat", "--data-dir", str(cluster.data_dir), "Hello [[fail=401]]"]
-        failed = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment())
+        failed = subprocess.run(
+            command, capture_output=True, text=True, timeout=READY_SECONDS_MAX, env=clean_environment()
+        )
         assert failed.returncode == 1
         assert "simulated failure 401" in failed.stderr
 
@@ -152,7 +162,7 @@ class TestUp:
 def run_up(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`up` where it is expected to refuse."""
     command = [*CHATCLUSTER, "up", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment())
+    return subprocess.run(command, capture_output=True, text=True, timeout=READY_SECONDS_MAX, env=clean_environment())
 
 
 class TestEnd:
@@ -227,7 +237,7 @@ class TestKeeper:
             first, port = keeper.pid, keeper.ready and keeper.ready.port
             assert first is not None
             os.kill(first, signal.SIGKILL)
-            with trio.fail_after(30):
+            with trio.fail_after(READY_SECONDS_MAX):
                 while len(said) < 2:
                     await trio.testing.wait_all_tasks_blocked(0.01)
             assert keeper.ready is not None
@@ -275,7 +285,7 @@ class TestKeeper:
             await nursery.start(keeper.run)
             assert keeper.pid is not None
             os.kill(keeper.pid, signal.SIGKILL)
-            with trio.fail_after(20):
+            with trio.fail_after(READY_SECONDS_MAX):
                 while len(said) < 4:
                     await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.cancel_scope.cancel()
@@ -293,10 +303,10 @@ async def test_an_embedded_server_that_cannot_come_back_at_once_is_tried_again(
     async with trio.open_nursery() as nursery:
         with socket.create_server(("127.0.0.1", port or 0)):
             nursery.start_soon(supervisor.keep_running, own_redis, said.append)
-            with trio.fail_after(30):
+            with trio.fail_after(READY_SECONDS_MAX):
                 while not any("trying again in" in line for line in said):
                     await trio.testing.wait_all_tasks_blocked(0.01)
-        with trio.fail_after(30):
+        with trio.fail_after(READY_SECONDS_MAX):
             while own_redis.pid is None:
                 await trio.testing.wait_all_tasks_blocked(0.01)
         nursery.cancel_scope.cancel()

@@ -34,9 +34,9 @@ async def test_a_turn_whose_owner_was_killed_is_one_trace(cluster: Cluster, rece
     await cluster.start(2)
     reader, _ = cluster.replicas
     async with cluster.client(reader) as client:
-        chat_id = (await client.create("[[tokens=40 tps=40]]"))["id"]
-        await follow(client, chat_id, lambda view: view.status == "running")
-        owner = cluster.owner_of(await client.chat(chat_id))
+        chat_id = (await client.create("[[tokens=40 tps=40 silence_after=39 times=1]]"))["id"]
+        view = await follow(client, chat_id, lambda view: bool(view.preview_text))
+        owner = cluster.owner_of({"worker_id": str(view.worker_id)})
         owner.send(signal.SIGKILL)
     (alive,) = cluster.others(owner)
     async with cluster.client(alive) as client:

@@ -16,12 +16,15 @@ import httpx2
 import openai
 import pytest
 import trio
-from cluster_processes import Cluster, Process
+from cluster_processes import WAIT_SECONDS, Cluster, Process
 from mcp_world import test_server
 
 pytestmark = pytest.mark.cluster
 
 MODEL = "simulated"
+UNFINISHED = "[[tokens=80 tps=40 silence_after=79 times=1]]"
+"""An answer of which the first attempt never says the last word, however late its owner is killed."""
+ENDLESS = "[[tokens=100000 tps=40]]"
 OPENED: list[openai.OpenAI] = []
 """Clients of the test, to be closed behind it."""
 WEATHER: Any = {
@@ -49,12 +52,14 @@ async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> As
 
 def client(cluster: Cluster, replica: Process | None = None, token: str | None = None) -> Any:
     url = (replica or cluster.replicas[0]).url
-    OPENED.append(openai.OpenAI(base_url=f"{url}/v1", api_key=token or cluster.token, max_retries=0, timeout=30))
+    OPENED.append(
+        openai.OpenAI(base_url=f"{url}/v1", api_key=token or cluster.token, max_retries=0, timeout=WAIT_SECONDS)
+    )
     return OPENED[-1]
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    with trio.fail_after(120):
+    with trio.fail_after(2 * WAIT_SECONDS):
         return await trio.to_thread.run_sync(work)
 
 
@@ -158,7 +163,7 @@ async def test_what_follows_any_event_is_exactly_the_rest_on_every_replica(clust
 
 async def test_p4_the_owner_is_killed_in_mid_answer_and_the_client_ends_up_with_the_history(cluster: Cluster) -> None:
     def work() -> None:
-        made = client(cluster).responses.create(model=MODEL, input="[[tokens=80 tps=40]]", background=True)
+        made = client(cluster).responses.create(model=MODEL, input=UNFINISHED, background=True)
         owner = owner_of(cluster, made)
         reader = client(cluster, cluster.others(owner)[0])
         events = []
@@ -178,7 +183,7 @@ async def test_p3_what_serves_the_stream_is_killed_and_the_client_goes_on_elsewh
     cluster: Cluster,
 ) -> None:
     def work() -> None:
-        made = client(cluster).responses.create(model=MODEL, input="[[tokens=80 tps=40]]", background=True)
+        made = client(cluster).responses.create(model=MODEL, input=UNFINISHED, background=True)
         owner = owner_of(cluster, made)
         events = []
         with pytest.raises((openai.APIError, httpx2.HTTPError)):  # noqa: PT012 - it is the loop that breaks
@@ -196,7 +201,7 @@ async def test_p3_what_serves_the_stream_is_killed_and_the_client_goes_on_elsewh
 
 
 def owner_of(cluster: Cluster, response: Any) -> Process:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_SECONDS
     while (chat := chat_of(cluster, response))["worker_id"] is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -228,7 +233,7 @@ async def test_functions_are_called_by_the_client(cluster: Cluster) -> None:
 async def test_what_runs_in_the_background_is_cancelled_and_resumed(cluster: Cluster) -> None:
     def work() -> None:
         one, other = client(cluster), client(cluster, cluster.replicas[1])
-        made = one.responses.create(model=MODEL, input="[[tokens=400 tps=40]]", background=True)
+        made = one.responses.create(model=MODEL, input=ENDLESS, background=True)
         assert made.status == "queued"
         with pytest.raises(openai.ConflictError) as busy:
             one.with_options(max_retries=2).responses.create(model=MODEL, input="?", previous_response_id=made.id)
@@ -248,13 +253,14 @@ async def test_what_runs_in_the_background_is_cancelled_and_resumed(cluster: Clu
 async def test_a_client_that_leaves_stops_nothing_unless_it_wants_to(cluster: Cluster) -> None:
     def work() -> None:
         one = client(cluster)
-        for wanted, status in (("continue", "completed"), ("cancel", "cancelled")):
+        for wanted, text, status in (
+            ("continue", "[[tokens=40 tps=40]]", "completed"),
+            ("cancel", ENDLESS, "cancelled"),
+        ):
             more = {"on_disconnect": wanted}
-            with one.responses.create(
-                model=MODEL, input="[[tokens=40 tps=40]]", stream=True, extra_body=more
-            ) as stream:
+            with one.responses.create(model=MODEL, input=text, stream=True, extra_body=more) as stream:
                 response_id = next(iter(stream)).response.id
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + WAIT_SECONDS
             while (now := one.responses.retrieve(response_id)).status == "in_progress":
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -370,7 +376,7 @@ async def test_p4_a_chat_completion_survives_the_death_of_its_owner(cluster: Clu
 
     def work() -> None:
         key = {"Idempotency-Key": "once"}
-        asked: Any = {"messages": [{"role": "user", "content": "[[tokens=80 tps=40]]"}], "extra_headers": key}
+        asked: Any = {"messages": [{"role": "user", "content": UNFINISHED}], "extra_headers": key}
         first = client(cluster).chat.completions.create(model=MODEL, stream=True, **asked)
         chat_id = uuid.UUID(next(iter(first)).id.removeprefix("chatcmpl-")[:32])
         first.close()

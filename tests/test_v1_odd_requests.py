@@ -200,7 +200,7 @@ async def completing(world: World) -> AsyncIterator[list[httpx.Response | Except
                 answers.append(error)
 
         nursery.start_soon(ask)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not any(row.state.claimable for row in world.database.chats.values()):  # noqa: ASYNC110
                 await trio.sleep(0.01)
         yield answers

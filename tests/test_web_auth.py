@@ -381,7 +381,7 @@ class TestAskingAgain:
         async with client_of(world) as ada, ada.stream("GET", "/api/v1/watch") as response:
             reader = await world.watches.next_reader()
             monkeypatch.setattr(world.accounts, "authenticate", authenticate)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await asked_thrice.wait()
             await reader.events.send(b"event: status\ndata: {}\n\n")
             await reader.events.send(Cut("slow"))

@@ -128,7 +128,7 @@ def test_p10_a_name_is_cleaned_in_no_time_however_long_it_is(name: str, cleaned:
     """The field of a front door's message has as much room as its body. One of these took an hour of the loop."""
     began = process_time()
     assert clean_name(name) == cleaned
-    assert process_time() - began < 0.2
+    assert process_time() - began < 2.0
 
 
 async def test_p10_a_disposition_that_is_too_long_to_be_looked_at_is_refused() -> None:
@@ -208,7 +208,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing() -> None:
     async with client_of(world) as client, await connect(world.url) as stream:
         head = f"POST {FILES} HTTP/1.1\r\nHost: x\r\n{_authorization(client)}Content-Length: 500000\r\n\r\n"
         await stream.send_all(head.encode() + b"x" * 400_000)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not any(row.chunks for row in world.database.kept.files.values()):
                 await trio.lowlevel.checkpoint()
             await stream.aclose()
@@ -223,7 +223,7 @@ async def test_an_answer_whose_bytes_are_gone_is_broken_off() -> None:
         del world.database.kept.files[UUID(file["id"])].chunks[1]
         await stream.send_all(f"GET {FILES}/{file['id']} HTTP/1.1\r\nHost: x\r\n{_authorization(client)}\r\n".encode())
         received = await read_until(stream, b"\r\n\r\n")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while piece := await stream.receive_some(65536):
                 received += piece
         assert len(received.partition(b"\r\n\r\n")[2]) == CHUNK_BYTES

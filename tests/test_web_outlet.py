@@ -97,7 +97,7 @@ class TestReaders:
                 await reader.events.send(event)
                 await trio.testing.wait_all_tasks_blocked()
             received = b""
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while b"data: 59 " not in received or not received.rstrip().endswith(b"x"):
                     received += await stream.receive_some(1 << 20)
             if version == "1.1":
@@ -112,7 +112,7 @@ class TestReaders:
                 await stuck.events.send(b"data: " + b"x" * 100_000 + b"\n\n")
                 event = b"data: %d\n\n" % number
                 await quick.events.send(event)
-                with trio.fail_after(10):
+                with trio.fail_after(60):
                     await read_until(stream, event)
 
     @pytest.mark.parametrize("available", [departures.AVAILABLE, False], ids=["told", "read"])
@@ -129,7 +129,7 @@ class TestReaders:
             await reader.events.send(b"data: 1\n\n")
             assert await read_until(stream, b"1\n\n\r\n") == chunk(b"data: 1\n\n")
             await stream.send_eof()
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await reader.left.wait()
                 assert await read_all(stream) == b""
 
@@ -144,7 +144,7 @@ class TestReaders:
                 if way == "reset":
                     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 await stream.aclose()
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 for reader in readers:
                     await reader.left.wait()
 

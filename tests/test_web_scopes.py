@@ -170,7 +170,7 @@ async def test_a_token_that_expires_lets_nobody_in_from_that_moment_on_and_ends_
             assert world.database.now() >= end
             assert (await client.get("/api/v1/me")).status_code == 401
         async with world.client(
-            await world.token(expires_at=(end := world.database.now() + timedelta(seconds=0.3)))
+            await world.token(expires_at=(end := world.database.now() + timedelta(seconds=1.0)))
         ) as client:
             assert (await client.get("/api/v1/me")).status_code == 200
             while world.database.now() < end:  # noqa: ASYNC110 - a clock

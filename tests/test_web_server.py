@@ -42,12 +42,12 @@ async def exchange(url: str, request: bytes) -> bytes:
     """Everything that the server says to ``request`` until it closes the connection."""
     async with await connect(url) as stream:
         await stream.send_all(request)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             return await read_all(stream)
 
 
 async def until_no_connection(server: Server) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while "0 connections" not in repr(server):
             await trio.testing.wait_all_tasks_blocked(0.005)
 
@@ -72,7 +72,7 @@ class TestReaders:
         world = World(send_stall_seconds=0.2)
         async with serving(world), watching(world) as stream:
             reader = await world.watches.next_reader()
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while not reader.left.is_set():
                     with trio.move_on_after(0.01):
                         await reader.events.send(b"data: " + b"x" * 100_000 + b"\n\n")
@@ -99,11 +99,11 @@ class TestReaders:
             assert reader.left.is_set() == is_cut
 
     async def test_one_that_reads_gets_every_byte_of_a_large_event(self) -> None:
-        world = World(send_stall_seconds=0.5)
+        world = World(send_stall_seconds=30)
         async with serving(world), watching(world) as stream:
             reader = await world.watches.next_reader()
             await reader.events.send(b"data: " + b"y" * 700_000 + b"\n\n")
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 data = await read_until(stream, b"y\n\n")
             assert data.count(b"y") == 700_000
 
@@ -112,7 +112,7 @@ class TestReaders:
         async with serving(world), watching(world) as stream:
             reader = await world.watches.next_reader()
             await stream.aclose()
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await reader.left.wait()
             await until_no_connection(world.server)
 
@@ -123,7 +123,7 @@ class TestReaders:
             assert await anext(chunks) == OPENING
             reader = await world.watches.next_reader()
             await reader.events.send(Cut("slow"))
-            with trio.fail_after(10), pytest.raises(httpx.RemoteProtocolError):
+            with trio.fail_after(60), pytest.raises(httpx.RemoteProtocolError):
                 await anext(chunks)
 
     async def test_on_http_1_0_being_cut_is_a_reset_because_closing_would_look_like_the_end(self) -> None:
@@ -131,7 +131,7 @@ class TestReaders:
         async with serving(world), watching(world, version="1.0") as stream:
             reader = await world.watches.next_reader()
             await reader.events.send(Cut("slow"))
-            with trio.fail_after(10), pytest.raises(trio.BrokenResourceError):
+            with trio.fail_after(60), pytest.raises(trio.BrokenResourceError):
                 await read_all(stream)
 
     async def test_with_connection_close_being_cut_closes_the_connection_without_the_last_chunk(self) -> None:
@@ -139,7 +139,7 @@ class TestReaders:
         async with serving(world), watching(world, headers="Connection: close\r\n") as stream:
             reader = await world.watches.next_reader()
             await reader.events.send(Cut("slow"))
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 assert b"0\r\n\r\n" not in await read_all(stream)
 
 
@@ -159,7 +159,7 @@ class TestCut:
             assert response.headers["connection"] == "close"
             reader = await world.watches.next_reader()
             await reader.events.send(b"data: still here\n\n")
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await read_until(stream, b"still here")
 
     async def test_a_cut_breaks_streams_off_and_closes_idle_connections_at_once(self) -> None:
@@ -168,7 +168,7 @@ class TestCut:
             await idle.get("/livez")
             reader = await world.watches.next_reader()
             world.server.cut()
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 assert b"0\r\n\r\n" not in await read_all(stream)
                 await reader.left.wait()
             await until_no_connection(world.server)
@@ -190,7 +190,7 @@ class TestCut:
                 answers.append((await client.get(url)).text)
 
         server, sock = Server(app, send_stall_seconds=5, reader_bytes_per_second_min=2048), loopback()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as asking, trio.open_nursery() as nursery:
                 await nursery.start(server.run, [sock])
                 asking.start_soon(ask, url_of(sock))
@@ -206,12 +206,12 @@ class TestCut:
         async with serving(world), await connect(world.url) as stream:
             await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
             await read_until(stream, b"alive")
-            world.server.cut(idle_seconds=4)
+            world.server.cut(idle_seconds=100)
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(OSError, match="failed"):
                 await connect(world.url)
             await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
-            with trio.fail_after(3):
+            with trio.fail_after(60):
                 assert b"alive" in await read_all(stream), "and then it is closed"
 
     async def test_whom_the_kernel_has_connected_but_cannot_hand_over_costs_nobody_else_his_answer(
@@ -227,10 +227,10 @@ class TestCut:
             await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
             await read_until(stream, b"alive")
             monkeypatch.setattr(socket.socket, "accept", accept)
-            world.server.cut(idle_seconds=4)
+            world.server.cut(idle_seconds=100)
             await trio.testing.wait_all_tasks_blocked()
             await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
-            with trio.fail_after(3):
+            with trio.fail_after(60):
                 assert b"alive" in await read_all(stream)
 
     async def test_whom_there_was_no_descriptor_for_is_answered_once_there_is_one(
@@ -248,7 +248,7 @@ class TestCut:
         world = World()
         async with serving(world), await connect(world.url) as stream:
             await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await read_until(stream, b"alive")
         assert refused.is_set()
 
@@ -257,12 +257,12 @@ class TestCut:
         world = World()
         async with serving(world):
             host, _, port = world.url.removeprefix("http://").rpartition(":")
-            with socket.create_connection((host, int(port)), timeout=5) as waiting:
+            with socket.create_connection((host, int(port)), timeout=60) as waiting:
                 waiting.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
                 world.server.cut()
                 waiting.setblocking(False)
                 async with trio.SocketStream(trio.socket.from_stdlib_socket(waiting)) as stream:
-                    with trio.fail_after(10):
+                    with trio.fail_after(60):
                         assert b"alive" in await read_all(stream)
 
     async def test_a_request_that_is_never_done_does_not_keep_the_server_from_ending(

@@ -34,7 +34,7 @@ async def asking(world: World, path: str, body: Json, **headers: str) -> AsyncIt
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     async with await connect(world.url) as stream:
         await stream.send_all(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + content)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             answer = (await read_until(stream, b"\n\n\r\n")).decode()
         assert "content-type: text/event-stream" in answer
         event = answer[answer.index("\nid: ") + 1 :].partition("\n\n")[0]

@@ -24,7 +24,7 @@ async def test_what_is_pending_arrives_as_it_is_in_one_piece() -> None:
             reader = await world.feeds.next_reader()
             for event in (b"id: 1.1-0\nevent: status\ndata: {}\n\n", "data: ü\u2028\n\n".encode()):
                 await reader.events.send(event)
-                with trio.fail_after(10):
+                with trio.fail_after(60):
                     data = await read_until(stream, event)
                 assert b"%x\r\n%s" % (len(event), event) in data
             assert world.feeds.cursors == [BEGINNING]
@@ -33,7 +33,7 @@ async def test_what_is_pending_arrives_as_it_is_in_one_piece() -> None:
 async def test_an_idle_reader_gets_heartbeats() -> None:
     world = World(sse_heartbeat_seconds=0.05)
     async with serving(world), watching(world) as stream:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             for _ in range(2):
                 await read_until(stream, b": hb\n\n\r\n")
 
@@ -77,7 +77,7 @@ async def test_open_streams_are_counted_and_how_they_end() -> None:
         async with client.stream("GET", "/api/v1/watch"):
             reader = await world.watches.next_reader()
             assert b'chatcluster_stream_subscribers{protocol="sse"} 1.0' in world.metrics.render()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await reader.left.wait()
         rendered = world.metrics.render()
         assert b'chatcluster_stream_subscribers{protocol="sse"} 0.0' in rendered

@@ -26,7 +26,7 @@ from chatcluster.workspaces.network_proxy import LEND_RETRY_SECONDS, SPARE_CONNE
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 REAL = socket.getaddrinfo
-SECONDS_MAX = 30.0
+SECONDS_MAX = 120.0
 MANIFEST = Path(__file__).parent.parent / "deploy" / "kubernetes-pods.yaml"
 
 

@@ -47,7 +47,7 @@ async def test_a_gigabyte_of_output_is_counted_and_its_beginning_kept(inside: Ag
 async def test_a_command_is_ended_in_the_middle_of_endless_output(inside: AgentClient) -> None:
     await inside.put("a", execute("yes"))
     await inside.call("a", offset=LIMITS.output_bytes_max - 1, wait_seconds=30)
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         answer = await inside.cancel("a", 1)
     assert answer.state is CallState.KILLED
     assert answer.output_bytes >= answer.kept_bytes == LIMITS.output_bytes_max
@@ -56,7 +56,7 @@ async def test_a_command_is_ended_in_the_middle_of_endless_output(inside: AgentC
 async def test_a_fork_bomb_is_bounded_and_ends_with_its_call(inside: AgentClient) -> None:
     await inside.put("a", execute("bomb() { bomb | bomb & }; bomb; sleep 100000"))
     await inside.call("a", wait_seconds=30)  # it has said that it can make no more
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         await inside.cancel("a", 1)
     answer = await ran(inside, "ls /proc | grep -cE '^[0-9]+$'")
     assert int(answer.output) < 10
@@ -145,7 +145,7 @@ async def test_a_command_that_ignores_signals_ends_with_its_call(inside: AgentCl
         "a", execute(f"trap '' TERM INT HUP QUIT; setsid {a_sleep()} & echo begun; while true; do wait; done")
     )
     await inside.call("a", wait_seconds=30)
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         assert (await inside.cancel("a", 1)).state is CallState.KILLED
     assert not runs(a_sleep())
 
@@ -214,7 +214,7 @@ async def test_many_who_start_one_start_it_once(provider: ProcessProvider) -> No
 async def test_a_sandbox_that_died_has_failed_and_starts_again(provider: ProcessProvider, inside: AgentClient) -> None:
     await inside.put("a", execute(a_sleep()))
     provider._sandboxes["one"].process.kill()
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         while (await provider.status("one")).state is SandboxState.RUNNING:
             await trio.lowlevel.checkpoint()
     status = await provider.status("one")
@@ -261,14 +261,14 @@ async def test_when_their_host_is_killed_nothing_runs_on(outside: Path, provider
     )
     door = place_of(root, "one").door
     inside = over_unix(door)
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         while not door.exists():
             await trio.lowlevel.checkpoint()
         await answering(inside)
     await inside.put("a", execute(f"setsid {a_sleep()} & echo begun; {a_sleep()}"))
     assert (await inside.call("a", wait_seconds=30)).output == b"begun\n"
     host.kill()
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         while runs(a_sleep()):
             await trio.lowlevel.checkpoint()
     await host.wait()

@@ -247,8 +247,8 @@ def commands() -> Iterator[Row]:
     )
     yield ok(
         "execute",
-        {"command": "echo begun; exec sleep 100", "timeout": "300ms"},
-        lambda told: "timed out after 0.3 s" in told["error"] and told["background_process_id"] != "",
+        {"command": "echo begun; exec sleep 100", "timeout": "3s"},
+        lambda told: "timed out after 3 s" in told["error"] and told["background_process_id"] != "",
         success=False,
         output="begun\n",
         exit_code=-1,

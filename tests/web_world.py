@@ -176,7 +176,7 @@ class ScriptedFeeds:
             yield reader
 
     async def next_reader(self) -> ScriptedSubscriber:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             return await self._arrived.receive()
 
 
@@ -433,7 +433,7 @@ async def watching(
         token = token or await world.token("reader")
         head = f"GET {path} HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
         await stream.send_all(head.encode())
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await read_until(stream, OPENING)
         yield stream
 
@@ -461,7 +461,7 @@ async def until_broken_off(response: httpx.Response) -> bytes:
     """The rest of a streamed body, which must not have a clean end."""
     received = b""
     try:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async for chunk in response.aiter_raw():
                 received += chunk
     except httpx.RemoteProtocolError:

@@ -103,7 +103,7 @@ describe("a chat", () => {
     const page = await open(`/chats/${id}`);
     await composer(page).fill("half a thought");
     await page.reload();
-    expect(await composer(page).inputValue()).toBe("half a thought");
+    await until("the draft is there", async () => (await composer(page).inputValue()) === "half a thought");
     await inList(page, (list) => list.locator('a[href="/"]').click());
     await until("nothing is written there", async () => (await composer(page).inputValue()) === "");
     await page.goBack();
@@ -216,6 +216,7 @@ describe("the list", () => {
     await page.getByRole("main").getByRole("button", { name: "Unarchive" }).click();
     await composer(page).waitFor();
     await page.keyboard.press("Control+K");
+    await page.locator("input:focus").waitFor();
     await page.keyboard.type(`${name} REN`.toLowerCase());
     const hits = page.getByRole("list", { name: "Chats", exact: true }).getByRole("listitem");
     await until("one is found", async () => (await hits.count()) === 1);
@@ -251,6 +252,7 @@ describe("by keyboard alone", () => {
     await page.keyboard.type("Keys [[say=answer]]");
     await page.keyboard.press("Enter");
     await page.getByText("answer", { exact: true }).waitFor();
+    await until("it is no preview any more", async () => (await page.locator("[data-message]").count()) === 2);
     await page.locator("[data-message]").last().focus();
     await page.keyboard.press("ArrowUp");
     expect(await page.evaluate(() => document.activeElement?.getAttribute("aria-label"))).toBe("You");
@@ -326,6 +328,7 @@ describe("by keyboard alone", () => {
     await press(main.getByRole("button", { name: "Unarchive" }));
     await composer(page).waitFor();
     await page.keyboard.press("Control+K");
+    await page.locator("input:focus").waitFor();
     await page.keyboard.type(`${title} ren`.toLowerCase());
     await press(page.getByRole("navigation").getByRole("link", { name: `${title} renamed` }));
     await menu("Delete …");

@@ -132,7 +132,7 @@ async def test_what_is_wrong_is_refused_in_the_doors_own_form_and_nothing_is_wri
             assert code == code_of(door, wrong), (wrong.what, answer.text)
             assert scene.placed(wrong.says) in message, (wrong.what, message)
             assert world.written() == before, wrong.what
-            if door.scope is TokenScope.OPENAI and wrong.status == 409:
+            if wrong.status == 409:
                 assert answer.headers["x-should-retry"] == "false", wrong.what
 
 
@@ -188,12 +188,12 @@ async def test_who_has_spent_all_is_told_so_and_no_client_asks_again_at_once(nam
         asked = call("chat_create", content="hello") if name == "mcp" else None
         answer = await scene.ask(Wrong("", 409, "", "", asked))
         is_openai = door.scope is TokenScope.OPENAI
-        assert answer.status_code == (429 if is_openai else 200 if name == "mcp" else 409)
+        assert answer.status_code == (200 if name == "mcp" else 429)
         code, message = scene.told(answer)
         assert code == ("insufficient_quota" if is_openai else "usage_limit_exceeded")
         assert "used up" in message
-        if is_openai:
-            assert answer.headers["x-should-retry"] == "false"
+        if name != "mcp":
+            assert (answer.headers["x-should-retry"], answer.headers["retry-after"]) == ("false", "120")
         assert world.written() == before
 
 

@@ -118,6 +118,21 @@ async def test_what_is_asked_again_is_known_by_the_answer_before_it_however_few_
         assert asked(world) == ["one", "TWO"]
 
 
+async def test_p1_a_message_that_is_sent_again_as_itself_is_told_the_answer_that_it_began() -> None:
+    """As ``sendMessage()`` does after a broken connection; what was changed, or is answered already, is asked anew."""
+    world = World()
+    async with client_of(world) as client:
+        await submitted(client, user("one", "one"))
+        before = world.written()
+        await submitted(client, user("one", "one"), messageId="one")
+        assert world.written() == before
+        await submitted(client, user("one", "ONE"), messageId="one")
+        assert asked(world) == ["ONE"]
+        await finish(world)
+        await submitted(client, user("one", "one"), messageId="one")
+        assert (asked(world), len(history(world))) == (["one"], 1)
+
+
 async def test_what_was_changed_before_it_is_asked_again_is_asked_as_it_is_now() -> None:
     """As pages do that have their messages edited: they change them, and then regenerate."""
     world = World()

@@ -29,6 +29,7 @@ from chatcluster.errors import (
     Unauthenticated,
     UnavailableError,
     Unreadable,
+    UsageLimitExceeded,
 )
 from chatcluster.parts import encode
 from chatcluster.web.doors.mcp import error_form as mcp_form
@@ -37,6 +38,9 @@ from chatcluster.web.doors.openai.error_form import NO_DOOR, formed, is_of_door,
 UNAVAILABLE_RETRY_SECONDS = 1
 RETRY_SECONDS_MAX = 120
 """Clients of other people's give up at once when they are told to wait for longer."""
+
+PAGES = ("/api/ai/", "/api/agui")
+"""The doors of pages."""
 
 
 class Answer(NamedTuple):
@@ -69,10 +73,22 @@ def answer_at(path: str, error: Exception) -> Answer:
     plain = answer(NotFound(NO_DOOR) if misses_door(path) and isinstance(error, NotFoundException) else error)
     if mcp_form.is_of_door(path):
         return plain._replace(body=encode(mcp_form.formed(plain.status, msgspec.json.decode(plain.body)["error"])))
+    if path.startswith(PAGES):
+        return _of_pages(plain, error)
     if not (is_of_door(path) or misses_door(path)):
         return plain
     status, said, headers = formed(plain.status, msgspec.json.decode(plain.body)["error"], plain.headers)
     return Answer(status, encode({"error": said}), headers)
+
+
+def _of_pages(plain: Answer, error: Exception) -> Answer:
+    """What is spent is 429 there as well, and neither that nor a conflict is better for being repeated."""
+    headers = dict(plain.headers)
+    if plain.status == HTTPStatus.CONFLICT:
+        headers["x-should-retry"] = "false"
+    if not isinstance(error, UsageLimitExceeded):
+        return plain._replace(headers=headers)
+    return Answer(HTTPStatus.TOO_MANY_REQUESTS, plain.body, headers | {"Retry-After": str(RETRY_SECONDS_MAX)})
 
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -3,7 +3,8 @@
 * a chat that there is not yet begins with the messages that are given, and answers the last one;
 * a user's message is the next one of its chat, with the outputs before it that the chat waits for. Busy, the chat
   refuses it;
-* with ``messageId`` it takes the place of an earlier one, and of all that came after that;
+* with ``messageId`` it takes the place of an earlier one, and of all that came after that. A message that is named so
+  itself, and whose answer is under way, is a repeat;
 * ``regenerate-message`` asks anew what was asked, or what the client has made of that; a chat that never got that
   message is asked it now;
 * an assistant's message, at the end, brings outputs of the client's tools, and answers to approvals. What was answered
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chatcluster.chat import Busy, Edit, Send
-from chatcluster.errors import InvalidRequest
+from chatcluster.chat import Busy, Edit, Send, Status
+from chatcluster.errors import IdempotencyKeyReused, InvalidRequest
 from chatcluster.parts import Message, NewMessage, Parts, Role, text_of
 from chatcluster.ports import VERSION_MAX, Chat, Outcome
 from chatcluster.turn_log import TurnStart
@@ -26,9 +27,11 @@ from chatcluster.web.doors.ai_sdk.bodies import SubmitChat
 from chatcluster.web.doors.ai_sdk.ids import answer_id, message_of
 from chatcluster.web.doors.ai_sdk.ui_messages import place_of_last, replies, said, text_in
 from chatcluster.web.doors.answering import answer_behind, go_on
-from chatcluster.web.doors.beginning import begin, check_wishes, configure, idempotency_of, parts_of
+from chatcluster.web.doors.beginning import Said, begin, check_wishes, configure, idempotency_of, parts_of
 from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
 from chatcluster.web.request import ApiRequest
+
+AT_REST = (Status.WAITING, Status.ERROR)
 
 
 class Asked(NamedTuple):
@@ -78,6 +81,8 @@ async def _ask_next(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
     if last is None or last.role is not Role.USER:
         raise InvalidRequest("the last message is not a user's", param="messages")
     parts = await parts_of(request, last)
+    if data.message_id is not None and (sent := await _under_way(request, data, chat, last)) is not None:
+        return _asked(sent)
     replaced = None if data.message_id is None else await _replaced(request, data, chat)
     if replaced is not None:
         return await _edit(request, chat, replaced, parts, data.model)
@@ -90,6 +95,22 @@ async def _ask_next(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
         idempotency=await idempotency_of(request, chat.id, last),
     )
     return _asked(outcome)
+
+
+async def _under_way(request: ApiRequest, data: SubmitChat, chat: Chat, last: Said) -> Outcome | None:
+    """What this very message began, if that goes on still. A page that sends again what broke off (``sendMessage()``
+    without a message) names it as one that takes its own place."""
+    if data.message_id != last.id or chat.status in AT_REST:
+        return None
+    idempotency = await idempotency_of(request, chat.id, last)
+    try:
+        sent = None if idempotency is None else await request.services.store.answered(chat.owner_id, idempotency)
+    except IdempotencyKeyReused:  # it was changed
+        return None
+    if sent is None or sent.message is None:
+        return None
+    newest = await request.services.readers.logs.responses.asked(chat.id)
+    return sent if newest is not None and newest.message_id == sent.message.id else None
 
 
 async def _ask_again(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:

@@ -9,11 +9,11 @@ from litestar.params import FromPath, JSONBody
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
-from chatcluster.chat import Interrupt, Status
+from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, NotFound
 from chatcluster.turn_log import TurnStart
 from chatcluster.web.api.answers import REFUSALS
-from chatcluster.web.doors.ai_sdk.asking import Asked, ask
+from chatcluster.web.doors.ai_sdk.asking import AT_REST, Asked, ask
 from chatcluster.web.doors.ai_sdk.bodies import SubmitChat, check
 from chatcluster.web.doors.ai_sdk.ids import answer_id
 from chatcluster.web.doors.ai_sdk.telling import messages_of, streamed
@@ -23,7 +23,6 @@ from chatcluster.web.doors.named_chats import find_chat, require_chat
 from chatcluster.web.request import ApiRequest
 
 STREAM, STOP = "/stream", "/stop"
-AT_REST = (Status.WAITING, Status.ERROR)
 
 
 @post("/chat", status_code=200, responses=REFUSALS)

@@ -35,6 +35,7 @@ from chatcluster.background import keep_on
 from chatcluster.config import Settings, require_key, require_servers
 from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.family_stream import FamilyStreams
+from chatcluster.host_names import each_host_for_itself
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
@@ -109,6 +110,7 @@ async def serve(
     spare_pauses()
     return_large_blocks()
     telemetry.configure_logging(settings.log_level, settings.log_format)
+    each_host_for_itself()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())

@@ -3,7 +3,7 @@
 The name in the endpoint is looked up here, each address is judged (``push_endpoints.py``), and the connection goes to
 one that was judged: a name that answers otherwise the next time gains nothing. The certificate is still the name's.
 Nothing is followed anywhere else, no proxy of the environment is asked, and of the answer nothing but its status is
-read. Names are looked up in places of their own: a service whose name nobody answers for takes none from others.
+read. Names are looked up in places of each user's own: a service whose name nobody answers for takes none from others.
 
 Whatever is wrong with one subscription, its address or its keys, is an answer that says so: others are sent to at the
 same time.
@@ -17,10 +17,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from urllib.parse import SplitResult, urlsplit
+from uuid import UUID
 
 import httpx
 import trio
 
+from chatcluster.host_names import LookUps
 from chatcluster.ports.push import Answer, Sent, Subscription
 from chatcluster.push_encryption import VapidKey, encrypted
 from chatcluster.push_endpoints import is_public
@@ -30,8 +32,6 @@ KEPT_BY_SERVICE_SECONDS = 24 * 3600
 GONE = (404, 410)
 REFUSED = (400, 401, 403, 413)
 RETRY_SECONDS_MAX = 600.0
-LOOKUPS_MAX = 8
-"""So many look-ups at a time: a thread each, which stays until the resolver gives up."""
 
 
 class HttpPushSender:
@@ -40,13 +40,13 @@ class HttpPushSender:
         self._contact = contact
         self._private_allowed = private_allowed
         self._tls = httpx.create_ssl_context(trust_env=False)
-        self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
+        self._look_ups = LookUps()
 
     async def send(self, subscription: Subscription, payload: bytes, *, topic: str) -> Answer:
         with trio.move_on_after(SECONDS_MAX):
             try:
                 parts = urlsplit(subscription.endpoint)
-                address = await self._address(parts)
+                address = await self._address(parts, subscription.user_id)
                 return await self._post(parts, address, subscription, payload, topic)
             except (OSError, UnicodeError, httpx.HTTPError, httpx.InvalidURL) as error:
                 return Answer(Sent.LATER, reason=type(error).__name__)
@@ -56,10 +56,10 @@ class HttpPushSender:
                 return Answer(Sent.GONE, reason="its address or its keys are none")
         return Answer(Sent.LATER, reason="no answer in time")
 
-    async def _address(self, parts: SplitResult) -> str:
+    async def _address(self, parts: SplitResult, user_id: UUID) -> str:
         """An address of the host that may be sent to. Raises ``OSError``, ``ValueError`` and ``ForbiddenAddress``."""
         look_up = partial(socket.getaddrinfo, parts.hostname, _port(parts), type=socket.SOCK_STREAM)
-        found = await trio.to_thread.run_sync(look_up, limiter=self._lookups, abandon_on_cancel=True)
+        found = await self._look_ups.make(user_id, look_up)
         addresses = [str(address[0]) for *_, address in found]
         if not self._private_allowed and not all(map(is_public, addresses)):
             raise ForbiddenAddress

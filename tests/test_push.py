@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from push_service import Browser, PushService, claims_of, unb64
 
 from chatcluster.errors import ConfigError, InvalidRequest, StoreUnavailable
+from chatcluster.host_names import LOOK_UPS_MAX
 from chatcluster.ports.push import Answer, PushNotice, Sent, Subscription
 from chatcluster.push_delivery import BATCH, PushDelivery, payload_of
 from chatcluster.push_encryption import PAYLOAD_BYTES_MAX, VapidKey, check_browser_keys, encrypted, new_push_key
 from chatcluster.push_endpoints import checked_endpoint, is_public
-from chatcluster.push_sender import LOOKUPS_MAX, HttpPushSender
+from chatcluster.push_sender import HttpPushSender
 from chatcluster.push_sender import _answer as answered
 
 CHAT = UUID(int=7)
@@ -189,7 +190,9 @@ async def test_names_that_nobody_answers_for_take_no_place_from_anybody(monkeypa
 
     def silent(*name: object, **_: object) -> list[object]:
         asked.append(name)
-        if len(asked) == LOOKUPS_MAX:
+        if name[0] == "another":
+            raise OSError("no such host")
+        if len(asked) == LOOK_UPS_MAX:
             trio.from_thread.run_sync(all_ask.set)
         answers.wait(60)
         raise OSError("no answer")
@@ -202,7 +205,9 @@ async def test_names_that_nobody_answers_for_take_no_place_from_anybody(monkeypa
         with trio.fail_after(60):
             await all_ask.wait()
             assert await trio.to_thread.run_sync(lambda: "done") == "done"
-        assert len(asked) == LOOKUPS_MAX
+            theirs = msgspec.structs.replace(subscription_at("http://another/", browser), user_id=uuid4())
+            assert (await to.send(theirs, b"{}", topic="t")).reason == "OSError"
+        assert len(asked) == LOOK_UPS_MAX + 1
         answers.set()
 
 

@@ -26,6 +26,7 @@ import httpx2
 import msgspec
 import trio
 
+from chatcluster.host_names import each_host_for_itself
 from chatcluster.tools import mcp_http, mcp_mending, mcp_met
 from chatcluster.tools.mcp_failures import SessionFailed, failed
 from chatcluster.tools.mcp_session import Session, open_session
@@ -199,6 +200,7 @@ async def fetch(request: Fetch) -> Fetched | Failed:
 async def serve(descriptor: int) -> None:
     """Serve the replica at the other end of this socket until it is gone."""
     mcp_http.warm_up()
+    each_host_for_itself()
     await anyio.lowlevel.checkpoint()  # it loads what it has for trio when it is first used: not in the first session
     gc.collect()
     gc.freeze()  # what was imported stays; to look through it takes longer than most calls

@@ -429,7 +429,7 @@ async def test_a_place_that_cannot_be_asked_leaves_the_others(named: str, docume
         ("https://tools.example/mcp", "https://tools.example/mcp"),
         ("https://tools.example", "https://tools.example"),
         ("https://Tools.example/", "https://Tools.example/"),
-        ("https://tools.exam", None),
+        ("http://tools.example:8000/mcp", None),
         ("https://tools.example/mc", None),
         ("https://tools.example/mcp/deeper", None),
         ("https://tools.example?tenant=2", None),
@@ -444,6 +444,26 @@ async def test_tokens_are_asked_for_the_server_that_gets_them_and_for_no_other(
     fetch = documents_of({WELL_KNOWN: RESOURCE | {"resource": named}, OPENID: TENANT}, "")
     found = await mcp_discovery.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
     assert found.resource == resource or (resource is None and found.resource == "https://tools.example/mcp")
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "is_another"),
+    [
+        ("https://tools.example/mcp", "https://tools.exam", True),
+        ("https://tools.example/mcp", "https://evil.example/mcp", True),
+        ("http://127.0.0.1:9000/mcp", "http://localhost:9000/mcp", False),
+        ("http://127.0.0.1:9000/mcp", "http://tools.example/mcp", True),
+    ],
+)
+async def test_what_a_server_says_of_another_one_is_not_taken(url: str, named: str, is_another: bool) -> None:
+    """RFC 9728"""
+    place = url.replace("/mcp", "/.well-known/oauth-protected-resource")
+    fetch = documents_of({place: RESOURCE | {"resource": named}, OPENID: TENANT}, "")
+    if is_another:
+        with pytest.raises(McpFailed, match="another one"):
+            await mcp_discovery.discover(fetch, url, OAuthAuth("client"))
+    else:
+        assert (await mcp_discovery.discover(fetch, url, OAuthAuth("client"))).resource == url
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import msgspec
 from chatcluster.errors import ConfigError
 from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import ClientCredentialsAuth, OAuthAuth
-from chatcluster.setting_checks import check_http_url
+from chatcluster.setting_checks import check_http_url, is_on_this_machine
 from chatcluster.tools.mcp_link import McpFailed
 from chatcluster.tools.mcp_wire import Fetched, Trouble
 
@@ -151,10 +151,25 @@ def resource_of(server_url: str) -> str:
 
 
 def _named_resource(metadata: Mapping[str, Any], server_url: str) -> str:
-    """What the server calls itself, if that is a name for the URL that we know it by."""
-    named = metadata.get("resource")
-    own = resource_of(server_url)
-    return named if isinstance(named, str) and _leads_to(named, own) else own
+    """What the server calls itself, if that is a name for the URL that we know it by. Raises ``McpFailed`` for a name
+    on another machine: what it says is about somebody else."""
+    named, own = metadata.get("resource"), resource_of(server_url)
+    if not isinstance(named, str):
+        return own
+    if _is_of_another(named, own):
+        raise McpFailed(
+            Trouble.GARBAGE, "the server says that it is another one: its URL is to be the one that it names"
+        )
+    return named if _leads_to(named, own) else own
+
+
+def _is_of_another(named: str, url: str) -> bool:
+    try:
+        host = urlsplit(named).hostname
+    except ValueError:
+        return False
+    is_here = is_on_this_machine(named) if host else False
+    return host not in (None, urlsplit(url).hostname) and not (is_here and is_on_this_machine(url))
 
 
 def _leads_to(named: str, url: str) -> bool:

@@ -520,7 +520,9 @@ METHODS = "code_challenge_methods_supported"
         ("client", {METHODS: ["plain"]}, True),
     ],
 )
-async def test_nobody_signs_in_where_a_stolen_code_would_do(client_id: str, said: object, is_refused: bool) -> None:
+async def test_nobody_signs_in_where_a_stolen_code_would_do(
+    client_id: str, said: dict[str, Any], is_refused: bool
+) -> None:
     """A server that says nothing of PKCE is taken at the word of the administrator who has a client there."""
     fetch = documents_of({WELL_KNOWN: RESOURCE, OPENID: TENANT | said}, "")
     if is_refused:

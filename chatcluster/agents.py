@@ -13,6 +13,7 @@ import msgspec
 
 from chatcluster.chat import Archive, ChatState, Close, Command, LookAgain, Status, StoredState, ToolResult, Unarchive
 from chatcluster.chat.family import Order
+from chatcluster.errors import Conflict
 from chatcluster.parts import NewMessage, Role, TextPart, ToolResultPart
 from chatcluster.ports import Chat, NewChat
 from chatcluster.texts import visible
@@ -84,6 +85,12 @@ def agent_of(parent: Chat, call_id: str, prompt: str, title: str | None, model: 
         root_id=parent.family_id,
         depth=parent.depth + 1,
     )
+
+
+def family_is_full(agents_max: int) -> Conflict:
+    """Also those that rest count: they have a history each, and whoever follows the family follows them."""
+    further = f"{MESSAGE} gives one of those that there are a further task, also one that has finished"
+    return Conflict(f"a chat has at most {agents_max} agents, with theirs: {further}")
 
 
 def _first_words(prompt: str) -> str:

@@ -25,9 +25,9 @@ from mcp_world import (
 from msgspec.structs import replace
 
 from chatcluster.mcp_errors import LoginNotFound, SignInFailed, SignInOfAnother
-from chatcluster.ports import Grant, Login, McpServer, OAuthAuth, SignedInAt, SignInRequired
+from chatcluster.ports import ClientCredentialsAuth, Grant, Login, McpServer, OAuthAuth, SignedInAt, SignInRequired
 from chatcluster.secrets import place_of
-from chatcluster.tools import mcp_credentials, mcp_oauth
+from chatcluster.tools import mcp_credentials, mcp_discovery, mcp_oauth
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.mcp_link import McpFailed, McpLink
 from chatcluster.tools.mcp_lists import ToolLists
@@ -356,7 +356,7 @@ async def test_a_user_who_gives_less_than_the_server_wants_is_not_asked_again_an
     ],
 )
 def test_a_wider_scope_is_asked_for_where_the_server_says_which(challenge: str, scope: str) -> None:
-    assert mcp_oauth.wider_scope(challenge) == scope
+    assert mcp_discovery.wider_scope(challenge) == scope
 
 
 SIGN_IN = SignIn(verifier="v", redirect_uri="u", issuer="i", token_url="t", client=OAuthClient("c"), resource="r")
@@ -385,11 +385,11 @@ async def test_the_authorization_server_is_found_wherever_it_describes_itself(do
             return Fetched(1, 401, {"www-authenticate": f'Bearer resource_metadata="{NAMED}"'}, b"")
         return Fetched(1, 200 if url in documents else 404, {}, msgspec.json.encode(documents.get(url, {})))
 
-    found = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
+    found = await mcp_discovery.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
     assert (found.issuer, found.token_url) == ("https://login.example/one", "https://login.example/one/t")
 
 
-def documents_of(documents: dict[str, Any], challenge: str) -> mcp_oauth.Fetch:
+def documents_of(documents: dict[str, Any], challenge: str) -> mcp_discovery.Fetch:
     """Servers that have these documents; one that is a text is what a place leads to."""
 
     async def fetch(method: str, url: str, *_: object) -> Fetched:
@@ -419,7 +419,7 @@ def documents_of(documents: dict[str, Any], challenge: str) -> mcp_oauth.Fetch:
 async def test_a_place_that_cannot_be_asked_leaves_the_others(named: str, documents: dict[str, Any]) -> None:
     """A server behind a proxy names itself by http; some name a path alone, or lead on to where the document is."""
     fetch = documents_of({OPENID: TENANT, **documents}, f'Bearer resource_metadata="{named}"')
-    found = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
+    found = await mcp_discovery.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
     assert found.token_url == TENANT["token_endpoint"]
 
 
@@ -429,7 +429,7 @@ async def test_a_place_that_cannot_be_asked_leaves_the_others(named: str, docume
         ("https://tools.example/mcp", "https://tools.example/mcp"),
         ("https://tools.example", "https://tools.example"),
         ("https://Tools.example/", "https://Tools.example/"),
-        ("https://tools.exam", None),
+        ("http://tools.example:8000/mcp", None),
         ("https://tools.example/mc", None),
         ("https://tools.example/mcp/deeper", None),
         ("https://tools.example?tenant=2", None),
@@ -442,8 +442,28 @@ async def test_tokens_are_asked_for_the_server_that_gets_them_and_for_no_other(
 ) -> None:
     """Else a server could have itself given tokens for one whose name its own begins with."""
     fetch = documents_of({WELL_KNOWN: RESOURCE | {"resource": named}, OPENID: TENANT}, "")
-    found = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
+    found = await mcp_discovery.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
     assert found.resource == resource or (resource is None and found.resource == "https://tools.example/mcp")
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "is_another"),
+    [
+        ("https://tools.example/mcp", "https://tools.exam", True),
+        ("https://tools.example/mcp", "https://evil.example/mcp", True),
+        ("http://127.0.0.1:9000/mcp", "http://localhost:9000/mcp", False),
+        ("http://127.0.0.1:9000/mcp", "http://tools.example/mcp", True),
+    ],
+)
+async def test_what_a_server_says_of_another_one_is_not_taken(url: str, named: str, is_another: bool) -> None:
+    """RFC 9728"""
+    place = url.replace("/mcp", "/.well-known/oauth-protected-resource")
+    fetch = documents_of({place: RESOURCE | {"resource": named}, OPENID: TENANT}, "")
+    if is_another:
+        with pytest.raises(McpFailed, match="another one"):
+            await mcp_discovery.discover(fetch, url, OAuthAuth("client"))
+    else:
+        assert (await mcp_discovery.discover(fetch, url, OAuthAuth("client"))).resource == url
 
 
 @pytest.mark.parametrize(
@@ -453,9 +473,9 @@ async def test_a_login_is_asked_to_last_where_that_has_to_be_asked(scope: str, a
     """Else it ends within the hour, and the user signs in again and again."""
     lasting = TENANT | {"scopes_supported": ["openid", "offline_access"]}
     fetch = documents_of({WELL_KNOWN: RESOURCE, OPENID: lasting}, f'Bearer scope="{scope}"')
-    found = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
+    found = await mcp_discovery.discover(fetch, "https://tools.example/mcp", OAuthAuth("client"))
     assert found.scope == asked
-    configured = await mcp_oauth.discover(fetch, "https://tools.example/mcp", OAuthAuth("client", scope="mine"))
+    configured = await mcp_discovery.discover(fetch, "https://tools.example/mcp", OAuthAuth("client", scope="mine"))
     assert configured.scope == "mine", "an administrator knows best"
     query = parse_qs(urlsplit(mcp_oauth.authorization_url(found, SIGN_IN, "state")).query)
     assert query.get("prompt") == (["consent"] if asked else None)
@@ -483,6 +503,62 @@ async def test_an_answer_that_has_to_say_where_it_is_from_says_it(
     with pytest.raises(SignInFailed, match="which authorization server"):
         await world.tools.finish_sign_in(back["state"], back["code"], None)
     assert await sign_in(world, mail) == ("mail", ALICE)
+
+
+METHODS = "code_challenge_methods_supported"
+
+
+@pytest.mark.parametrize(
+    ("client_id", "said", "is_refused"),
+    [
+        ("", {METHODS: ["plain", "S256"]}, False),
+        ("", {METHODS: ["plain"]}, True),
+        ("", {METHODS: []}, True),
+        ("", {METHODS: "S256"}, True),
+        ("", {}, True),
+        ("client", {}, False),
+        ("client", {METHODS: ["plain"]}, True),
+    ],
+)
+async def test_nobody_signs_in_where_a_stolen_code_would_do(
+    client_id: str, said: dict[str, Any], is_refused: bool
+) -> None:
+    """A server that says nothing of PKCE is taken at the word of the administrator who has a client there."""
+    fetch = documents_of({WELL_KNOWN: RESOURCE, OPENID: TENANT | said}, "")
+    if is_refused:
+        with pytest.raises(McpFailed, match="S256"):
+            await mcp_discovery.discover(fetch, "https://tools.example/mcp", OAuthAuth(client_id))
+    else:
+        await mcp_discovery.discover(fetch, "https://tools.example/mcp", OAuthAuth(client_id))
+    await mcp_discovery.discover(fetch, "https://tools.example/mcp", ClientCredentialsAuth("c"))
+
+
+@pytest.mark.parametrize(
+    ("redirect_uri", "kind"),
+    [
+        ("http://127.0.0.1:8000/oauth/mcp/callback", "native"),
+        ("http://localhost:8000/oauth/mcp/callback", "native"),
+        ("https://chat.example/oauth/mcp/callback", "web"),
+    ],
+)
+def test_the_cluster_registers_as_what_it_is_where_browsers_find_it(redirect_uri: str, kind: str) -> None:
+    """OpenID's servers take a web application at ``localhost`` for a mistake."""
+    assert mcp_oauth.description(redirect_uri)["application_type"] == kind
+
+
+async def test_what_is_only_meant_to_be_the_same_server_is_another_one(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    """Nor is what it says went wrong shown to the user."""
+    for issuer in ("https://evil.example", f"{server.url}/", server.url.replace("http:", "HTTP:")):
+        back = await come_back(await world.tools.begin_sign_in(mail, ALICE))
+        with pytest.raises(SignInFailed, match="another authorization server"):
+            await world.tools.finish_sign_in(back["state"], back["code"], issuer)
+        back = await come_back(await world.tools.begin_sign_in(mail, ALICE))
+        assert not await world.tools.drop_sign_in(back["state"], issuer)
+    back = await come_back(await world.tools.begin_sign_in(mail, ALICE))
+    assert await world.tools.drop_sign_in(back["state"], server.url)
+    assert not await world.tools.drop_sign_in(back["state"], server.url), "it is over"
 
 
 async def test_a_token_that_cannot_be_refreshed_now_is_used_to_its_end(

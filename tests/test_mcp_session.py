@@ -13,7 +13,7 @@ import trio.testing
 from chatcluster.tools.mcp_met import Refusals
 from chatcluster.tools.mcp_questions import LiveQuestions
 from chatcluster.tools.mcp_session import CHANGED_SECONDS_MIN, PAGES_MAX, Changes, Session
-from chatcluster.tools.mcp_wire import Listed, Reply
+from chatcluster.tools.mcp_wire import Call, Called, Listed, Reply
 
 
 async def test_p10_changes_without_end_are_told_now_and_then_and_the_last_one_always(
@@ -85,3 +85,44 @@ async def test_a_list_without_end_is_read_up_to_what_is_taken() -> None:
     found = await listed(pages)
     assert len(pages.read) == PAGES_MAX
     assert (len(found.tools), found.left_out) == (PAGES_MAX, 1), "there are more"
+
+
+class Headed:
+    """The session of a server that wants an argument in a header. It is told which by the list alone."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def list_tools(self, *, params: types.PaginatedRequestParams) -> types.ListToolsResult:
+        del params
+        self.asked.append("list")
+        return types.ListToolsResult(tools=[], ttl_ms=2500)
+
+    async def send_request(self, request: types.CallToolRequest, *_: object, **__: object) -> types.CallToolResult:
+        self.asked.append(request.params.name)
+        return types.CallToolResult(content=[])
+
+
+@pytest.mark.parametrize(
+    ("in_headers", "version", "asked"),
+    [
+        (True, "2026-07-28", ["list", "one", "two"]),
+        (True, "2025-11-25", ["one", "two"]),
+        (False, "2026-07-28", ["one", "two"]),
+    ],
+)
+async def test_what_stands_in_headers_is_looked_up_once_before_the_first_call(
+    in_headers: bool, version: str, asked: list[str]
+) -> None:
+    """Whoever stands before the server goes by them, and refuses nothing: so it cannot be waited for a refusal."""
+
+    async def say(_: Reply) -> None: ...
+
+    headed = Headed()
+    client: Any = SimpleNamespace(session=headed, protocol_version=version)
+    session = Session(client, Refusals(), LiveQuestions(1, say), Changes(1, say), is_sse=False)
+    for number, name in enumerate(("one", "two"), 2):
+        called = await session.call(Call(number, 1, name, b"{}", {}, 1000, in_headers=in_headers), say)
+        assert isinstance(called, Called)
+    assert headed.asked == asked
+    assert (await session.list_tools(9)).seconds == 2.5

@@ -358,6 +358,23 @@ async def test_a_server_that_tells_of_its_new_tools_is_listed_anew(world: McpWor
                 await trio.sleep(0.02)
 
 
+async def test_whoever_tests_a_server_has_every_replica_read_its_list_anew(world: McpWorld, server: TestServer) -> None:
+    """They have mended it, or given it a tool, and go on with a chat."""
+    files = await world.add("files", server.url + "/mcp")
+    known = await names_of_a_turn(world)
+    other = world.replica()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other.run)
+        async with other.toolbox.open(ChatStub("files")) as tools:  # type: ignore[arg-type]
+            grown = f"files__{text_of(await Turn(tools).call('files__grow'))}"
+        assert await names_of_a_turn(world) == known, "nobody has told this one"
+        assert (await other.test(files, ALICE)).ok
+        with trio.fail_after(10):
+            while grown not in await names_of_a_turn(world):  # noqa: ASYNC110 - the word is on its way
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_tool_that_is_gone_is_an_error_result_and_the_list_is_read_anew(
     world: McpWorld, server: TestServer
 ) -> None:

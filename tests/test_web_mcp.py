@@ -414,6 +414,15 @@ async def test_a_refusal_is_told_and_the_state_used_up(world: World) -> None:
         answer = await browser.get("/oauth/mcp/callback?state=s&error=<script>alert(1)</script>")
     assert answer.status_code == 400
     assert "<script>" not in answer.text
+    assert "alert(1)" in answer.text
+    assert world.mcp_client.asked == [("drop", "s")]
+
+
+async def test_what_somebody_else_says_of_a_sign_in_is_not_shown(world: World) -> None:
+    async with world.client(None) as browser:
+        answer = await browser.get("/oauth/mcp/callback?state=s&error=call+0800+123&iss=https://evil.example")
+    assert answer.status_code == 400
+    assert "0800" not in answer.text
     assert world.mcp_client.asked == [("drop", "s")]
 
 

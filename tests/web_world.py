@@ -255,8 +255,9 @@ class ScriptedMcpClient:
         self._note("finish", state, code, issuer, visitor)
         return SignedInAt("files", self.signed_in_user)
 
-    async def drop_sign_in(self, state: str) -> None:
+    async def drop_sign_in(self, state: str, issuer: str | None) -> bool:
         self._note("drop", state)
+        return issuer != "https://evil.example"
 
     async def sign_out(self, server: McpServer, user_id: UUID) -> bool:
         self._note("sign out", server.slug, user_id)

@@ -6,10 +6,10 @@ import random
 from abc import abstractmethod
 from uuid import UUID
 
-from chatcluster.agents import AgentSeen, asks_people, command_of, report, rests, waits_for_people
+from chatcluster.agents import AgentSeen, asks_people, command_of, family_is_full, report, rests, waits_for_people
 from chatcluster.chat import CallState, Command, Decision, OpenCall, ReportAgents, Status, ToolResult, decide
 from chatcluster.chat.family import Order, order_after
-from chatcluster.errors import AgentChat, ChatBusy, Conflict, Moved
+from chatcluster.errors import AgentChat, ChatBusy, Moved
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.memory.tables import ChatRow, Kinship
@@ -81,7 +81,7 @@ class MemoryFamilies:
         if not self._is_at_work_on(agent.parent_id, call_id):
             raise Moved(f"call {call_id} is not open any more, or its chat is being stopped")
         if sum(each.root_id == agent.root_id for each in kin.values()) >= agents_max:
-            raise Conflict(f"a chat has at most {agents_max} agents, with theirs; use those that there are")
+            raise family_is_full(agents_max)
         kin[agent.id] = Kinship(agent.parent_id, agent.root_id, agent.depth)
         return self._create(agent, None)
 

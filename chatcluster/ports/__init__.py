@@ -40,6 +40,7 @@ from chatcluster.ports.ledger import (
     SignInWait,
 )
 from chatcluster.ports.mcp_servers import (
+    MCP_LOOKS_CHANNEL,
     MCP_SERVERS_CHANNEL,
     MCP_SERVERS_MAX,
     ApiKeyAuth,
@@ -156,6 +157,7 @@ from chatcluster.ports.toolbox import (
 
 __all__ = [
     "GAP",
+    "MCP_LOOKS_CHANNEL",
     "MCP_SERVERS_CHANNEL",
     "MCP_SERVERS_MAX",
     "MESSAGE_BYTES",

@@ -264,8 +264,8 @@ class McpClient(Protocol):
         """The user came back with a code. Raises ``LoginNotFound``, ``SignInFailed``, ``SignInOfAnother``."""
         ...
 
-    async def drop_sign_in(self, state: str) -> None:
-        """The user came back without a code."""
+    async def drop_sign_in(self, state: str, issuer: str | None) -> bool:
+        """The user came back without a code. Whether what else was brought back is the authorization server's word."""
         ...
 
     async def sign_out(self, server: McpServer, user_id: UUID) -> bool:
@@ -275,6 +275,8 @@ class McpClient(Protocol):
 
 MCP_SERVERS_CHANNEL = "mcp-servers"
 """A server of tools was added, changed or removed: read them again."""
+MCP_LOOKS_CHANNEL = "mcp-looks"
+"""Somebody looks at the server of this ID: what is known of its tools may be old."""
 
 
 def is_elsewhere(before: McpServer, after: McpServer) -> bool:

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from chatcluster import telemetry
-from chatcluster.agents import AgentSeen, command_of, report
+from chatcluster.agents import AgentSeen, command_of, family_is_full, report
 from chatcluster.chat import Command, ReportAgents, Status, ToolResult
 from chatcluster.chat.family import Order
-from chatcluster.errors import ChatNotFound, Conflict, Moved, StoreFailed, StoreLocked, Unreadable
+from chatcluster.errors import ChatNotFound, Moved, StoreFailed, StoreLocked, Unreadable
 from chatcluster.parts import text_of
 from chatcluster.ports import Chat, NewChat, Outcome
 from chatcluster.ports.families import Undone
@@ -109,7 +109,7 @@ async def find_agent(connection: Connection, agent: NewChat, call_id: str, agent
     if not row["is_open"] or status != Status.RUNNING:
         raise Moved(f"call {call_id} is not open any more, or its chat is being stopped")
     if row["agents"] >= agents_max:
-        raise Conflict(f"a chat has at most {agents_max} agents, with theirs; use those that there are")
+        raise family_is_full(agents_max)
     await connection.execute(SQL["note_agents"], agent.parent_id)
     return None
 

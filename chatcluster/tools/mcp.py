@@ -9,7 +9,15 @@ import trio
 
 from chatcluster.arguments import load_library
 from chatcluster.mcp_errors import LoginNotFound, SignInOfAnother
-from chatcluster.ports import McpReport, McpServer, McpServers, McpToolReport, PubSub, SignedInAt
+from chatcluster.ports import (
+    MCP_LOOKS_CHANNEL,
+    McpReport,
+    McpServer,
+    McpServers,
+    McpToolReport,
+    PubSub,
+    SignedInAt,
+)
 from chatcluster.secrets import Keyring
 from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
 from chatcluster.tools.mcp_directory import McpDirectory
@@ -17,6 +25,7 @@ from chatcluster.tools.mcp_link import McpFailed, McpLink
 from chatcluster.tools.mcp_lists import ToolLists
 from chatcluster.tools.mcp_toolbox import McpToolbox, provider_name, tool_of
 
+SERVER_ID_BYTES = 16
 THERE_SECONDS_MAX = 5.0
 """The wait at the start. Chats without tools wait as well, where no other replica has a place for them."""
 
@@ -31,6 +40,7 @@ class McpTools:
         self._needed = trio.Event()
         self._loaded = trio.Event()
         self._servers = servers
+        self._pubsub = pubsub
         self.credentials = Credentials(servers, keyring, self._link, browsers_url=browsers_url)
         self._lists = ToolLists(self._link, self.credentials)
         self._directory = McpDirectory(servers, pubsub, self._warm_up)
@@ -43,6 +53,7 @@ class McpTools:
             nursery.start_soon(self._link.run)
             nursery.start_soon(self._lists.run)
             nursery.start_soon(self._directory.run)
+            nursery.start_soon(self._forget_looked_at)
 
     async def there(self) -> None:
         """Return when calls would begin at once, or ``THERE_SECONDS_MAX`` have passed."""
@@ -62,6 +73,14 @@ class McpTools:
         await trio.to_thread.run_sync(load_library)
         self._loaded.set()
 
+    async def _forget_looked_at(self) -> None:
+        """Read lists anew of which somebody knows better. A word that gets lost costs what ``mcp_lists.py`` says."""
+        async with self._pubsub.subscribe(MCP_LOOKS_CHANNEL) as looked_at:
+            while True:
+                word = await looked_at.receive()
+                if isinstance(word, bytes) and len(word) == SERVER_ID_BYTES:
+                    self._lists.forget_server(UUID(bytes=word))
+
     @property
     def process_id(self) -> int:
         """The ID of the process that speaks to servers; 0 while there is none."""
@@ -78,7 +97,12 @@ class McpTools:
     # for routes
 
     async def test(self, server: McpServer, user_id: UUID) -> McpReport:
-        """Connect now, and list what a chat of this user would get. What goes wrong is in the report."""
+        """Connect now, and list what a chat of this user would get. What goes wrong is in the report.
+
+        What replicas have in mind of the server is forgotten: whoever tests it has changed something there, as a rule.
+        """
+        self._pubsub.publish(MCP_LOOKS_CHANNEL, server.id.bytes)
+        self._lists.forget_server(server.id)
         try:
             found = await self._lists.look(server, user_id)
         except McpFailed as failure:
@@ -126,8 +150,9 @@ class McpTools:
         slug = next((s.slug for s in await self._servers.servers() if s.id == login.server_id), "")
         return SignedInAt(slug, login.user_id)
 
-    async def drop_sign_in(self, state: str) -> None:
-        await self.credentials.drop_sign_in(state)
+    async def drop_sign_in(self, state: str, issuer: str | None) -> bool:
+        """The user came back without a code. Whether what else was brought back is the authorization server's word."""
+        return await self.credentials.drop_sign_in(state, issuer)
 
     async def sign_out(self, server: McpServer, user_id: UUID) -> bool:
         """Forget what this user has been given there. False if there was nothing."""

@@ -38,10 +38,10 @@ from chatcluster.ports import (
     OAuthAuth,
 )
 from chatcluster.secrets import Keyring, place_of
-from chatcluster.tools import mcp_oauth
+from chatcluster.tools import mcp_discovery, mcp_oauth
 from chatcluster.tools.mcp_link import LinkSession, McpFailed, McpLink
 from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, TokenAnswer, Tokens
-from chatcluster.tools.mcp_sign_in_links import SignInLinks, digest_of, login_place
+from chatcluster.tools.mcp_sign_in_links import SignInLinks, digest_of, grant_place, login_place
 from chatcluster.tools.mcp_wire import Fetched, Trouble
 
 SKEW_SECONDS = 10.0
@@ -123,7 +123,7 @@ class Credentials:
         match server.settings.auth:
             case ClientCredentialsAuth():
                 return self._own_tokens.pop((server.id, server.revision), None) is not None
-            case OAuthAuth() if wider := mcp_oauth.wider_scope(challenge):
+            case OAuthAuth() if wider := mcp_discovery.wider_scope(challenge):
                 if await self._widen(server, user_id, wider):
                     raise SignInNeeded
                 return True  # the session may be older than the login
@@ -135,7 +135,7 @@ class Credentials:
 
     async def refuse(self, server: McpServer, user_id: UUID, challenge: str) -> None:
         """The login is no good any more: raises ``SignInNeeded``, unless it is good for less than was asked for."""
-        if mcp_oauth.wider_scope(challenge):
+        if mcp_discovery.wider_scope(challenge):
             return
         grant = await self._servers.grant(server.id, user_id)
         if grant is not None and not grant.refused:
@@ -151,8 +151,8 @@ class Credentials:
         tokens = self._tokens(grant)
         if set(scope.split()) <= set(tokens.scope.split()):
             return False
-        wanted = replace(tokens, wanted=mcp_oauth.both_scopes(tokens.wanted, scope))
-        sealed = self._keyring.seal(msgspec.json.encode(wanted), _grant_place(grant))
+        wanted = replace(tokens, wanted=mcp_discovery.both_scopes(tokens.wanted, scope))
+        sealed = self._keyring.seal(msgspec.json.encode(wanted), grant_place(grant))
         if await self._servers.keep_grant(replace(grant, sealed=sealed)):
             await self._servers.refuse_grant(replace(grant, revision=grant.revision + 1))
         return True
@@ -164,28 +164,28 @@ class Credentials:
             return ""
         try:
             tokens = self._tokens(grant)
-            return mcp_oauth.both_scopes(tokens.scope, tokens.wanted)
+            return mcp_discovery.both_scopes(tokens.scope, tokens.wanted)
         except McpFailed:
             return ""  # it cannot be read: the new login starts afresh
 
     async def _presented(self, server: McpServer, user_id: UUID) -> _Presented:
         match server.settings.auth:
             case BearerAuth():
-                return _Presented(_bearer(self.secrets_of(server).get("token", "")))
+                return _Presented(mcp_oauth.bearer(self.secrets_of(server).get("token", "")))
             case ApiKeyAuth(header=header):
                 return _Presented({header: self.secrets_of(server).get("value", "")})
             case HeadersAuth(names=names):
                 values = self.secrets_of(server)
                 return _Presented({name: values.get(name, "") for name in names})
             case ClientCredentialsAuth() as auth:
-                return _Presented(_bearer(await self._own_token(server, auth)))
+                return _Presented(mcp_oauth.bearer(await self._own_token(server, auth)))
             case OAuthAuth():
                 grant = await self._fresh_grant(server, user_id, None)
                 tokens = self._tokens(grant)
                 if not mcp_oauth.is_given_for(tokens, server.settings.url):
                     await self._end_if_moved(grant, tokens)
                     raise SignInNeeded
-                return _Presented(_bearer(tokens.access_token), grant.revision)
+                return _Presented(mcp_oauth.bearer(tokens.access_token), grant.revision)
             case _:
                 return _Presented({})
 
@@ -219,7 +219,7 @@ class Credentials:
         token, until = self._own_tokens.get(key, ("", 0.0))
         if until > trio.current_time():
             return token
-        endpoints = await mcp_oauth.discover(self._link_fetch, server.settings.url, auth)
+        endpoints = await mcp_discovery.discover(self._link_fetch, server.settings.url, auth)
         secret = self.secrets_of(server).get("client_secret", "")
         client = mcp_oauth.configured_client(auth.client_id, secret, endpoints)
         answer = await mcp_oauth.client_token(self._link_fetch, endpoints, client)
@@ -284,12 +284,12 @@ class Credentials:
 
     def _tokens(self, grant: Grant) -> Tokens:
         try:
-            return msgspec.json.decode(self._unseal(grant.sealed, _grant_place(grant)), type=Tokens)
+            return msgspec.json.decode(self._unseal(grant.sealed, grant_place(grant)), type=Tokens)
         except UNDECODABLE:
             raise SignInNeeded from None  # of another version, perhaps: a new login is one that we can read
 
     def _sealed_grant(self, grant: Grant, tokens: Tokens, answer: TokenAnswer) -> Grant:
-        sealed = self._keyring.seal(msgspec.json.encode(tokens), _grant_place(grant))
+        sealed = self._keyring.seal(msgspec.json.encode(tokens), grant_place(grant))
         return replace(grant, sealed=sealed, seconds_left=answer.expires_in)
 
     # signing in
@@ -329,22 +329,22 @@ class Credentials:
 
     async def _way_to_sign_in(
         self, server: McpServer, user_id: UUID, auth: OAuthAuth
-    ) -> tuple[mcp_oauth.Endpoints, OAuthClient]:
+    ) -> tuple[mcp_discovery.Endpoints, OAuthClient]:
         await self._link.started()
         with trio.move_on_after(DISCOVERY_SECONDS):
-            endpoints = await mcp_oauth.discover(self._link_fetch, server.settings.url, auth)
-            scope = mcp_oauth.both_scopes(endpoints.scope, await self._wanted_scope(server, user_id))
+            endpoints = await mcp_discovery.discover(self._link_fetch, server.settings.url, auth)
+            scope = mcp_discovery.both_scopes(endpoints.scope, await self._wanted_scope(server, user_id))
             endpoints = replace(endpoints, scope=scope)
             return endpoints, await self._client(server, auth, endpoints)
         raise McpFailed(Trouble.TIMEOUT, f"it was not found out within {DISCOVERY_SECONDS:g} s how to sign in")
 
-    async def _client(self, server: McpServer, auth: OAuthAuth, endpoints: mcp_oauth.Endpoints) -> OAuthClient:
+    async def _client(self, server: McpServer, auth: OAuthAuth, endpoints: mcp_discovery.Endpoints) -> OAuthClient:
         if not auth.client_id:
             return await self._own_client(endpoints)
         secret = self.secrets_of(server).get("client_secret", "")
         return mcp_oauth.configured_client(auth.client_id, secret, endpoints)
 
-    async def _own_client(self, endpoints: mcp_oauth.Endpoints) -> OAuthClient:
+    async def _own_client(self, endpoints: mcp_discovery.Endpoints) -> OAuthClient:
         try:
             return await mcp_oauth.register(self._link_fetch, endpoints, self.redirect_uri)
         except McpFailed as failure:
@@ -361,17 +361,11 @@ class Credentials:
         if visitor not in (None, login.user_id):
             raise SignInOfAnother
         try:
-            sealed = self._unseal(login.sealed, login_place(login.state_digest))
-            sign_in = msgspec.json.decode(sealed, type=SignIn)
-            if issuer is not None and sign_in.issuer and issuer.rstrip("/") != sign_in.issuer.rstrip("/"):
-                raise McpFailed(Trouble.GARBAGE, "the answer comes from another authorization server")
-            if issuer is None and sign_in.names_itself:
-                raise McpFailed(Trouble.GARBAGE, "the answer does not say which authorization server it is from")
+            sign_in = self._sign_in_of(login)
+            mcp_oauth.check_issuer(sign_in, issuer)
             answer = await mcp_oauth.exchange(self._link_fetch, sign_in, code)
         except McpFailed as failure:
             raise SignInFailed(f"signing in failed: {failure.message}") from None
-        except UNDECODABLE:
-            raise SignInFailed("this sign-in was begun by another version of chatcluster: begin it again") from None
         tokens = Tokens(
             access_token=answer.access_token,
             refresh_token=answer.refresh_token or "",
@@ -385,14 +379,19 @@ class Credentials:
             raise SignInFailed("the server of tools is gone")
         return login
 
-    async def drop_sign_in(self, state: str) -> None:
-        """The user came back without a code."""
-        await self._servers.take_login(digest_of(state))
+    async def drop_sign_in(self, state: str, issuer: str | None) -> bool:
+        """The user came back without a code. Whether what else was brought back is the authorization server's word."""
+        login = await self._servers.take_login(digest_of(state))
+        try:
+            if login is not None:
+                mcp_oauth.check_issuer(self._sign_in_of(login), issuer)
+        except McpFailed:
+            return False
+        return login is not None
 
-
-def _bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
-
-
-def _grant_place(grant: Grant) -> str:
-    return place_of("mcp_grants", "sealed", grant.server_id, grant.user_id)
+    def _sign_in_of(self, login: Login) -> SignIn:
+        sealed = self._unseal(login.sealed, login_place(login.state_digest))
+        try:
+            return msgspec.json.decode(sealed, type=SignIn)
+        except UNDECODABLE:
+            raise McpFailed(Trouble.GARBAGE, "it was begun by another version of chatcluster: begin it again") from None

@@ -138,6 +138,7 @@ class LinkSession:
         told: Callable[[Progress | Asking], None],
         answers: Replies | None = None,
         resume: str | None = None,
+        in_headers: bool = False,
     ) -> Called:
         """The result, or what is asked before there is one. Raises ``McpFailed``."""
         given = json.dumps(arguments).encode()
@@ -145,7 +146,9 @@ class LinkSession:
         self._calls += 1
         try:
             return await self._link.ask(
-                lambda number: Call(number, self.opened.id, name, given, meta, content_bytes_max, said, resume),
+                lambda number: Call(
+                    number, self.opened.id, name, given, meta, content_bytes_max, said, resume, in_headers
+                ),
                 Called,
                 told,
             )

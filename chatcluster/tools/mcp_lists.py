@@ -1,9 +1,10 @@
 """Which tools a server has, remembered: so a turn that calls nothing connects to nobody.
 
 A list is remembered per server, revision of its row, and principal (the user, where each user signs in), for
-``LIST_SECONDS``; it is forgotten when the server says that it changed, or does not know a tool of it. Several turns
-that want a list at once wait for the same look. A look goes on if the turn that began it ends, but for one that a turn
-makes in a session of its own: then whoever waited for it looks anew.
+``LIST_SECONDS``, or less if the server says so; it is forgotten when the server says that it changed, or does not know
+a tool of it, and when somebody tests the server. Several turns that want a list at once wait for the same look. A look
+goes on if the turn that began it ends, but for one that a turn makes in a session of its own: then whoever waited for
+it looks anew.
 
 What goes wrong is remembered as well, for ``FAILURE_SECONDS``: a server that is down costs a turn ten seconds now and
 then, and not each turn. Each time that a server refuses us although it was given fresh tokens that is remembered for
@@ -31,6 +32,9 @@ from chatcluster.tools.mcp_link import LinkSession, McpFailed, McpLink
 from chatcluster.tools.mcp_wire import ListedTool, Trouble
 
 LIST_SECONDS = 300.0
+LIST_SECONDS_MIN = 20.0
+"""However short a server says that its list is good for; with 0, which is what one says that says nothing, it is good
+until it changes."""
 FAILURE_SECONDS = 20.0
 REFUSED_SECONDS_MAX = 120.0
 """A replica where the user does not sign in anew learns of it no sooner."""
@@ -55,6 +59,8 @@ class ToolList(NamedTuple):
     tools: tuple[ListedTool, ...]
     left_out: int
     instructions: str
+    seconds: float | None = None
+    """How long it is good for, where the server says that."""
 
 
 class Remembered(NamedTuple):
@@ -111,6 +117,10 @@ class ToolLists:
 
     def clear(self) -> None:
         self._remembered.clear()
+
+    def forget_server(self, server_id: UUID) -> None:
+        for key in [key for key in self._remembered if key.server_id == server_id]:
+            del self._remembered[key]
 
     def forget_user(self, server_id: UUID, user_id: UUID) -> None:
         """A user signed in, or out."""
@@ -197,7 +207,7 @@ class ToolLists:
 
 async def _list_of(session: LinkSession) -> ToolList:
     listed = await session.list_tools()
-    return ToolList(listed.tools, listed.left_out, session.opened.instructions)
+    return ToolList(listed.tools, listed.left_out, session.opened.instructions, listed.seconds)
 
 
 def _is_refusal(found: ToolList | McpFailed) -> bool:
@@ -210,7 +220,9 @@ def _seconds_of(found: ToolList | McpFailed, refused: int) -> float:
         return SIGN_IN_SECONDS
     if refused:
         return grown_seconds(FAILURE_SECONDS, refused - 1, REFUSED_SECONDS_MAX)
-    return FAILURE_SECONDS if isinstance(found, McpFailed) else LIST_SECONDS
+    if isinstance(found, McpFailed):
+        return FAILURE_SECONDS
+    return min(max(found.seconds, LIST_SECONDS_MIN), LIST_SECONDS) if found.seconds else LIST_SECONDS
 
 
 def key_of(server: McpServer, user_id: UUID) -> Key:

@@ -104,6 +104,7 @@ class Session:
         self._client = client
         self._refusals = refusals
         self._is_sse = is_sse
+        self._has_listed = False
 
     @property
     def is_modern(self) -> bool:
@@ -121,16 +122,18 @@ class Session:
 
     async def list_tools(self, request_id: int) -> Listed:
         """Raises what ``failed`` translates."""
-        listing, cursor, seen = ToolListing(), None, {""}
+        self._has_listed = True
+        listing, cursor, seen, seconds = ToolListing(), None, {""}, None
         ends_at = trio.current_time() + PAGES_SECONDS
         while not listing.is_full and len(seen) <= PAGES_MAX and trio.current_time() < ends_at:
             page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
             listing.take(page.tools)
+            seconds = page.ttl_ms / 1000 if "ttl_ms" in page.model_fields_set else None
             cursor = page.next_cursor
             if cursor is None or cursor in seen:
-                return Listed(request_id, listing.tools, listing.left_out)
+                return Listed(request_id, listing.tools, listing.left_out, seconds)
             seen.add(cursor)
-        return Listed(request_id, listing.tools, max(1, listing.left_out))
+        return Listed(request_id, listing.tools, max(1, listing.left_out), seconds)
 
     async def call(self, request: Call, say: Say) -> Called | Failed:
         mcp_questions.OF_CALL.set(request.id)  # its task is its own
@@ -228,6 +231,8 @@ class Session:
     async def _ask(
         self, request: Call, telling: _Telling, answers: dict[str, Any] | None, state: str | None
     ) -> types.CallToolResult | types.InputRequiredResult:
+        if request.in_headers and self.is_modern and not self._has_listed:
+            await self.list_tools(request.id)
         params = types.CallToolRequestParams(
             name=request.name,
             arguments=json.loads(request.arguments),

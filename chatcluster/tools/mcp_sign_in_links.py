@@ -15,7 +15,7 @@ import msgspec
 from chatcluster.errors import SecretUnreadable
 from chatcluster.mcp_errors import LoginNotFound
 from chatcluster.parts import UNDECODABLE
-from chatcluster.ports import Login, McpServer, McpServers
+from chatcluster.ports import Grant, Login, McpServer, McpServers
 from chatcluster.secrets import Keyring, place_of
 
 TICKET_SECONDS = 3600.0
@@ -70,3 +70,8 @@ def digest_of(state: str) -> bytes:
 def login_place(state_digest: bytes) -> str:
     """Where what a login holds is sealed for."""
     return place_of("mcp_logins", "sealed", state_digest.hex())
+
+
+def grant_place(grant: Grant) -> str:
+    """Where the tokens of a grant are sealed for."""
+    return place_of("mcp_grants", "sealed", grant.server_id, grant.user_id)

@@ -62,6 +62,8 @@ from chatcluster.tools.mcp_wire import CALL_ID_META, ListedTool, Trouble, questi
 NAME_CHARS_MAX = 64
 DIGEST_CHARS = 8
 SEPARATOR = "__"
+IN_HEADERS = "x-mcp-header"
+"""What a schema says of arguments that whoever stands before the server is to see without reading the request."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -224,6 +226,7 @@ class McpTurn:
                 told=partial(running.told, session),
                 answers=call.answers,
                 resume=call.resume,
+                in_headers=IN_HEADERS in found.listed.schema,
             )
         if called.questions:
             raise InputRequired(questions_of(called.questions), called.resume)

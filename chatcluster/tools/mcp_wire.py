@@ -89,6 +89,8 @@ class Call(msgspec.Struct, tag="call", frozen=True):
     answers: bytes | None = None
     """JSON, of ``Replies``: to what the server asked before."""
     resume: str | None = None
+    in_headers: bool = False
+    """Some arguments are to stand in headers as well: which, the server's list says."""
 
 
 class Answer(msgspec.Struct, tag="answer", frozen=True):
@@ -142,6 +144,8 @@ class Listed(msgspec.Struct, tag="listed", frozen=True):
     tools: tuple[ListedTool, ...]
     left_out: int = 0
     """Tools that could not be taken: names that cannot be, or too much of everything."""
+    seconds: float | None = None
+    """How long the server says that it is good for."""
 
 
 class Progress(msgspec.Struct, tag="progress", frozen=True):

@@ -58,8 +58,9 @@ async def finish(request: ApiRequest) -> Response[str]:
     authenticator.require_trust(address)
     if error or not code:
         authenticator.distrust(address)
-        await request.services.mcp.client.drop_sign_in(state)
-        return _page(400, "Not signed in", f"The server of the tools says: {error or 'no code'}. You may try again.")
+        is_its_word = await request.services.mcp.client.drop_sign_in(state, issuer)
+        said = f"The server of the tools says: {error or 'no code'}." if is_its_word else "There is no code."
+        return _page(400, "Not signed in", f"{said} You may try again.")
     visitor = await _visitor(request)
     try:
         slug, user_id = await request.services.mcp.client.finish_sign_in(state, code, issuer, visitor=visitor)

@@ -18,7 +18,7 @@ from chatcluster.tools.mcp_wire import Trouble
 
 async def let_in() -> Any:
     async def list_tools() -> Any:
-        return SimpleNamespace(tools=(), left_out=7)
+        return SimpleNamespace(tools=(), left_out=7, seconds=None)
 
     return SimpleNamespace(list_tools=list_tools, opened=SimpleNamespace(instructions=""))
 
@@ -59,3 +59,28 @@ async def test_a_call_that_waited_for_a_sign_in_goes_on_where_another_turn_was_r
         await lists.get(server, user_id, refused)
     assert failed.value.trouble is Trouble.UNAUTHORIZED
     assert (await lists.get(server, user_id, let_in)).left_out == 7
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(None, 300), (0.0, 300), (0.5, 20), (60.0, 60), (86_400.0, 300), (float("inf"), 300)]
+)
+async def test_a_list_is_good_for_as_long_as_its_server_says_within_bounds(
+    autojump_clock: Any, said: float | None, kept: int
+) -> None:
+    """A server that says nothing sends 0 as well: a turn that calls nothing would connect to each such server."""
+    looks: list[float] = []
+
+    async def look() -> Any:
+        async def list_tools() -> Any:
+            looks.append(trio.current_time())
+            return SimpleNamespace(tools=(), left_out=0, seconds=said)
+
+        return SimpleNamespace(list_tools=list_tools, opened=SimpleNamespace(instructions=""))
+
+    nowhere: Any = None
+    server: Any = SimpleNamespace(id=uuid4(), revision=1, per_user=False, slug="notes")
+    lists = ToolLists(nowhere, nowhere)
+    while len(looks) < 2:
+        await lists.get(server, uuid4(), look)
+        await trio.sleep(0.5)
+    assert looks[1] - looks[0] == pytest.approx(kept, abs=0.5)

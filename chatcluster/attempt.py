@@ -162,7 +162,11 @@ class Attempt:
         self._streamed_bytes = sum(_size(part) + PART_BYTES for part in self._deltas)
 
     def partial(self) -> Said:
-        """What was said so far."""
+        """What was said so far, and what it cites: of a text that is broken off that was not told yet."""
+        cited = self.meter.cited if is_visible(self._deltas) else []
+        for source in [one for one in cited if one not in self._deltas]:
+            self._deltas.append(source)
+            self._stream.part(source)
         return Said(self._deltas, self._stream.flush(), self.meter.model)
 
     async def _until_finished(self, request: ModelRequest) -> Finished:

@@ -19,7 +19,7 @@ from chatcluster.attempt import Attempt
 from chatcluster.errors import ProviderError
 from chatcluster.parts import Message
 from chatcluster.ports import Chat
-from chatcluster.usage import TOKEN_KINDS, Spent, SpentOutcome, cost_micros, counts_of
+from chatcluster.usage import COUNTED, Spent, SpentOutcome, cost_micros, counts_of
 
 SUMMARIES_PER_TENURE = 1_000_000
 
@@ -109,7 +109,7 @@ def _spent(chat: Chat, attempt: Attempt, outcome: SpentOutcome, number: int) -> 
 def _together(one: Spent, other: Spent) -> Spent:
     """The sum of the two, as far as it is known; what became of the attempt is told by the later one."""
     sums: dict[str, int | None] = {}
-    for name in (*TOKEN_KINDS, "cost_micros"):
+    for name in (*COUNTED, "cost_micros"):
         known = [count for count in (getattr(one, name), getattr(other, name)) if count is not None]
         sums[name] = sum(known) if known else None
     return msgspec.structs.replace(other, **sums)

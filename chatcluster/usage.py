@@ -20,7 +20,9 @@ TOKENS_MAX = 2**40
 COST_MICROS_MAX = 2**52
 """What a provider says is its own affair; sums of it have to be numbers all the same, in whatever reads them."""
 PER_PRICE = 1_000_000
-"""Prices are for so many tokens."""
+"""Prices are for so many tokens,"""
+SEARCHES_PER_PRICE = 1000
+"""or for so many searches."""
 TITLE_VERSION = 0
 
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -40,6 +42,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens of the input that were read from the provider's cache."""
     cache_write_tokens: Count | None = None
     """Tokens of the input that were written to it."""
+    searches: Count | None = None
+    """How often the provider searched the web. None: not at all."""
 
 
 NO_USAGE = Usage()
@@ -64,13 +68,14 @@ def grown(before: Usage | None, more: Usage | None) -> Usage | None:
 
 
 class Prices(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """In micros per million tokens. None: unknown; 0: free. Cached and written input costs what other input does where
-    it has no price of its own."""
+    """In micros per million tokens, or thousand searches. None: unknown; 0: free. Cached and written input costs what
+    other input does where it has no price of its own; searches without a price are in no cost."""
 
     input: Micros | None = None
     cached_input: Micros | None = None
     cache_write: Micros | None = None
     output: Micros | None = None
+    search: Micros | None = None
 
 
 class SpentOutcome(StrEnum):
@@ -100,6 +105,7 @@ class Spent(msgspec.Struct, frozen=True):
     cache_write_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
+    searches: int | None = None
     cost_micros: int | None = None
 
 
@@ -114,6 +120,7 @@ class Bill(msgspec.Struct, frozen=True):
     reasoning_tokens: int = 0
     cost_micros: int | None = None
     unpriced: int = 0
+    searches: int = 0
 
     @property
     def tokens(self) -> int:
@@ -121,19 +128,26 @@ class Bill(msgspec.Struct, frozen=True):
         return self.input_tokens + self.output_tokens
 
 
-TOKEN_KINDS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+COUNTED = (
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "searches",
+)
 
 
 def bill_of(spent: Iterable[Spent]) -> Bill:
     every = tuple(spent)
     known = [one.cost_micros for one in every if one.cost_micros is not None]
-    sums = {kind: sum(getattr(one, kind) or 0 for one in every) for kind in TOKEN_KINDS}
+    sums = {kind: sum(getattr(one, kind) or 0 for one in every) for kind in COUNTED}
     return Bill(len(every), **sums, cost_micros=sum(known) if known else None, unpriced=len(every) - len(known))
 
 
 def counts_of(usage: Usage) -> dict[str, int | None]:
     """The counts by kind, each within reason."""
-    return {kind: _within(getattr(usage, kind), TOKENS_MAX) for kind in TOKEN_KINDS}
+    return {kind: _within(getattr(usage, kind), TOKENS_MAX) for kind in COUNTED}
 
 
 def cost_micros(usage: Usage, prices: Prices) -> int | None:
@@ -154,7 +168,8 @@ def cost_micros(usage: Usage, prices: Prices) -> int | None:
     )
     if any(tokens and price is None for tokens, price in kinds):
         return None
-    total = sum(tokens * (price or 0) for tokens, price in kinds)
+    searched = counts["searches"] * (PER_PRICE // SEARCHES_PER_PRICE) * (prices.search or 0)
+    total = searched + sum(tokens * (price or 0) for tokens, price in kinds)
     return min(-(-total // PER_PRICE), COST_MICROS_MAX)
 
 

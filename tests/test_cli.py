@@ -143,6 +143,7 @@ class TestBadInput:
             (["token", "create", "--data-dir", "DATA", "--expires-in-days", "nan"], "not a number"),
             (["model", "set", *NOWHERE, "a", "--price", "input=nan"], "KIND=NUMBER"),
             (["model", "set", *NOWHERE, "a", "--price", "input=0.00000125"], "per million tokens"),
+            (["model", "set", *NOWHERE, "a", "--price", "search=0.01"], "per thousand searches"),
             (["provider", "set", *NOWHERE, "a", "--no-key", "--new-key"], "--new-key or --no-key, not both"),
             (["provider", "set", *NOWHERE, "a", "--no-key", "--key-file", "-"], "--key-file or --no-key, not both"),
             (["mcp", "add", *NOWHERE, "a", "http://a", "--total-seconds", "inf"], "--total-seconds"),

@@ -145,7 +145,7 @@ ANSWERS = {
         "tool_calls",
         Usage(10, 50, 20),
     ),
-    "web_search": Answer((SEARCH, FOUND, TextPart("It rains."), CITED, BERN), usage=Usage(10, 40)),
+    "web_search": Answer((SEARCH, FOUND, TextPart("It rains."), CITED, BERN), usage=Usage(10, 40, searches=1)),
     "pause_turn": Answer((RUNNING, CONTAINER), "pause", Usage(10, 9)),
     "refusal_after_text": Answer((TextPart("First you take"),), "content_filter", Usage(10, 3)),
     "context_window": Answer((TextPart("Grüß dich 🌍"),), "length", Usage(115, 7, 0, 100, 5), "claude-y"),

@@ -219,6 +219,7 @@ def test_an_unknown_failure_under_an_unknown_status_is_retried() -> None:
         (b'{"code": 1302, "msg": "m"}', "m", "1302"),
         (b'{"fault": {"faultstring": "m", "detail": {"errorcode": "c"}}}', '{"errorcode":"c"}', ""),
         (b'{"Message": "m"}', "m", ""),
+        (b'{"html-message": "Message: fetch failed"}', "Message: fetch failed", ""),
         (b'{"title": "m", "status": 400}', "m", ""),
         (b'{"error": {"message": "m", "metadata": {"raw": "r"}}}', "m: r", ""),
         (b'{"error": {"message": "a\\ud800b"}}', "a\ufffdb", ""),

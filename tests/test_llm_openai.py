@@ -87,6 +87,15 @@ ANSWERS = {
         Usage(425, 91, None, 424),
         "tiny",
     ),
+    "portkey_calls": Answer(
+        (
+            ToolCallPart("new_1", "weather", '{"city": "Bern"}', "toolu_91d8893900d44724983a8db7"),
+            ToolCallPart("new_2", "weather", '{"city": "Rom"}', "toolu_e51aafc0825d4e08b6cd3ea0"),
+        ),
+        "tool_calls",
+        Usage(7, 9, None, 0),
+        "m",
+    ),
     "openai": Answer(text("Hello wörld 🌍"), usage=Usage(9, 4, 2, 5), model="gpt-x"),
     "openai_parallel_calls": Answer(
         (ToolCallPart("new_1", "weather", '{"city":"Bern"}', "call_a"), ToolCallPart("new_2", "time", "{}", "call_b")),

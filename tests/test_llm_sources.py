@@ -165,6 +165,39 @@ def test_an_interrupt_keeps_the_sources_that_were_shown() -> None:
     assert kept.parts == (TextPart("a"), LAKES)
 
 
+@pytest.mark.parametrize(
+    ("decoder", "events"),
+    [
+        (MessageDecoder(ROUTE), text_block(0, "A", LAKES)),
+        (ChunkDecoder(ROUTE), [chunk(content="A", annotations=[cited(LAKES, "url_citation")])]),
+        (
+            ResponseDecoder(ROUTE),
+            [
+                {"type": "response.output_text.delta", "output_index": 0, "delta": "A"},
+                {"type": "response.output_text.annotation.added", "annotation": cited(LAKES, "url_citation")},
+            ],
+        ),
+    ],
+    ids=["Messages", "Chat Completions", "Responses"],
+)
+def test_a_text_that_is_broken_off_has_its_sources(decoder: Any, events: list[dict[str, Any]]) -> None:
+    for event in events:
+        decoder.feed(json.dumps(event).encode())
+    assert decoder.cited() == [LAKES]
+
+
+def test_a_source_that_no_item_repeats_is_told_with_the_end() -> None:
+    parts = parts_of(
+        ResponseDecoder(ROUTE),
+        [
+            {"type": "response.output_text.delta", "output_index": 0, "delta": "A"},
+            {"type": "response.output_text.annotation.added", "annotation": cited(LAKES, "url_citation")},
+            {"type": "response.completed", "response": {"status": "completed"}},
+        ],
+    )
+    assert parts == (TextPart("A"), LAKES)
+
+
 def test_an_interrupt_keeps_texts_that_cite_as_the_one_that_was_streamed() -> None:
     noted = OpaquePart(SERVER.name, "m", "citations", "[]")
     kept = interrupted(Said((TextPart("Bern has "), TextPart("a river"), noted, TextPart(" and lakes"), LAKES)), "m")

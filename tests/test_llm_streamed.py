@@ -11,7 +11,7 @@ import pytest
 from played_transcripts import SERVER, numbered_call_ids
 
 from chatcluster.errors import ProviderError
-from chatcluster.llm.chunks import read_usage
+from chatcluster.llm.counts import read_usage
 from chatcluster.llm.openai import ChunkDecoder
 from chatcluster.llm.openai_request import REASONING_FIELDS
 from chatcluster.llm.wire import Route

@@ -36,6 +36,11 @@ DOLLARS = Prices(input=3_000_000, cached_input=300_000, cache_write=3_750_000, o
         pytest.param(Usage(), DOLLARS, None, id="nothing was reported"),
         pytest.param(Usage(10, None, None, 10), Prices(input=1_000_000), 10, id="cached without a price of its own"),
         pytest.param(Usage(10, None, None, 99), DOLLARS, 3, id="more cached than there is"),
+        pytest.param(
+            Usage(1000, 0, searches=3), Prices(input=1_000_000, search=10_000_000), 1000 + 30_000, id="searches"
+        ),
+        pytest.param(Usage(0, 0, searches=1), Prices(input=1, search=1), 1, id="a search is rounded up"),
+        pytest.param(Usage(1000, 0, searches=3), Prices(input=1_000_000), 1000, id="searches without a price"),
         pytest.param(Usage(-5, 1), DOLLARS, 15, id="less than nothing"),
         pytest.param(Usage(2**63 - 1, 2**63 - 1), DOLLARS, 18 * TOKENS_MAX, id="beyond reason"),
     ],

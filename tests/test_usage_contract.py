@@ -99,6 +99,15 @@ async def test_an_interruption_books_what_was_spent_until_then(world: World) -> 
     assert outcome.ended.usage == bill
 
 
+async def test_searches_are_booked_and_added_up(world: World) -> None:
+    chat = await claimed(world)
+    outcome = await commit(world, chat, ANSWER, spent(chat, searches=3))
+    bill = Bill(1, input_tokens=10, output_tokens=5, cost_micros=7, searches=3)
+    assert await world.bill(chat.id) == bill
+    assert outcome.ended is not None
+    assert outcome.ended.usage == bill
+
+
 async def test_a_step_with_calls_books_its_attempt(world: World) -> None:
     chat = await claimed(world)
     call = OpenCall("c1", "look", CallState.PENDING)

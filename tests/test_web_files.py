@@ -92,6 +92,29 @@ async def test_a_file_is_given_back_as_a_download_and_never_shown() -> None:
         assert (await client.get(f"{FILES}/{file['id']}/metadata")).json() == file
 
 
+async def test_the_head_of_a_file_is_told_without_it() -> None:
+    async with client_of(World()) as client:
+        address = f"{FILES}/{(await upload(client, b'x' * 5000))['id']}"
+        got, head = await client.get(address), await client.head(address)
+        assert (head.status_code, head.content) == (200, b"")
+        assert (head.headers["content-length"], head.headers["etag"]) == ("5000", got.headers["etag"])
+        assert head.headers["content-disposition"] == got.headers["content-disposition"]
+        assert (await client.head(f"{FILES}/{NO_FILE}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("known", "status"), [("{}", 304), ("W/{}", 304), ('"x", {}', 304), ("*", 304), ('"x"', 200), ("", 200)]
+)
+async def test_who_has_a_file_is_not_sent_it_again(known: str, status: int) -> None:
+    async with client_of(World()) as client:
+        address = f"{FILES}/{(await upload(client, b'hello'))['id']}"
+        tag = (await client.get(address)).headers["etag"]
+        for method in ("GET", "HEAD"):
+            again = await client.request(method, address, headers={"If-None-Match": known.format(tag)})
+            assert (again.status_code, again.headers["etag"]) == (status, tag)
+            assert again.content == (b"hello" if (method, status) == ("GET", 200) else b"")
+
+
 @pytest.mark.parametrize(
     ("headers", "query", "name"),
     [

@@ -24,6 +24,7 @@ BILL = {
     "reasoning_tokens": 0,
     "cost_micros": 7,
     "unpriced": 0,
+    "searches": 0,
 }
 
 

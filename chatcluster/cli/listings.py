@@ -180,7 +180,7 @@ def show_usage(answer: dict[str, Any], *, as_json: bool) -> None:
         return
     rows = [_bill(group.get("name") or group.get("key") or "(unknown)", group) for group in answer["groups"]]
     rows.append(_bill("total", answer["total"]))
-    _show_table((answer["group_by"], "attempts", "input", "cached", "output", "cost", "unpriced"), rows)
+    _show_table((answer["group_by"], "attempts", "input", "cached", "output", "searches", "cost", "unpriced"), rows)
     if answer["has_more"]:
         click.echo("There is more: ask for a shorter time.", err=True)
 
@@ -205,7 +205,8 @@ def show_limits(limits: Sequence[dict[str, Any]], members: Sequence[dict[str, An
 
 
 def _bill(name: str, bill: dict[str, Any]) -> tuple[str, ...]:
-    counts = (bill.get(kind, 0) for kind in ("attempts", "input_tokens", "cached_input_tokens", "output_tokens"))
+    kinds = ("attempts", "input_tokens", "cached_input_tokens", "output_tokens", "searches")
+    counts = (bill.get(kind, 0) for kind in kinds)
     return (name, *map(str, counts), money(bill.get("cost_micros")), str(bill.get("unpriced", 0)))
 
 

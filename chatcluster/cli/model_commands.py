@@ -20,10 +20,11 @@ from chatcluster.client.client import Client
 from chatcluster.config import ENV_PREFIX, LLM_KINDS
 
 KEY_VARIABLE = ENV_PREFIX + "PROVIDER_KEY"
-PRICES = ("input", "cached_input", "cache_write", "output")
+PRICES = ("input", "cached_input", "cache_write", "output", "search")
 MICROS = 1_000_000
-PRICE_MICROS_MIN = 100
-"""No provider takes a ten-thousandth for a million tokens: whoever says less means the price of one."""
+_TOKENS = ("million tokens", "token", 100)
+_SEARCHES = ("thousand searches", "search", 100_000)
+"""What a price is for, and the least in micros: whoever says less means the price of one."""
 NOTHING: dict[str, Any] = {"fallbacks": [], "options": {}, "prices": {}, "context-tokens": None}
 """What ``model set`` can take away, and what is there then."""
 
@@ -137,7 +138,7 @@ MODEL_OPTIONS = (
         "prices",
         multiple=True,
         metavar="KIND=NUMBER",
-        help=f"Per million tokens of {', '.join(PRICES)}; may be repeated",
+        help=f"Per million tokens of {', '.join(PRICES[:-1])}, or thousand searches; may be repeated",
     ),
 )
 
@@ -159,7 +160,7 @@ def model_add(*, name: str, provider_name: str, provider_model: str | None, is_d
     """Add a model. The first one is the default.
 
     \b
-    chatcluster model add gpt --provider openai --as gpt-6-sol --default
+    chatcluster model add gpt --provider openai --as gpt-6.1-sol --default
     chatcluster model add small --provider local --as qwen3:4b --context-tokens 32768
     """
     fields = _model_fields(rest)
@@ -321,8 +322,9 @@ def _price(text: str) -> tuple[str, int]:
         micros = round(price * MICROS)
     except (ValueError, OverflowError):
         price, micros = -1.0, -1
-    if price > 0 and micros < PRICE_MICROS_MIN:
-        raise click.UsageError(f"--price is per million tokens; {text} is next to nothing: is it that of one token?")
+    unit, one, least = _SEARCHES if kind == "search" else _TOKENS
+    if price > 0 and micros < least:
+        raise click.UsageError(f"--price is per {unit}; {text} is next to nothing: is it that of one {one}?")
     if kind not in PRICES or micros < 0:
         raise click.UsageError(f"--price takes KIND=NUMBER with a kind of {', '.join(PRICES)}, not {text}")
     return kind, micros

@@ -17,7 +17,7 @@ again, with the answer as it is. A refusal is ``content_filter``; without a visi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +40,8 @@ from chatcluster.llm.answers import (
     read_event,
 )
 from chatcluster.llm.anthropic_request import CONTAINER, THINKING, request_body
-from chatcluster.llm.chunks import is_json_object, read_count
+from chatcluster.llm.chunks import is_json_object
+from chatcluster.llm.counts import read_count, read_searches
 from chatcluster.llm.failures import Provider, from_stray_text
 from chatcluster.llm.sources import Sources
 from chatcluster.llm.sse import ErrorPayload
@@ -203,6 +204,9 @@ class MessageDecoder:
             raise cut_answer(self._server)
         return []
 
+    def cited(self) -> Sequence[Part]:
+        return self._sources.rest()
+
     def _take(self, event: _Event, parts: list[Part]) -> None:
         index = event.index if isinstance(event.index, int) else 0
         match event.type:
@@ -232,7 +236,8 @@ class MessageDecoder:
         ):  # later counts are those of the whole answer, or of gateways that do not repeat them
             details = usage.get("output_tokens_details")
             thinking = read_count(details, "thinking_tokens")
-            found = {name: read_count(usage, name) for name in _COUNTS} | {"thinking_tokens": thinking}
+            found = {name: read_count(usage, name) for name in _COUNTS}
+            found |= {"thinking_tokens": thinking, "searches": read_searches(usage)}
             known = {name: count for name, count in found.items() if count is not None}
             self._tokens |= {name: max(count, self._tokens.get(name, 0)) for name, count in known.items()}
 
@@ -358,6 +363,7 @@ class MessageDecoder:
             reasoning_tokens=tokens.get("thinking_tokens"),
             cached_input_tokens=tokens.get("cache_read_input_tokens"),
             cache_write_tokens=tokens.get("cache_creation_input_tokens"),
+            searches=tokens.get("searches"),
         )
 
 

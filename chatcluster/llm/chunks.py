@@ -13,18 +13,14 @@ from typing import Any
 import msgspec
 
 from chatcluster.json_bounds import bounded
+from chatcluster.llm.counts import read_usage
 from chatcluster.parts import Part, ReasoningPart, TextPart, Usage
 
-USAGE_TOKENS_MAX = 2**53 - 1
-"""What every reader of JSON takes for a whole number."""
 BLOCKS_MAX = 1000
 """Blocks of one piece of content that are read."""
 DIGITS_MAX = 300
 EFFORT_BYTES_MAX = 256 << 10
 """The largest chunk that is read the long way: meanwhile nothing else runs."""
-_CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
-"""Names for cached tokens of the input: of DeepSeek, of Moonshot, and of gateways before Anthropic."""
-_WRITTEN = ("cache_write_tokens", "cache_creation_tokens")
 _NOTHING: tuple[Any, ...] = (None, "", 0, {}, [])  # 0 stands for False as well
 
 
@@ -51,6 +47,10 @@ class Choice(msgspec.Struct):
     usage: Any = None
     error: Any = None
 
+    @property
+    def counts(self) -> Usage | None:
+        return read_usage(self.usage)
+
 
 class Chunk(msgspec.Struct):
     choices: list[Choice] | None = None
@@ -67,6 +67,10 @@ class Chunk(msgspec.Struct):
     base_resp: Any = None
     search_results: Any = None
     citations: Any = None
+
+    @property
+    def counts(self) -> Usage | None:
+        return read_usage(self.usage)
 
     @property
     def is_error(self) -> bool:
@@ -127,45 +131,6 @@ def _append_block(block: dict[str, Any], parts: list[Part], kind: type[TextPart]
         texts = (piece.get("text", piece.get("value")) if isinstance(piece, dict) else piece for piece in pieces)
         if text := "".join(text for text in texts if isinstance(text, str)):
             parts.append(inner_kind(text))
-
-
-def read_usage(value: Any) -> Usage | None:
-    """The counts in ``value`` that are such; None if there is none. No odd usage ever fails an answer.
-
-    Some servers (xAI, Gemini) leave what was reasoned out of the output, and have it in the total alone; gateways do so
-    with what was cached of the input.
-    """
-    if not isinstance(value, dict):
-        return None
-    read = value.get("prompt_tokens_details")
-    asked = read_count(value, "prompt_tokens", "input_tokens")
-    answered = read_count(value, "completion_tokens", "output_tokens")
-    reasoned = read_count(value.get("completion_tokens_details"), "reasoning_tokens")
-    cached = _first_count(read_count(read, "cached_tokens"), read_count(value, *_CACHED))
-    written = _first_count(read_count(read, *_WRITTEN), read_count(value, "cache_creation_input_tokens"))
-    kept = (cached or 0) + (written or 0)
-    hidden = (read_count(value, "total_tokens") or 0) - (asked or 0) - (answered or 0)
-    if asked is not None and (kept > asked or hidden == kept != reasoned):
-        asked += kept
-    elif asked is not None and answered is not None and 0 < hidden == (reasoned or hidden):
-        answered, reasoned = answered + hidden, hidden
-    usage = Usage(asked, answered, reasoned, cached, written)
-    return None if usage == Usage() else usage
-
-
-def _first_count(count: int | None, other: int | None) -> int | None:
-    return other if count is None else count
-
-
-def read_count(value: Any, *keys: str) -> int | None:
-    """The first of ``keys`` that holds a number of tokens."""
-    for key in keys:
-        count = value.get(key) if isinstance(value, dict) else None
-        if isinstance(count, float) and count.is_integer():
-            count = int(count)
-        if type(count) is int and 0 <= count <= USAGE_TOKENS_MAX:
-            return count
-    return None
 
 
 def is_json_value(text: str) -> bool:

@@ -113,6 +113,7 @@ class HttpModel:
         finally:
             if request.meter is not None:
                 request.meter.count(decoder.usage)
+                request.meter.cite(decoder.cited())
             await body.close()
 
     def continuation(self, request: ModelRequest) -> Continuation:

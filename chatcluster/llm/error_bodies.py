@@ -16,7 +16,18 @@ WORD_CHARACTERS_MAX = 80
 _TITLE = re.compile(r"<(title|h1)[^>]{0,200}>(.{0,200}?)</\1>", re.IGNORECASE | re.DOTALL)
 _HTML_CHARACTERS_MAX = 16 << 10
 _INNER = ("error", "errors", "fault", "base_resp")
-_MESSAGES = ("message", "Message", "detail", "msg", "error_msg", "status_msg", "faultstring", "title", "reason")
+_MESSAGES = (
+    "message",
+    "Message",
+    "detail",
+    "msg",
+    "error_msg",
+    "status_msg",
+    "faultstring",
+    "html-message",
+    "title",
+    "reason",
+)
 _CODES = ("code", "error_code", "status_code", "errorcode", "Code")
 _TYPES = ("type", "__type", "error_type", "status", "errorType")
 _WAITS = ("retry_after", "retry_after_seconds", "retryAfter")

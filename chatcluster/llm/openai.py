@@ -23,7 +23,7 @@ found on the web (``sources.py``) is told behind the text.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from chatcluster.llm.addresses import end_point_url, key_headers
 from chatcluster.llm.answers import (
@@ -40,7 +40,6 @@ from chatcluster.llm.chunks import (
     Chunk,
     Said,
     read_chunk,
-    read_usage,
 )
 from chatcluster.llm.failures import from_finish_reason, from_stray_text, from_stream
 from chatcluster.llm.finish_reasons import OTHER, read_finish_reason
@@ -109,6 +108,9 @@ class ChunkDecoder:
             raise cut_answer(self._provider)
         return self._complete(self._reason)
 
+    def cited(self) -> Sequence[Part]:
+        return self._words.sources()
+
     def _read(self, payload: bytes) -> Chunk:
         try:
             return read_chunk(payload)
@@ -121,7 +123,7 @@ class ChunkDecoder:
         if chunk.model and isinstance(chunk.model, str):
             self._model = chunk.model[:MODEL_CHARACTERS_MAX]
         if chunk.usage:
-            self.usage = grown(self.usage, read_usage(chunk.usage))
+            self.usage = grown(self.usage, chunk.counts)
         self._words.take_beside(chunk)
         kept_characters = self._calls.kept_characters
         parts = [part for choice in (chunk.choices or ())[:1] for part in self._take_choice(choice)]
@@ -132,7 +134,7 @@ class ChunkDecoder:
 
     def _take_choice(self, choice: Choice) -> list[Part]:
         if choice.usage:
-            self.usage = grown(self.usage, read_usage(choice.usage))
+            self.usage = grown(self.usage, choice.counts)
         parts: list[Part] = []
         if choice.delta is not None:
             self._take_words(choice.delta, parts)

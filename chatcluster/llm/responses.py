@@ -21,7 +21,7 @@ words are new. An answer that nobody wants any more is cancelled at its server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -44,7 +44,8 @@ from chatcluster.llm.answers import (
     new_call_id,
     read_event,
 )
-from chatcluster.llm.chunks import BLOCKS_MAX, append_text, read_count
+from chatcluster.llm.chunks import BLOCKS_MAX, append_text
+from chatcluster.llm.counts import read_response_usage
 from chatcluster.llm.failures import from_stray_text, from_stream
 from chatcluster.llm.openai import DONE
 from chatcluster.llm.responses_request import ENCRYPTED, REASONING, request_body, tells_reasoning
@@ -85,6 +86,7 @@ class _Response(msgspec.Struct):
     model: Any = None
     status: Any = None
     usage: Any = None
+    tool_usage: Any = None
     error: Any = None
     incomplete_details: Any = None
     output: msgspec.Raw = msgspec.Raw(b"[]")
@@ -96,6 +98,7 @@ class _Event(msgspec.Struct):
     item: Any = None
     item_id: Any = None
     arguments: Any = None
+    annotation: Any = None
     output_index: Any = None
     summary_index: Any = None
     sequence_number: Any = None
@@ -182,6 +185,9 @@ class ResponseDecoder:
             raise cut_answer(self._server)
         return []
 
+    def cited(self) -> Sequence[Part]:
+        return self._sources.rest()
+
     def _is_known(self, sequence: Any) -> bool:
         """Whether it was told before somebody attached to the answer."""
         return self._behind is not None and isinstance(sequence, int) and sequence <= self._behind
@@ -205,6 +211,8 @@ class ResponseDecoder:
         match event.type:
             case "response.reasoning_summary_part.added" if event.summary_index:
                 parts.append(ReasoningPart("\n\n"))
+            case "response.output_text.annotation.added":
+                self._sources.take(event.annotation)
             case "response.function_call_arguments.delta":
                 self._grow_call(event, event.delta, parts)
             case "response.function_call_arguments.done":
@@ -278,7 +286,7 @@ class ResponseDecoder:
 
     def _take_response(self, kind: Any, response: _Response) -> list[ModelEvent]:
         kind = kind if isinstance(kind, str) else None
-        self.usage = grown(self.usage, _usage(response.usage))
+        self.usage = grown(self.usage, read_response_usage(response.usage, response.tool_usage))
         if kind in _FINAL:
             return self._finish(response, is_cut=kind == "response.incomplete")
         if kind in _BROKEN:
@@ -298,7 +306,7 @@ class ResponseDecoder:
         return self._finish(response)
 
     def _finish(self, response: _Response, *, is_cut: bool = False) -> list[ModelEvent]:
-        self.usage = grown(self.usage, _usage(response.usage))
+        self.usage = grown(self.usage, read_response_usage(response.usage, response.tool_usage))
         if response.status in ("failed", "cancelled"):
             raise from_stream(self._server, response.error or {"message": f"it was {response.status}"})
         events: list[ModelEvent] = []
@@ -307,6 +315,7 @@ class ResponseDecoder:
         reason = self._reason(response, is_cut=is_cut or response.status == "incomplete")
         if not (self._calls or self._is_visible or self._goes_on):
             raise empty_answer(self._server, reason, has_said_something=self._has_said_something)
+        events.extend(map(Delta, self._sources.rest()))
         self.is_complete = True
         model = response.model[:MODEL_CHARACTERS_MAX] if isinstance(response.model, str) else None
         return [*events, Finished(reason, self.usage, model)]
@@ -346,20 +355,6 @@ def _place(event: _Event) -> object:
         return event.output_index
     item_id = event.item.get("id") if isinstance(event.item, dict) else event.item_id
     return kept_id(event.output_index) or kept_id(item_id)
-
-
-def _usage(value: Any) -> Usage | None:
-    if not isinstance(value, dict):
-        return None
-    read, wrote = value.get("input_tokens_details"), value.get("output_tokens_details")
-    usage = Usage(
-        input_tokens=read_count(value, "input_tokens"),
-        output_tokens=read_count(value, "output_tokens"),
-        reasoning_tokens=read_count(wrote, "reasoning_tokens"),
-        cached_input_tokens=read_count(read, "cached_tokens"),
-        cache_write_tokens=read_count(read, "cache_write_tokens"),
-    )
-    return None if usage == Usage() else usage
 
 
 def _target(request: ModelRequest, route: Route) -> Target:

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from chatcluster.llm.chunks import USAGE_TOKENS_MAX, append_text
+from chatcluster.llm.chunks import append_text
+from chatcluster.llm.counts import COUNT_MAX
 from chatcluster.models import ModelOptions, PrefixDialect, ThinkTags
 from chatcluster.parts import Part, ReasoningPart, TextPart, Usage
 from chatcluster.ports import Delta
@@ -199,5 +200,5 @@ class Tokens:
         characters = sum(len(part.text) for part in parts if isinstance(part, TextPart))
         self._told += max(1, characters // TOKEN_CHARACTERS_MAX)
         if usage is not None:
-            self._told = max(self._told, min(usage.output_tokens or 0, USAGE_TOKENS_MAX))
+            self._told = max(self._told, min(usage.output_tokens or 0, COUNT_MAX))
         yield Delta(last, self._begun + self._told)

@@ -8,7 +8,7 @@ and the client for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +18,7 @@ import msgspec
 from chatcluster.llm.failures import Provider
 from chatcluster.llm.slices import encoded_text
 from chatcluster.models import NOT_EXTRA, Continuation, Kind, ModelOptions
-from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
+from chatcluster.parts import OpaquePart, Part, Role, ToolCallPart, encode
 from chatcluster.ports import ModelEvent, ModelRequest, ToolSpec
 from chatcluster.usage import Prices, Usage
 
@@ -150,6 +150,10 @@ class Decoder(Protocol):
 
     def end(self) -> list[ModelEvent]:
         """The last events, now that the body has ended; raises ``ProviderError`` if the answer is not whole."""
+        ...
+
+    def cited(self) -> Sequence[Part]:
+        """The sources of the text under way, which are told where it ends: one that is broken off has them as well."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from uuid import UUID
@@ -66,7 +66,8 @@ class Attachment(msgspec.Struct, frozen=True):
 
 
 class Meter:
-    """What one request costs, as it becomes known: a model says it here, however the answer ends."""
+    """What one request costs, as it becomes known, and what the text that was broken off cites: a model says it here,
+    however the answer ends."""
 
     def __init__(self) -> None:
         self.has_started = False
@@ -75,6 +76,8 @@ class Meter:
         self.provider: str | None = None
         self.prices = Prices()
         self.usage = NO_USAGE
+        self.cited: list[Part] = []
+        """Sources that were not told, as they come where a text ends."""
 
     def starts(self, model: str, provider: str, prices: Prices) -> None:
         """This model begins to answer, which need not be the one that was asked for."""
@@ -84,6 +87,9 @@ class Meter:
         """The usage is so much by now; None: nothing is known yet."""
         if usage is not None:
             self.has_started, self.usage = True, usage
+
+    def cite(self, sources: Sequence[Part]) -> None:
+        self.cited.extend(sources)
 
     @property
     def told(self) -> dict[str, object]:

@@ -52,6 +52,7 @@ export function UsageTable({ usage, heading, nameOf }: UsageTableProps) {
     { name: "Tokens in", cell: (row) => (row.input_tokens ?? 0).toLocaleString(), isNumber: true },
     { name: "From the cache", cell: (row) => (row.cached_input_tokens ?? 0).toLocaleString(), isNumber: true },
     { name: "Tokens out", cell: (row) => (row.output_tokens ?? 0).toLocaleString(), isNumber: true },
+    { name: "Searches", cell: (row) => (row.searches ?? 0).toLocaleString(), isNumber: true },
     { name: "Cost", cell: (row) => money(row.cost_micros), isNumber: true },
     { name: "Of unknown cost", cell: (row) => row.unpriced || "–", isNumber: true },
   ];

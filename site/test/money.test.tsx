@@ -40,10 +40,12 @@ describe("an amount of money", () => {
     expect(costOf({})).toBe("nothing yet");
   });
 
-  test("has its tokens, with what came from the cache and what was thought", () => {
+  test("has its tokens, with what came from the cache and what was thought, and its searches", () => {
     expect(tokensOf({ input_tokens: 1234, cached_input_tokens: 1000, output_tokens: 5, reasoning_tokens: null })).toBe(
       "1,234 in (1,000 from the cache), 5 out",
     );
+    expect(tokensOf({ input_tokens: 1, output_tokens: 2, searches: 1 })).toBe("1 in, 2 out, 1 search of the web");
+    expect(tokensOf({ input_tokens: 1, output_tokens: 2, searches: 3 })).toBe("1 in, 2 out, 3 searches of the web");
   });
 });
 

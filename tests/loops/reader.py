@@ -263,7 +263,7 @@ def _piece_of(part: dict[str, Any]) -> str:
         case "notice":
             return f"{part['code']} {part.get('source')}"
         case _:
-            return str(part["text"])
+            return str(part["url"] if part["type"] == "source" else part["text"])
 
 
 def story_of(events: list[Event]) -> list[str]:

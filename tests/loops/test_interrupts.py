@@ -7,7 +7,7 @@ import trio
 
 from chatcluster.chat import Busy
 from chatcluster.errors import NotAllowedInStatus
-from chatcluster.parts import Position, ReasoningPart, TextPart
+from chatcluster.parts import Position, ReasoningPart, SourcePart, TextPart
 from loops.cluster_world import World
 
 
@@ -27,6 +27,30 @@ async def test_an_interrupt_keeps_what_was_said(world: World) -> None:
         "assistant: Half an",
         "status waiting",
     ]
+
+
+async def test_an_interrupt_keeps_the_sources_of_the_text_that_it_breaks_off(world: World) -> None:
+    """They are told where a text ends, so nobody has seen them: readers see them now, before the answer is there."""
+    owner = await world.replica()
+    chat, call, reader = await world.answering(owner)
+    source = SourcePart("https://lakes.example/", "Lakes")
+    assert call.request.meter is not None
+    call.request.meter.cite([source])
+    await owner.interrupt(chat)
+    await reader.until_status("waiting", within=0.1)
+    assert chat.row.messages[-1].parts == (TextPart("Half an"), source)
+    assert [one.data["part"]["type"] for one in reader.events if one.type == "part"] == ["text", "source"]
+
+
+async def test_an_interrupt_keeps_no_sources_where_nothing_was_said(world: World) -> None:
+    owner = await world.replica()
+    chat = await owner.create()
+    call = await world.model.next_call()
+    assert call.request.meter is not None
+    call.request.meter.cite([SourcePart("https://lakes.example/")])
+    await owner.interrupt(chat)
+    await chat.until_status("waiting")
+    assert chat.history == ["user: hello"]
 
 
 async def test_an_interrupt_on_another_replica_is_seen_by_everybody(world: World) -> None:

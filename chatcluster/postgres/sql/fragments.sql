@@ -113,15 +113,17 @@ lateral (
 
 -- fragment: spent_columns
 history_version, attempt, epoch, outcome, model, provider, input_tokens, cached_input_tokens, cache_write_tokens,
-    output_tokens, reasoning_tokens, cost_micros
+    output_tokens, reasoning_tokens, searches, cost_micros
 
 -- fragment: new_spent_columns
 new.history_version, new.attempt, new.epoch, new.outcome, new.model, new.provider, new.input_tokens,
-    new.cached_input_tokens, new.cache_write_tokens, new.output_tokens, new.reasoning_tokens, new.cost_micros
+    new.cached_input_tokens, new.cache_write_tokens, new.output_tokens, new.reasoning_tokens, new.searches,
+    new.cost_micros
 
 -- fragment: spent_values
 history_version bigint, attempt bigint, epoch bigint, outcome text, model text, provider text, input_tokens bigint,
-    cached_input_tokens bigint, cache_write_tokens bigint, output_tokens bigint, reasoning_tokens bigint, cost_micros bigint
+    cached_input_tokens bigint, cache_write_tokens bigint, output_tokens bigint, reasoning_tokens bigint, searches bigint,
+    cost_micros bigint
 
 -- fragment: most
 -- A sum is a number that everybody can read, whatever is in the rows.
@@ -138,6 +140,7 @@ case when count(*) > 0 then json_build_object('attempts', count(*),
     'cache_write_tokens', {total cache_write_tokens},
     'output_tokens', {total output_tokens},
     'reasoning_tokens', {total reasoning_tokens},
+    'searches', {total searches},
     'cost_micros', {most sum(cost_micros)},
     'unpriced', count(*) - count(cost_micros)) end
 

@@ -13,7 +13,8 @@ from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
-from litestar import delete, get, post
+from litestar import Response, delete, get, post, route
+from litestar.enums import HttpMethod
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
@@ -25,6 +26,7 @@ from chatcluster.file_types import TEXT
 from chatcluster.ports.files import CHUNK_BYTES, Files, StoredFile
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.http.download import Download
+from chatcluster.web.http.etags import IfNoneMatch, is_known
 from chatcluster.web.request import ApiRequest, parse_uuid
 
 FILES_MAX = 100
@@ -119,17 +121,19 @@ async def get_file(request: ApiRequest, file_id: FromPath[str]) -> FileAnswer:
 
 
 @get("/files/{file_id:str}", responses={**REFUSALS, 200: DOWNLOAD})
-async def download_file(request: ApiRequest, file_id: FromPath[str]) -> Download:
-    """The bytes of a file, as a download."""
-    file = await _owned_file(request, file_id)
-    media_type = f"{TEXT}; charset=utf-8" if file.media_type == TEXT else file.media_type
-    headers = {
-        "Content-Length": str(file.size_bytes),
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name, safe='')}",
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-        "ETag": f'"{file.sha256}"',
-    }
-    return Download(_Chunks(request.services.uploads.files, file), media_type=media_type, headers=headers)
+async def download_file(
+    request: ApiRequest, file_id: FromPath[str], if_none_match: IfNoneMatch = None
+) -> Response[bytes]:
+    """The bytes of a file, as a download. They never change: whoever has them is told so."""
+    return await _download(request, file_id, if_none_match)
+
+
+@route("/files/{file_id:str}", http_method=HttpMethod.HEAD, include_in_schema=False)
+async def look_at_file(
+    request: ApiRequest, file_id: FromPath[str], if_none_match: IfNoneMatch = None
+) -> Response[bytes]:
+    """What is told of a download, without the bytes."""
+    return await _download(request, file_id, if_none_match)
 
 
 @delete("/files/{file_id:str}", responses=REFUSALS)
@@ -156,6 +160,20 @@ class _Chunks:
         for number in self._numbers:
             return await self._files.read(self._file_id, number)
         raise StopAsyncIteration
+
+
+async def _download(request: ApiRequest, file_id: str, if_none_match: str | None) -> Response[bytes]:
+    file = await _owned_file(request, file_id)
+    media_type = f"{TEXT}; charset=utf-8" if file.media_type == TEXT else file.media_type
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name, safe='')}",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "ETag": (tag := f'"{file.sha256}"'),
+    }
+    if is_known(tag, if_none_match):
+        return Response(b"", status_code=304, headers=headers, media_type=media_type)
+    headers["Content-Length"] = str(file.size_bytes)
+    return Download(_Chunks(request.services.uploads.files, file), media_type=media_type, headers=headers)
 
 
 async def _owned_file(request: ApiRequest, text: str) -> StoredFile:
@@ -203,4 +221,4 @@ def file_answer(file: StoredFile) -> FileAnswer:
     return FileAnswer(file.id, file.name, file.media_type, file.size_bytes, file.sha256, file.created_at)
 
 
-ROUTES = [upload_file, list_files, get_file, download_file, delete_file]
+ROUTES = [upload_file, list_files, get_file, download_file, look_at_file, delete_file]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, HeaderParameter
+from litestar.params import FromPath
 
 from chatcluster.web.api.answers import REFUSALS
+from chatcluster.web.http.etags import IfNoneMatch, is_known
 from chatcluster.web.request import ApiRequest
 from chatcluster.workspace_errors import WorkspaceNotFound
 
@@ -21,9 +20,7 @@ PICTURE = ResponseSpec(
 async def get_screen(
     request: ApiRequest,
     chat_id: FromPath[str],
-    if_none_match: Annotated[
-        str | None, HeaderParameter(name="If-None-Match", description="The `ETag` of a picture that one has: 304 then")
-    ] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response[bytes]:
     """The screen of the chat's workspace, as it is now; an agent's is that of the chat at the top of its family. Ask
     again to follow it, with the picture's `ETag`: what is asked for more often than twice a second is the same
@@ -39,7 +36,7 @@ async def get_screen(
         "Cache-Control": "private, no-cache",
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
-    if if_none_match is not None and tag in if_none_match:
+    if is_known(tag, if_none_match):
         return Response(b"", status_code=304, headers=headers, media_type=picture.media_type)
     return Response(picture.content, headers=headers, media_type=picture.media_type)
 

@@ -25,9 +25,10 @@ class Download(Response[bytes]):
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]
         return self._answer
 
-    async def _answer(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, _receive: Receive, send: Send) -> None:
         raw = [(name.lower().encode(), value.encode()) for name, value in self._head.items()]
         await send({"type": "http.response.start", "status": 200, "headers": raw})
-        async for piece in self._pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if scope.get("method") != "HEAD":
+            async for piece in self._pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1099,7 +1099,7 @@ export interface paths {
         };
         /**
          * DownloadFile
-         * @description The bytes of a file, as a download.
+         * @description The bytes of a file, as a download. They never change: whoever has them is told so.
          */
         get: operations["ApiV1FilesFileIdDownloadFile"];
         put?: never;
@@ -2117,6 +2117,8 @@ export interface components {
             /** @default 0 */
             reasoning_tokens: number;
             /** @default 0 */
+            searches: number;
+            /** @default 0 */
             unpriced: number;
         };
         /** BrowserKeys */
@@ -3023,6 +3025,7 @@ export interface components {
             cached_input?: number | null;
             input?: number | null;
             output?: number | null;
+            search?: number | null;
         };
         /** Prompt */
         Prompt: {
@@ -3554,6 +3557,7 @@ export interface components {
             input_tokens?: number | null;
             output_tokens?: number | null;
             reasoning_tokens?: number | null;
+            searches?: number | null;
         };
         /** UsageAnswer */
         UsageAnswer: {
@@ -3583,6 +3587,8 @@ export interface components {
             output_tokens: number;
             /** @default 0 */
             reasoning_tokens: number;
+            /** @default 0 */
+            searches: number;
             /** @default 0 */
             unpriced: number;
         };
@@ -10375,7 +10381,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The `ETag` of a picture that one has: 304 then */
+                /** @description The `ETag` of what one has: 304 if it is the same */
                 "If-None-Match"?: string | null;
             };
             path: {
@@ -10895,7 +10901,10 @@ export interface operations {
     ApiV1FilesFileIdDownloadFile: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `ETag` of what one has: 304 if it is the same */
+                "If-None-Match"?: string | null;
+            };
             path: {
                 file_id: string;
             };

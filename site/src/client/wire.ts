@@ -43,6 +43,7 @@ export type Usage = {
   reasoning_tokens?: number | null;
   cached_input_tokens?: number | null;
   cache_write_tokens?: number | null;
+  searches?: number | null;
 };
 
 /** How much has changed in the workspace of a chat, as it was found last. */

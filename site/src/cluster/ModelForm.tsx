@@ -7,7 +7,13 @@ import { MODELS, type Model, modelPath } from "./Models.tsx";
 import type { Provider } from "./Providers.tsx";
 
 const MICROS = 1e6;
-const PRICES = { input: "Input", cached_input: "Cached input", cache_write: "Cache write", output: "Output" } as const;
+const PRICES = {
+  input: "Input",
+  cached_input: "Cached input",
+  cache_write: "Cache write",
+  output: "Output",
+  search: "1,000 searches",
+} as const;
 type Priced = keyof typeof PRICES;
 
 type ModelFormProps = {
@@ -107,7 +113,9 @@ export function ModelForm({ model, providers, models, onClose }: ModelFormProps)
         onChange={(fallbacks) => set({ fallbacks })}
       />
       <fieldset className="grid grid-cols-2 gap-3 sm:grid-cols-4">
-        <legend className="pb-1 text-sm font-medium">Price of a million tokens (empty: unknown)</legend>
+        <legend className="pb-1 text-sm font-medium">
+          Price of a million tokens, or a thousand searches (empty: unknown)
+        </legend>
         {(Object.keys(PRICES) as Priced[]).map((kind) => (
           <Text
             key={kind}
@@ -145,6 +153,7 @@ function fieldsOf(model: Model | null, providers: readonly Provider[], isFirst: 
       cached_input: price("cached_input"),
       cache_write: price("cache_write"),
       output: price("output"),
+      search: price("search"),
     },
     enabled: model?.enabled ?? true,
     isDefault: model?.is_default ?? isFirst,

@@ -16,9 +16,12 @@ export function costOf({ cost_micros, unpriced = 0, attempts = 0 }: Partial<Bill
   return money(cost_micros) + (unpriced ? `, and ${unpriced} of ${attempts} attempts of unknown cost` : "");
 }
 
-/** The tokens of a sum, or of one answer. */
+/** The tokens of a sum, or of one answer, and the searches for it. */
 export function tokensOf(sum: Partial<Record<keyof Bill, number | null | undefined>>): string {
   const cached = sum.cached_input_tokens ? ` (${count(sum.cached_input_tokens)} from the cache)` : "";
   const thought = sum.reasoning_tokens ? ` (${count(sum.reasoning_tokens)} of it thinking)` : "";
-  return `${count(sum.input_tokens)} in${cached}, ${count(sum.output_tokens)} out${thought}`;
+  const searched = sum.searches
+    ? `, ${count(sum.searches)} ${sum.searches === 1 ? "search" : "searches"} of the web`
+    : "";
+  return `${count(sum.input_tokens)} in${cached}, ${count(sum.output_tokens)} out${thought}${searched}`;
 }

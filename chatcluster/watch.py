@@ -1,11 +1,13 @@
 """The list of a user's chats, live: what ``/watch`` follows.
 
-Per user and replica there is one task, however many readers. It listens to the user's channel, reads each
-chat that changed once (what was published is a hint, and never data), and hands the encoded event to all
-readers. After a gap it reads the newest chats again and tells of those that moved, as ``status``. A poll, for all users
-at once, does so for whatever changed in any chat since the poll before: nobody may be left to publish what changed, or
-no Redis to publish it on. What is remembered of a user is bounded: a change that was told may be told again, as
-``status``, and none is forgotten. After a failover, which may have lost what was told, the newest chats are told anew.
+Per user and replica there is one task, however many readers. It listens to the user's channel, reads each chat that
+changed once (what was published is a hint, and never data), and hands the encoded event to all readers. It outlives its
+last reader until the second poll after that, and reads nothing meanwhile: whoever goes from chat to chat finds it
+listening. After a gap it reads the newest chats again and tells of those that moved, as ``status``. A poll, for all
+users at once, does so for whatever changed in any chat since the poll before: nobody may be left to publish what
+changed, or no Redis to publish it on. What is remembered of a user is bounded: a change that was told may be told
+again, as ``status``, and none is forgotten. After a failover, which may have lost what was told, the newest chats are
+told anew.
 
 There is no cursor: a list is short, and read again after a reconnect. A reader that falls behind is cut.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -94,6 +96,8 @@ class Watch:
     def __init__(self, owner_id: UUID, *, store: Store, pubsub: PubSub, diffs: DiffStatuses | None = None) -> None:
         self.owner_id = owner_id
         self.subscribers: dict[Subscriber, None] = {}
+        self.was_idle = False
+        """Nobody read it when it was polled last."""
         self.listening = trio.Event()
         self.scope = trio.CancelScope()
         self._store = store
@@ -114,6 +118,8 @@ class Watch:
     async def _follow(self, changes: Subscription) -> None:
         while True:
             change = lifecycle_in(await changes.receive())
+            if not self.subscribers:
+                continue
             try:
                 if change is None:
                     await self._tell_newest()
@@ -264,8 +270,17 @@ class Watches:
             polled = await self._poll_all(polled)
             pause_seconds = max(POLL_SECONDS, POLL_PAUSES * (trio.current_time() - began))
 
+    def _end_idle(self) -> None:
+        """End those that nobody reads, and nobody read at the last poll."""
+        for watch in list(self._watches.values()):
+            if watch.was_idle and not watch.subscribers:
+                del self._watches[watch.owner_id]
+                watch.scope.cancel()
+            watch.was_idle = not watch.subscribers
+
     async def _poll_all(self, last: _Polled) -> _Polled:
         """Tell what changed since the ``last`` poll that succeeded, after a failover all. Returns the last one now."""
+        self._end_idle()
         began, as_of, timeline = trio.current_time(), None, last.timeline
         seconds = began - last.began + UNSEEN_SECONDS_MAX
         owner_ids = list(self._watches)
@@ -318,21 +333,23 @@ class Watches:
             async with self.follow(owner_id, subscriber):
                 yield subscriber
 
-    @asynccontextmanager
-    async def follow(self, owner_id: UUID, subscriber: Subscriber) -> AsyncIterator[None]:
+    def follow(self, owner_id: UUID, subscriber: Subscriber) -> AbstractAsyncContextManager[None]:
         """Let ``subscriber``, which has a place, follow the list of ``owner_id`` for the length of the block."""
+        return _Following(self, owner_id, subscriber)
+
+    async def join(self, owner_id: UUID, subscriber: Subscriber) -> Watch:
+        """The user's watch, which ``subscriber`` follows until it is taken out of it."""
         watch = self._joined(owner_id)
         watch.subscribers[subscriber] = None
         if self._closed:
             subscriber.cut("drain")
         try:
-            await watch.listening.wait()
-            yield
-        finally:
+            if not watch.listening.is_set():
+                await watch.listening.wait()
+        except BaseException:
             del watch.subscribers[subscriber]
-            if not watch.subscribers and self._watches.get(owner_id) is watch:
-                del self._watches[owner_id]
-                watch.scope.cancel()
+            raise
+        return watch
 
     def _joined(self, owner_id: UUID) -> Watch:
         watch = self._watches.get(owner_id)
@@ -354,3 +371,19 @@ class Watches:
                 subscriber.cut("watch ended")
             if self._watches.get(watch.owner_id) is watch:
                 del self._watches[watch.owner_id]
+
+
+class _Following(AbstractAsyncContextManager[None]):
+    """A reader of a list for the length of the block. No generator: each reader at rest has one."""
+
+    __slots__ = ("_owner_id", "_subscriber", "_watch", "_watches")
+
+    def __init__(self, watches: Watches, owner_id: UUID, subscriber: Subscriber) -> None:
+        self._watches, self._owner_id, self._subscriber = watches, owner_id, subscriber
+        self._watch: Watch
+
+    async def __aenter__(self) -> None:
+        self._watch = await self._watches.join(self._owner_id, self._subscriber)
+
+    async def __aexit__(self, *_: object) -> None:
+        del self._watch.subscribers[self._subscriber]

@@ -11,7 +11,7 @@ import { Empty, Loading, Notice } from "./ui/Notice.tsx";
 const Conversation = later(async () => (await import("./chat/Conversation.tsx")).Conversation);
 const Cluster = later(async () => (await import("./cluster/Cluster.tsx")).default);
 const Usage = later(async () => (await import("./Usage.tsx")).default);
-const LOADING = <Loading what="the page" />;
+const LOADING = <Meanwhile what="the page" />;
 
 // Wherever one begins, one goes to a chat.
 void Conversation.load();
@@ -19,7 +19,7 @@ void Conversation.load();
 export function App() {
   const session = useSession();
   const [location] = useLocation();
-  if (session.isPending) return <Loading what="chatcluster" />;
+  if (session.isPending) return <Meanwhile what="chatcluster" />;
   if (session.isError) return <Unreachable message={session.error.message} onRetry={() => void session.refetch()} />;
   if (!session.data) return <SignIn />;
   return (
@@ -41,6 +41,16 @@ export function App() {
         </Switch>
       </Boundary>
     </Layout>
+  );
+}
+
+/** A page of its own until the one that is asked for has come. */
+function Meanwhile({ what }: { what: string }) {
+  return (
+    <main id="main" className="min-h-0 flex-1">
+      <h1 className="sr-only">Loading</h1>
+      <Loading what={what} />
+    </main>
   );
 }
 

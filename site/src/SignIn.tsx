@@ -31,7 +31,15 @@ export function SignIn() {
             Your session has ended. Sign in to go on where you were.
           </Notice>
         )}
-        <Field label="Token" hint="An administrator makes one: chatcluster token create --user NAME">
+        <Field
+          label="Token"
+          hint={
+            <>
+              An administrator makes one:{" "}
+              <code className="font-mono text-xs">chatcluster token create --user NAME</code>
+            </>
+          }
+        >
           <input
             className={`${INPUT} font-mono`}
             type="password"

@@ -47,7 +47,7 @@ export function UsageTable({ usage, heading, nameOf }: UsageTableProps) {
   const { total, groups, has_more } = usage;
   if (!groups.length) return <Empty title="Nothing was asked of a model in this time" />;
   const columns: Column<Group>[] = [
-    { name: heading, cell: (row) => <span className="foreign">{nameOf(row)}</span> },
+    { name: heading, cell: (row) => <span className="foreign block min-w-24">{nameOf(row)}</span> },
     { name: "Asked", cell: (row) => (row.attempts ?? 0).toLocaleString(), isNumber: true },
     { name: "Tokens in", cell: (row) => (row.input_tokens ?? 0).toLocaleString(), isNumber: true },
     { name: "From the cache", cell: (row) => (row.cached_input_tokens ?? 0).toLocaleString(), isNumber: true },

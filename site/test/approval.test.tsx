@@ -1,9 +1,11 @@
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { fireEvent, render, screen } from "@testing-library/react";
-import { describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import Approval from "../src/chat/Approval.tsx";
 import { type ActionCall, OpenChat } from "../src/client/index.ts";
 import { Server, settled } from "./server.ts";
+
+beforeEach(() => localStorage.clear());
 
 const CALL: ActionCall = {
   call_id: "call/1",
@@ -47,6 +49,20 @@ describe("a call that waits for a person", () => {
     write('{"to": "one"}');
     await press("Approve as edited");
     expect(server.calls[0]?.body).toEqual({ digest: CALL.digest, arguments: { to: "one" } });
+  });
+
+  test.each(["Approve as edited", "Deny"])("keeps what is written when all is told anew, until %s", async (button) => {
+    const server = new Server();
+    for (const deed of ["approve", "deny"]) server.answers.set(`POST /chats/c/tool-calls/call%2F1/${deed}`, () => ({}));
+    const { unmount } = render(shown(server, CALL));
+    write('{"to": "one"}');
+    unmount();
+    const again = render(shown(server, CALL));
+    expect(screen.getByLabelText<HTMLTextAreaElement>("Arguments").value).toBe('{"to": "one"}');
+    await press(button);
+    again.unmount();
+    render(shown(server, CALL));
+    expect(screen.getByLabelText<HTMLTextAreaElement>("Arguments").value).toBe(CALL.arguments);
   });
 
   test("is approved as edited with all the digits of its numbers", async () => {

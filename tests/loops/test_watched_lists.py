@@ -127,6 +127,20 @@ async def test_no_chat_is_too_old_to_be_told_of(world: World) -> None:
         await reader.until_line("status Greetings waiting", within=POLL_SECONDS + 0.1)
 
 
+async def test_who_comes_back_finds_the_list_listened_to_and_it_ends_when_nobody_does(world: World) -> None:
+    a = await world.replica()
+    async with watching(a):
+        (followed,) = a.watches._watches.values()
+    await trio.sleep(0.5 * POLL_SECONDS)
+    async with watching(a) as reader:
+        assert list(a.watches._watches.values()) == [followed]
+        await trio.sleep(3 * POLL_SECONDS)
+        await world.one_turn(a)
+        await reader.until_line("status a chat waiting", within=0.1)
+    await trio.sleep(3 * POLL_SECONDS)
+    assert not a.watches._watches
+
+
 async def test_what_is_remembered_of_a_user_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "KNOWN_CHATS_MAX", 3)
     monkeypatch.setattr(watch, "POLL_CHATS", 2)

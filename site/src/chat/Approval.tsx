@@ -8,6 +8,7 @@ import { INPUT } from "../ui/Field.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
+import { keepAnswer, keptAnswer } from "./drafts.ts";
 import { plain } from "./json.ts";
 import { Questions } from "./Questions.tsx";
 import { SignIn } from "./SignIn.tsx";
@@ -42,7 +43,7 @@ function Waiting({ call }: { call: ActionCall }) {
       {call.deadline && (
         <>
           {" "}
-          Until <Time at={call.deadline} isAhead />.
+          It expires <Time at={call.deadline} isAhead />.
         </>
       )}
     </Notice>
@@ -67,11 +68,15 @@ type Remember = keyof typeof REMEMBER;
 
 function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
   const asked = plain(call.arguments);
-  const [text, setText] = useState(asked);
+  const [text, setText] = useState(() => keptAnswer(call) || asked);
   const [remember, setRemember] = useState<Remember>("");
   const [isBusy, setBusy] = useState(false);
   const isEdited = text !== asked;
   const problem = isEdited ? notAnObject(text) : "";
+  const change = (next: string) => {
+    setText(next);
+    keepAnswer(call, next === asked ? "" : next);
+  };
   const decide = async (deed: "approve" | "deny") => {
     setBusy(true);
     try {
@@ -80,6 +85,7 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
         `/chats/${call.chat_id ?? chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`,
         body,
       );
+      keepAnswer(call, "");
     } catch (error) {
       sayError(deed === "approve" ? "Approve" : "Deny", error);
     }
@@ -101,7 +107,7 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
           className={`${INPUT} field-sizing-content max-h-60 font-mono`}
           value={text}
           spellCheck={false}
-          onChange={(event) => setText(event.target.value)}
+          onChange={(event) => change(event.target.value)}
         />
       </label>
       {problem && <p className="text-bad">{problem}</p>}
@@ -126,7 +132,7 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
         </select>
         {call.deadline && (
           <span className="text-soft">
-            Until <Time at={call.deadline} isAhead />
+            Expires <Time at={call.deadline} isAhead />
           </span>
         )}
       </div>

@@ -50,8 +50,10 @@ export function Conversation({ id }: { id: string }) {
       <Header chat={known} view={view} />
       <ConnectionNotice />
       {known?.workspace && (
-        <div className={`${COLUMN} pt-2`}>
-          <WorkspaceCard chat={chat} id={known.workspace.id} />
+        <div className="border-b border-line py-2">
+          <div className={COLUMN}>
+            <WorkspaceCard chat={chat} id={known.workspace.id} />
+          </div>
         </div>
       )}
       {page.isPending ? <Loading what="the chat" /> : <Opened chat={chat} view={view} known={known} />}

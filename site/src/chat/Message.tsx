@@ -1,4 +1,4 @@
-import { Brain, Pencil } from "lucide-react";
+import { Brain, ChevronRight, Pencil } from "lucide-react";
 import { memo, type ReactNode, useState } from "react";
 import {
   type ActionCall,
@@ -104,18 +104,22 @@ const ENDS: Record<string, string> = {
 
 function AssistantMessage({ message, results, asked, isLast, isActive }: MessageProps) {
   const end = ENDS[message.finish_reason ?? ""];
+  const text = textOf(message.parts);
+  const isStep = !text && message.parts.some(({ type }) => type === "tool_call"); // the cards of its calls say it all
   return (
     <Frame label="Assistant" isLast={isLast}>
       <Parts parts={message.parts} at={message.created_at} results={results} asked={asked} isActive={isActive} />
       {end && <p className="mt-1 text-sm text-soft">{end}</p>}
-      <Foot at={message.created_at} text={textOf(message.parts)}>
-        {message.model && <span className="foreign px-1">{message.model}</span>}
-        {message.usage?.output_tokens != null && (
-          <span className="px-1" title={`Tokens: ${tokensOf(message.usage)}`}>
-            {message.usage.output_tokens} tokens
-          </span>
-        )}
-      </Foot>
+      {!isStep && (
+        <Foot at={message.created_at} text={text}>
+          {message.model && <span className="foreign px-1">{message.model}</span>}
+          {message.usage?.output_tokens != null && (
+            <span className="px-1" title={`Tokens: ${tokensOf(message.usage)}`}>
+              {message.usage.output_tokens} tokens
+            </span>
+          )}
+        </Foot>
+      )}
     </Frame>
   );
 }
@@ -167,8 +171,9 @@ export function Notices({ notices }: { notices: readonly Notice[] }) {
 
 function Thoughts({ text, isGrowing }: { text: string; isGrowing: boolean }) {
   return (
-    <details className="my-2 text-sm text-soft">
+    <details className="group/thoughts my-2 text-sm text-soft">
       <summary className="inline-flex min-h-7 items-center gap-1.5 rounded-lg">
+        <ChevronRight size={15} aria-hidden className="group-open/thoughts:rotate-90" />
         <Brain size={15} aria-hidden />
         {isGrowing ? "Thinking …" : "Thoughts"}
       </summary>

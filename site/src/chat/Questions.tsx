@@ -5,6 +5,7 @@ import { INPUT } from "../ui/Field.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { visible } from "../workspace/visible.ts";
+import { keepAnswer, keptAnswer } from "./drafts.ts";
 
 type Field = {
   name: string;
@@ -23,6 +24,7 @@ type QuestionsProps = { chat: OpenChat; call: ActionCall; questions: readonly Ca
 /** What the server of a tool asks the user: forms to fill in, and pages to go to. */
 export function Questions({ chat, call, questions }: QuestionsProps) {
   const [isBusy, setBusy] = useState(false);
+  const [written] = useState(() => writtenBefore(call));
   const reply = async (action: "accept" | "decline", form?: FormData) => {
     setBusy(true);
     const answers = Object.fromEntries(
@@ -34,6 +36,7 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
     try {
       const path = `/chats/${call.chat_id ?? chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/answer`;
       await chat.api.post(path, { answers, digest: call.digest });
+      keepAnswer(call, "");
     } catch (error) {
       sayError("Answer", error);
     }
@@ -43,6 +46,7 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
     <form
       aria-label={`Questions of ${call.name}`}
       className="my-2 flex flex-col gap-2 rounded-xl bg-warn-tint p-3.5 text-sm"
+      onChange={(event) => keepAnswer(call, allOf(new FormData(event.currentTarget)))}
       onSubmit={(event) => {
         event.preventDefault();
         void reply("accept", new FormData(event.currentTarget));
@@ -55,9 +59,12 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
         <fieldset key={question.key} className="flex flex-col gap-2">
           <legend className="foreign mb-2 whitespace-pre-wrap">{question.message}</legend>
           {question.url && <Address url={question.url} />}
-          {fieldsOf(question).map((field) => (
-            <Entry key={field.name} field={field} name={`${question.key} ${field.name}`} />
-          ))}
+          {fieldsOf(question).map((field) => {
+            const name = `${question.key} ${field.name}`;
+            return (
+              <Entry key={name} field={written ? { ...field, initial: written[name] ?? [] } : field} name={name} />
+            );
+          })}
         </fieldset>
       ))}
       <div className="flex flex-wrap items-center gap-2">
@@ -69,12 +76,27 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
         </Button>
         {call.deadline && (
           <span className="text-soft">
-            Until <Time at={call.deadline} isAhead />
+            Expires <Time at={call.deadline} isAhead />
           </span>
         )}
       </div>
     </form>
   );
+}
+
+type Written = Record<string, string[]>;
+
+/** What stands in a form, by the names of its entries: a box that is not ticked has none. */
+const allOf = (form: FormData): string =>
+  JSON.stringify(Object.fromEntries([...form.keys()].map((name) => [name, form.getAll(name).map(String)])));
+
+/** What was written before all was told anew, or loaded anew; null if nothing was. */
+function writtenBefore(call: ActionCall): Written | null {
+  try {
+    return JSON.parse(keptAnswer(call) || "null");
+  } catch {
+    return null;
+  }
 }
 
 /** Where the server wants the user to go. It may say anything: what stands here is where it leads, and nothing turns it around. */
@@ -113,7 +135,13 @@ function Entry({ field, name }: { field: Field; name: string }) {
     <div className="flex flex-col gap-1">
       {kind === "boolean" ? (
         <div className="flex min-h-6 items-center gap-2">
-          <input {...entry} type="checkbox" className="size-4" defaultChecked={field.initial[0] === "true"} />
+          <input
+            {...entry}
+            type="checkbox"
+            className="size-4"
+            value="true"
+            defaultChecked={field.initial[0] === "true"}
+          />
           {label}
         </div>
       ) : (

@@ -1,4 +1,4 @@
-import { CircleCheck, CircleX, Hourglass, LoaderCircle, Wrench } from "lucide-react";
+import { ChevronRight, CircleCheck, CircleX, Hourglass, LoaderCircle, Wrench } from "lucide-react";
 import type { Part, ToolProgress } from "../client/index.ts";
 import { Mark } from "../ui/Fold.tsx";
 import { laterPart } from "../ui/parts.tsx";
@@ -36,9 +36,10 @@ export function ToolCall(props: ToolCallProps) {
   const state = stateOf(props);
   return (
     <div className="my-2 overflow-hidden rounded-xl border border-line bg-side text-sm">
-      <details>
+      <details className="group/call">
         <summary className="flex min-h-9 items-center gap-2 px-3 py-1.5">
-          <Wrench size={15} aria-hidden className="shrink-0 text-soft" />
+          <ChevronRight size={15} aria-hidden className="shrink-0 text-soft group-open/call:rotate-90" />
+          <Wrench size={15} aria-hidden className="shrink-0 text-soft max-sm:hidden" />
           <span className="foreign min-w-0 flex-1 truncate">
             <span className="font-mono">{call.name}</span>
             {props.about && <span className="text-soft"> {props.about}</span>}

@@ -1,7 +1,7 @@
 /** What was written and not yet sent, kept in this browser for each chat. */
 
 import { useCallback, useEffect, useState } from "react";
-import { randomKey } from "../client/index.ts";
+import { type ActionCall, randomKey } from "../client/index.ts";
 import { forgetKept, keep, kept, onKeptElsewhere } from "../ui/kept.ts";
 
 const PREFIX = "draft.";
@@ -45,6 +45,13 @@ export function useDraft(key: string): Draft {
 export const keptEdit = (chatId: string, messageId: number): string => keptDraft(`edit.${chatId}.${messageId}`);
 export const keepEdit = (chatId: string, messageId: number, text: string): void =>
   keepDraft(`edit.${chatId}.${messageId}`, text);
+
+/** What is written into what a call asks, until somebody has answered it: with other arguments it is another question. */
+export const keptAnswer = (call: AskedCall): string => keptDraft(answerName(call));
+export const keepAnswer = (call: AskedCall, text: string): void => keepDraft(answerName(call), text);
+
+type AskedCall = Pick<ActionCall, "call_id" | "digest">;
+const answerName = ({ call_id, digest }: AskedCall) => `answer.${call_id}.${digest}`;
 
 /**
  * The key to send a draft with: the same for the same request until it is done, so that it is done once. What is written in

@@ -58,7 +58,7 @@ const COLUMNS: Column<Entry>[] = [
   {
     name: "Details",
     cell: (row) => (
-      <code className="foreign font-mono text-xs">
+      <code className="foreign block min-w-64 font-mono text-xs">
         {Object.keys(row.details ?? {}).length ? JSON.stringify(row.details) : "–"}
       </code>
     ),

@@ -1,11 +1,12 @@
 import { useQuery } from "@tanstack/react-query";
+import { Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
 import { api } from "../server.ts";
-import { Button } from "../ui/Button.tsx";
+import { Button, IconButton } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
 import { Empty } from "../ui/Notice.tsx";
-import { Badge, type Column, Table } from "../ui/Table.tsx";
+import { Addressed, Badge, type Column, Table } from "../ui/Table.tsx";
 import { change } from "./change.ts";
 import { McpForm } from "./McpForm.tsx";
 import { McpTest } from "./McpTest.tsx";
@@ -68,8 +69,7 @@ const AVAILABLE: Record<string, string> = { off: "to nobody new", choice: "to ch
 
 function columns(ask: (asked: Asked) => void): Column<McpServer>[] {
   return [
-    { name: "Slug", cell: (row) => <span className="foreign font-medium">{row.slug}</span> },
-    { name: "Address", cell: (row) => <code className="foreign font-mono text-xs">{row.url}</code> },
+    { name: "Server", cell: (row) => <Addressed name={row.slug} address={row.url} /> },
     { name: "Signs in by", cell: (row) => <SignsIn server={row} /> },
     { name: "Available", cell: (row) => AVAILABLE[row.availability] ?? row.availability },
     { name: "Approval", cell: (row) => row.approval },
@@ -80,7 +80,7 @@ function columns(ask: (asked: Asked) => void): Column<McpServer>[] {
     {
       name: "",
       cell: (row) => (
-        <div className="flex justify-end gap-1">
+        <div className="flex items-center justify-end gap-1">
           <Button aria-label={`Test ${row.slug}`} onClick={() => ask({ what: "test", server: row })}>
             Test
           </Button>
@@ -90,12 +90,12 @@ function columns(ask: (asked: Asked) => void): Column<McpServer>[] {
           >
             {row.enabled ? "Disable" : "Enable"}
           </Button>
-          <Button aria-label={`Edit ${row.slug}`} onClick={() => ask({ what: "edit", server: row })}>
-            Edit
-          </Button>
-          <Button aria-label={`Remove ${row.slug}`} onClick={() => ask({ what: "remove", server: row })}>
-            Remove
-          </Button>
+          <IconButton label={`Edit ${row.slug}`} onClick={() => ask({ what: "edit", server: row })}>
+            <Pencil size={15} aria-hidden />
+          </IconButton>
+          <IconButton label={`Remove ${row.slug}`} onClick={() => ask({ what: "remove", server: row })}>
+            <Trash2 size={15} aria-hidden />
+          </IconButton>
         </div>
       ),
     },

@@ -1,9 +1,10 @@
 import { useQuery } from "@tanstack/react-query";
+import { Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
 import { StandingPrompt } from "../StandingPrompt.tsx";
 import { api } from "../server.ts";
-import { Button } from "../ui/Button.tsx";
+import { Button, IconButton } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
 import { Empty } from "../ui/Notice.tsx";
 import { Badge, type Column, Table } from "../ui/Table.tsx";
@@ -96,7 +97,7 @@ function columns(providers: readonly Provider[], ask: (asked: Asked) => void): C
     {
       name: "",
       cell: (row) => (
-        <div className="flex justify-end gap-1">
+        <div className="flex items-center justify-end gap-1">
           {!row.is_default && (
             <Button
               aria-label={`Make ${row.name} the default`}
@@ -117,12 +118,12 @@ function columns(providers: readonly Provider[], ask: (asked: Asked) => void): C
           >
             {row.enabled === false ? "Enable" : "Disable"}
           </Button>
-          <Button aria-label={`Edit ${row.name}`} onClick={() => ask({ what: "edit", model: row })}>
-            Edit
-          </Button>
-          <Button aria-label={`Remove ${row.name}`} onClick={() => ask({ what: "remove", model: row })}>
-            Remove
-          </Button>
+          <IconButton label={`Edit ${row.name}`} onClick={() => ask({ what: "edit", model: row })}>
+            <Pencil size={15} aria-hidden />
+          </IconButton>
+          <IconButton label={`Remove ${row.name}`} onClick={() => ask({ what: "remove", model: row })}>
+            <Trash2 size={15} aria-hidden />
+          </IconButton>
         </div>
       ),
     },

@@ -30,17 +30,19 @@ export function Panel<T>({ title, what, query, refresh, actions, freshMs = FRESH
       <div className="flex flex-wrap items-center gap-2 pb-3">
         <h1 className="flex-1 text-xl font-semibold">{title}</h1>
         {actions}
-        {query.data !== undefined && (
-          <Age at={query.dataUpdatedAt} isPaused={refresh?.isPaused ?? false} freshMs={freshMs} />
-        )}
-        {refresh && (
-          <IconButton label={refresh.isPaused ? "Go on" : "Pause"} onClick={refresh.toggle}>
-            {refresh.isPaused ? <Play size={16} aria-hidden /> : <Pause size={16} aria-hidden />}
+        <div className="ml-auto flex items-center gap-2">
+          {query.data !== undefined && (
+            <Age at={query.dataUpdatedAt} isPaused={refresh?.isPaused ?? false} freshMs={freshMs} />
+          )}
+          {refresh && (
+            <IconButton label={refresh.isPaused ? "Go on" : "Pause"} onClick={refresh.toggle}>
+              {refresh.isPaused ? <Play size={16} aria-hidden /> : <Pause size={16} aria-hidden />}
+            </IconButton>
+          )}
+          <IconButton label="Read again" onClick={() => void query.refetch()}>
+            <RefreshCw size={16} aria-hidden className={query.isFetching && !refresh ? "turning" : ""} />
           </IconButton>
-        )}
-        <IconButton label="Read again" onClick={() => void query.refetch()}>
-          <RefreshCw size={16} aria-hidden className={query.isFetching && !refresh ? "turning" : ""} />
-        </IconButton>
+        </div>
       </div>
       {query.isPending && <Loading what={what} />}
       {query.error && (

@@ -1,12 +1,13 @@
 import { type UseQueryResult, useQuery } from "@tanstack/react-query";
+import { Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
 import { api, queries } from "../server.ts";
-import { Button } from "../ui/Button.tsx";
+import { Button, IconButton } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
 import { Check, Choice, FormDialog, Text } from "../ui/FormDialog.tsx";
 import { Empty } from "../ui/Notice.tsx";
-import { Badge, type Column, Table } from "../ui/Table.tsx";
+import { Addressed, Badge, type Column, Table } from "../ui/Table.tsx";
 import { Time } from "../ui/Time.tsx";
 import { say } from "../ui/Toast.tsx";
 import { change } from "./change.ts";
@@ -75,9 +76,8 @@ const enable = ({ name }: Provider, enabled: boolean) =>
 
 function columns(ask: (asked: Asked) => void): Column<Provider>[] {
   return [
-    { name: "Name", cell: (row) => <span className="foreign font-medium">{row.name}</span> },
+    { name: "Provider", cell: (row) => <Addressed name={row.name} address={row.base_url} /> },
     { name: "Speaks", cell: (row) => row.kind },
-    { name: "Address", cell: (row) => <code className="foreign font-mono text-xs">{row.base_url}</code> },
     { name: "Key", cell: (row) => <KeyTold provider={row} /> },
     {
       name: "State",
@@ -86,19 +86,19 @@ function columns(ask: (asked: Asked) => void): Column<Provider>[] {
     {
       name: "",
       cell: (row) => (
-        <div className="flex justify-end gap-1">
+        <div className="flex items-center justify-end gap-1">
           <Button
             aria-label={`${row.enabled ? "Disable" : "Enable"} ${row.name}`}
             onClick={() => void enable(row, !row.enabled)}
           >
             {row.enabled ? "Disable" : "Enable"}
           </Button>
-          <Button aria-label={`Edit ${row.name}`} onClick={() => ask({ what: "edit", provider: row })}>
-            Edit
-          </Button>
-          <Button aria-label={`Remove ${row.name}`} onClick={() => ask({ what: "remove", provider: row })}>
-            Remove
-          </Button>
+          <IconButton label={`Edit ${row.name}`} onClick={() => ask({ what: "edit", provider: row })}>
+            <Pencil size={15} aria-hidden />
+          </IconButton>
+          <IconButton label={`Remove ${row.name}`} onClick={() => ask({ what: "remove", provider: row })}>
+            <Trash2 size={15} aria-hidden />
+          </IconButton>
         </div>
       ),
     },

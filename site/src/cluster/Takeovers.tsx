@@ -87,7 +87,7 @@ export function TakeoverTable({ takeovers, isOfOneChat = false }: TakeoverTableP
 
 const COLUMNS: Column<Takeover>[] = [
   { name: "When", cell: (row) => <Time at={row.freed_at} /> },
-  { name: "Chat", cell: (row) => <span className="foreign font-mono text-xs">{row.chat_id}</span> },
+  { name: "Chat", cell: (row) => <span className="whitespace-nowrap font-mono text-xs">{row.chat_id}</span> },
   {
     name: "Cause",
     cell: (row) => (

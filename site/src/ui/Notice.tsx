@@ -18,8 +18,11 @@ export function Notice({ tone, children, action, role }: NoticeProps) {
   const { look, Icon } = TONES[tone];
   return (
     <div role={role} className={`flex flex-wrap items-center gap-x-3 gap-y-1 rounded-xl px-3.5 py-2 text-sm ${look}`}>
-      <Icon size={16} aria-hidden className={`shrink-0 ${tone === "busy" ? "turning" : ""}`} />
-      <div className="foreign min-w-[min(12rem,75%)] flex-1">{children}</div>
+      <div className="flex min-w-[min(14rem,85%)] flex-1 gap-3">
+        {/* as high as a line, of which it stands beside the first */}
+        <Icon size={16} aria-hidden className={`h-[1lh] shrink-0 ${tone === "busy" ? "turning" : ""}`} />
+        <div className="foreign min-w-0 flex-1">{children}</div>
+      </div>
       {action}
     </div>
   );

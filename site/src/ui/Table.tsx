@@ -38,7 +38,7 @@ export function Table<Row>({ label, columns, rows, rowKey }: TableProps<Row>) {
               {columns.map(({ name, cell, isNumber }) => (
                 <td
                   key={name}
-                  className={`px-3 py-1.5 ${isNumber ? "whitespace-nowrap text-right tabular-nums" : "min-w-24"}`}
+                  className={`px-3 py-1.5 ${isNumber ? "whitespace-nowrap text-right tabular-nums" : name ? "min-w-20" : "text-right"}`}
                 >
                   {cell(row)}
                 </td>
@@ -63,5 +63,15 @@ export function Badge({ tone, children }: { tone: keyof typeof TONES; children: 
     <span className={`inline-block whitespace-nowrap rounded-full px-2 text-xs leading-5 font-medium ${TONES[tone]}`}>
       {children}
     </span>
+  );
+}
+
+/** What has a name, and the address below it, where it has room. */
+export function Addressed({ name, address }: { name: string; address: string }) {
+  return (
+    <div className="min-w-40">
+      <div className="foreign font-medium">{name}</div>
+      <code className="foreign block font-mono text-xs text-soft">{address}</code>
+    </div>
   );
 }

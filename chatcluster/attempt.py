@@ -163,10 +163,13 @@ class Attempt:
 
     def partial(self) -> Said:
         """What was said so far, and what it cites: of a text that is broken off that was not told yet."""
-        cited = self.meter.cited if is_visible(self._deltas) else []
-        for source in [one for one in cited if one not in self._deltas]:
-            self._deltas.append(source)
-            self._stream.part(source)
+        texts = (part for part in self._deltas if isinstance(part, TextPart))
+        if self.finished is None and self.meter.cited and is_visible(texts):
+            told = {part for part in self._deltas if isinstance(part, SourcePart)}
+            for source in dict.fromkeys(self.meter.cited):  # each connection tells those that it knows
+                if source not in told:
+                    self._deltas.append(source)
+                    self._stream.part(source)
         return Said(self._deltas, self._stream.flush(), self.meter.model)
 
     async def _until_finished(self, request: ModelRequest) -> Finished:

@@ -5,7 +5,7 @@ nobody waits for it any more. trio has forty threads for all that a process does
 model's server, say, would keep every other host's from being looked up, Redis among them (P10). Hosts that users name
 are looked up for each user (``LookUps``), as one may name many.
 
-``each_host_for_itself`` is called once in each run of trio that connects to hosts by their names.
+``each_host_for_itself`` is called once in each run of trio of a replica, and of its process for MCP.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -27,19 +28,15 @@ class LookUps:
     """Look-ups in threads, and so many of them for each, whoever that is."""
 
     def __init__(self) -> None:
-        self._places: dict[Hashable, trio.CapacityLimiter] = {}
-        """Of those for whom something is looked up."""
+        self._places: WeakValueDictionary[Hashable, trio.CapacityLimiter] = WeakValueDictionary()
+        """Of those for whom something is looked up: each look-up holds them, to the end of its thread."""
 
     def __repr__(self) -> str:
         return f"<LookUps for {len(self._places)}>"
 
     async def make(self, whose: Hashable, look_up: Callable[[], T]) -> T:
         places = self._places.setdefault(whose, trio.CapacityLimiter(LOOK_UPS_MAX))
-        try:
-            return await trio.to_thread.run_sync(look_up, limiter=places, abandon_on_cancel=True)
-        finally:
-            if not places.borrowed_tokens:
-                self._places.pop(whose, None)
+        return await trio.to_thread.run_sync(look_up, limiter=places, abandon_on_cancel=True)
 
 
 class HostNames(trio.abc.HostnameResolver):

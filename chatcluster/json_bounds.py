@@ -20,11 +20,12 @@ VALUE_BYTES_MIN = 2
 EXTREME_BYTES_MIN = 5
 
 _SMALL = bytes.maketrans(b"E", b"e")
-_SIGNS = b"+-"
 _EXTREME = {
     b"e2": re.compile(rb"e29[0-9]"),
     b"e3": re.compile(rb"e3[0-3][0-9]"),
     b"e0": re.compile(rb"e0+(?:29|3[0-3])[0-9]"),
+    b"e+": re.compile(rb"e\+0*(?:29|3[0-3])[0-9]"),
+    b"e-": re.compile(rb"e-0*(?:29|3[0-3])[0-9]"),
 }
 """Exponents of an extreme size, by what they begin with. Each pattern begins with two characters that are none other:
 so it is tried where these are, and not at each letter of a text."""
@@ -40,7 +41,7 @@ def bounded(data: bytes, *, values_max: int = VALUES_MAX, extremes_max: int = EX
 
 
 def _has_more_extremes(data: bytes, extremes_max: int) -> bool:
-    plain = data.translate(_SMALL, _SIGNS)
+    plain = data.translate(_SMALL)
     if sum(map(plain.count, _EXTREME)) <= extremes_max:
         return False
     found = (pattern.findall(plain) for beginning, pattern in _EXTREME.items() if beginning in plain)

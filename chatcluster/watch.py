@@ -97,7 +97,7 @@ class Watch:
         self.owner_id = owner_id
         self.subscribers: dict[Subscriber, None] = {}
         self.was_idle = False
-        """Nobody read it when it was polled last."""
+        """Nobody read it when it was polled last, nor since."""
         self.listening = trio.Event()
         self.scope = trio.CancelScope()
         self._store = store
@@ -179,10 +179,14 @@ class Watch:
         for kind in LIFECYCLES:
             self._kinds.pop((chat_id, kind), None)
 
-    async def begin_anew(self) -> None:
-        """What was told may be lost: tell the newest chats as they are now, whatever their versions."""
+    def forget_told(self) -> None:
+        """Whoever reads it now was told nothing, and what happened while nobody read is not among it."""
         self._told.clear()
         self._kinds.clear()
+
+    async def begin_anew(self) -> None:
+        """What was told may be lost: tell the newest chats as they are now, whatever their versions."""
+        self.forget_told()
         await self._tell_newest()
 
     async def _tell_newest(self) -> None:
@@ -283,7 +287,7 @@ class Watches:
         self._end_idle()
         began, as_of, timeline = trio.current_time(), None, last.timeline
         seconds = began - last.began + UNSEEN_SECONDS_MAX
-        owner_ids = list(self._watches)
+        owner_ids = [owner_id for owner_id, watch in self._watches.items() if watch.subscribers]
         try:
             for start in range(0, len(owner_ids), POLL_OWNERS):
                 answered = await self._poll_some(owner_ids[start : start + POLL_OWNERS], seconds, last.as_of)
@@ -340,7 +344,10 @@ class Watches:
     async def join(self, owner_id: UUID, subscriber: Subscriber) -> Watch:
         """The user's watch, which ``subscriber`` follows until it is taken out of it."""
         watch = self._joined(owner_id)
+        if not watch.subscribers:
+            watch.forget_told()
         watch.subscribers[subscriber] = None
+        watch.was_idle = False
         if self._closed:
             subscriber.cut("drain")
         try:

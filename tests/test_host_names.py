@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
+from functools import partial
 from typing import Any
 
 import trio
 import trio.testing
 
-from chatcluster.host_names import LOOK_UPS_MAX, HostNames, each_host_for_itself
+from chatcluster.host_names import LOOK_UPS_MAX, HostNames, LookUps, each_host_for_itself
 
 ADDRESSES = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))]
 
@@ -48,6 +50,20 @@ async def test_p10_a_host_whose_name_is_not_told_has_a_few_threads_and_others_ha
         server.says_something.set()
 
 
+async def test_nothing_is_kept_of_those_whose_threads_have_ended() -> None:
+    look_ups, answers = LookUps(), threading.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look_ups.make, "a", partial(answers.wait, 60))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert repr(look_ups) == "<LookUps for 1>", "its thread is there still"
+    answers.set()
+    with trio.fail_after(60):
+        while repr(look_ups) != "<LookUps for 0>":
+            await trio.sleep(0.01)
+            gc.collect()
+
+
 async def test_it_is_what_trio_asks() -> None:
     each_host_for_itself()
     port = 9
@@ -57,3 +73,4 @@ async def test_it_is_what_trio_asks() -> None:
         "127.0.0.1",
         "9",
     )
+    assert isinstance(trio.socket.set_custom_hostname_resolver(None), HostNames)

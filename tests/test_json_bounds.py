@@ -29,6 +29,12 @@ def test_a_long_text_is_one_value_whatever_is_in_it(text: str) -> None:
     assert bounded(document) is document
 
 
+@pytest.mark.parametrize("text", ["June-30-2026", "page-3-01", "e2+91"])
+def test_a_sign_belongs_to_an_exponent_only_where_it_begins_one(text: str) -> None:
+    document = ("[" + ",".join([f'"{text}"'] * (EXTREMES_MAX + 1)) + "]").encode()
+    assert bounded(document) is document
+
+
 def test_ordinary_numbers_are_taken_however_many_there_are_of_them() -> None:
     document = f"[{','.join(['0.1', '1e10', '-2.5e-7', '1e22'] * (VALUES_MAX // 4))}]".encode()
     assert bounded(document) is document

@@ -92,7 +92,10 @@ async def _list(replica: Process, token: str, chat_id: str, count: int) -> None:
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS) as http:
         while has_more:
             answer = await http.get(f"{replica.url}/api/v1/chats/{chat_id}/messages?after={after}&limit=500")
-            page = answer.json()
+            if answer.status_code in (429, 503):  # a busy machine may refuse a page
+                await trio.sleep(0.1)
+                continue
+            page = answer.raise_for_status().json()
             seen += len(page["messages"])
             after, has_more = page["messages"][-1]["id"], page["has_more"]
     assert seen == count

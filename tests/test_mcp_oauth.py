@@ -360,6 +360,7 @@ def test_a_wider_scope_is_asked_for_where_the_server_says_which(challenge: str, 
 
 
 SIGN_IN = SignIn(verifier="v", redirect_uri="u", issuer="i", token_url="t", client=OAuthClient("c"), resource="r")
+OF_TOOLS = "https://tools.example/.well-known/oauth-authorization-server"
 TENANT = {"issuer": "https://login.example/one", "token_endpoint": "https://login.example/one/t"}
 ROOT = {"issuer": "https://login.example", "token_endpoint": "https://login.example/t"}
 RESOURCE = {"authorization_servers": ["https://login.example/one"]}
@@ -503,6 +504,29 @@ async def test_an_answer_that_has_to_say_where_it_is_from_says_it(
     with pytest.raises(SignInFailed, match="which authorization server"):
         await world.tools.finish_sign_in(back["state"], back["code"], None)
     assert await sign_in(world, mail) == ("mail", ALICE)
+
+
+@pytest.mark.parametrize(
+    ("documents", "auth", "issuer"),
+    [
+        ({}, OAuthAuth(), "https://tools.example"),
+        ({OF_TOOLS: TENANT}, OAuthAuth(), "https://tools.example"),
+        ({}, OAuthAuth("c", authorization_url="https://a.example/a", token_url="https://a.example/t"), ""),
+    ],
+)
+async def test_a_server_that_says_nothing_gets_no_code_of_another_one(
+    documents: dict[str, Any], auth: OAuthAuth, issuer: str
+) -> None:
+    """It may send the user on to one that says where the answer is from, with our client and our challenge."""
+    found = await mcp_discovery.discover(documents_of(documents, ""), "https://tools.example/mcp", auth)
+    assert found.issuer == issuer
+    begun = replace(SIGN_IN, issuer=found.issuer)
+    mcp_oauth.check_issuer(begun, None)
+    if issuer:
+        with pytest.raises(McpFailed, match="another authorization server"):
+            mcp_oauth.check_issuer(begun, "https://login.example")
+    else:
+        mcp_oauth.check_issuer(begun, "https://login.example")
 
 
 METHODS = "code_challenge_methods_supported"

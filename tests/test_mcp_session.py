@@ -9,6 +9,7 @@ import mcp_types as types
 import pytest
 import trio
 import trio.testing
+from mcp import MCPError
 
 from chatcluster.tools.mcp_met import Refusals
 from chatcluster.tools.mcp_questions import LiveQuestions
@@ -90,11 +91,16 @@ async def test_a_list_without_end_is_read_up_to_what_is_taken() -> None:
 class Headed:
     """The session of a server that wants an argument in a header. It is told which by the list alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, breaks: bool = False) -> None:
         self.asked: list[str] = []
+        self._breaks = breaks
 
     async def list_tools(self, *, params: types.PaginatedRequestParams) -> types.ListToolsResult:
         del params
+        await trio.sleep(0.01)
+        if self._breaks:
+            self._breaks = False
+            raise MCPError(types.INTERNAL_ERROR, "not now")
         self.asked.append("list")
         return types.ListToolsResult(tools=[], ttl_ms=2500)
 
@@ -126,3 +132,20 @@ async def test_what_stands_in_headers_is_looked_up_once_before_the_first_call(
         assert isinstance(called, Called)
     assert headed.asked == asked
     assert (await session.list_tools(9)).seconds == 2.5
+
+
+@pytest.mark.parametrize(("breaks", "sent"), [(False, 2), (True, 1)])
+async def test_calls_at_once_wait_for_what_stands_in_headers_and_what_broke_is_looked_up_again(
+    breaks: bool, sent: int
+) -> None:
+    async def say(_: Reply) -> None: ...
+
+    headed = Headed(breaks=breaks)
+    client: Any = SimpleNamespace(session=headed, protocol_version="2026-07-28")
+    session = Session(client, Refusals(), LiveQuestions(1, say), Changes(1, say), is_sse=False)
+    async with trio.open_nursery() as nursery:
+        for number, name in enumerate(("one", "two"), 2):
+            nursery.start_soon(session.call, Call(number, 1, name, b"{}", {}, 1000, in_headers=True), say)
+    assert headed.asked[0] == "list"
+    assert headed.asked.count("list") == 1
+    assert len(headed.asked) == 1 + sent, "a call whose list broke is not sent without it"

@@ -109,7 +109,10 @@ class TestUp:
         question = "count [[tokens=120 tps=60 silence_after=60 times=1]]"  # the first attempt waits for its end
         command = [*CHATCLUSTER, "chat", "--data-dir", str(cluster.data_dir), question]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as chat:
+            deadline = time.monotonic() + READY_SECONDS_MAX
             while not (found := owners(cluster, "count")):
+                assert time.monotonic() < deadline, "nobody has the chat"
+                assert chat.poll() is None, "it has ended before its owner was killed"
                 time.sleep(0.01)
             os.kill(pid_of(cluster, found[0]), signal.SIGKILL)
             assert chat.stdout is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from agent_process import a_sleep, runs
+from agent_process import a_sleep, until_runs
 from cluster_process import clean_environment
 from provider_worlds import run_no_more
 from workspace_rows import RowsWorld, postgres_rows
@@ -152,7 +152,7 @@ async def test_a_host_that_is_killed_leaves_nothing_running_and_its_next_process
     answer = await agent.put("c1", request)
     while answer.output != b"begun\n":
         answer = await agent.call("c1", wait_seconds=5)
-    assert runs(a_sleep())
+    await until_runs(a_sleep())
     await trio.to_thread.run_sync(host.end, signal.SIGKILL)
     await run_no_more(a_sleep())
     machine.start()

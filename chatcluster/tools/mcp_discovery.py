@@ -41,6 +41,8 @@ _TOO_NARROW = re.compile(r'(?:^|[\s,])error\s*=\s*"?insufficient_scope\b')
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str
+    """Empty where an administrator configured the endpoints. A server that describes none is its own: else one could
+    send the user on to another server, and be given that one's code."""
     authorization_url: str
     token_url: str
     registration_url: str = ""
@@ -66,18 +68,19 @@ async def discover(fetch: Fetch, server_url: str, auth: OAuthAuth | ClientCreden
         )
     challenge = (await fetch("POST", server_url, _MCP_HEADERS, PING)).headers.get("www-authenticate", "")
     resource = await _resource_metadata(fetch, server_url, challenge)
+    named = _named_resource(resource, server_url)
     issuer = _first(resource.get("authorization_servers")) or _origin(server_url)
     _check_url(issuer, server_url)
     found = await _server_metadata(fetch, issuer, is_guess=not resource)
     if found and isinstance(auth, OAuthAuth):
         _check_challenges(found, is_vouched_for=bool(auth.client_id))
     endpoints = Endpoints(
-        issuer=str(found.get("issuer") or issuer) if found else "",
+        issuer=str(found.get("issuer") or issuer),
         authorization_url=authorization_url or str(found.get("authorization_endpoint") or f"{issuer}/authorize"),
         token_url=auth.token_url or str(found.get("token_endpoint") or f"{issuer}/token"),
         registration_url=str(found.get("registration_endpoint") or ("" if found else f"{issuer}/register")),
         auth_methods=_words(found.get("token_endpoint_auth_methods_supported")),
-        resource=_named_resource(resource, server_url),
+        resource=named,
         scope=auth.scope
         or _lasting(_asked_scope(challenge) or " ".join(_words(resource.get("scopes_supported"))), found),
         reads_documents=found.get("client_id_metadata_document_supported") is True,

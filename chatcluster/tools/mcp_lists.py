@@ -9,7 +9,7 @@ it looks anew.
 What goes wrong is remembered as well, for ``FAILURE_SECONDS``: a server that is down costs a turn ten seconds now and
 then, and not each turn. Each time that a server refuses us although it was given fresh tokens that is remembered for
 twice as long, up to ``REFUSED_SECONDS_MAX``, until the user signs in anew on this replica or an administrator changes
-its row.
+its row, or tests the server.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ REFUSED_SECONDS_MAX = 120.0
 """A replica where the user does not sign in anew learns of it no sooner."""
 SIGN_IN_SECONDS = 1.0
 """The user may be about to do so."""
+OVERTAKEN_SECONDS = 1.0
+"""What was forgotten while it was looked at is for those who wait for it: it may be old."""
 LOOK_SECONDS = 10.0
 """The time for connecting and listing."""
 LISTS_MAX = 200
@@ -82,6 +84,8 @@ class ToolLists:
         self._credentials = credentials
         self._remembered: OrderedDict[Key, Remembered] = OrderedDict()
         self._looks: dict[Key, trio.Event] = {}
+        self._overtaken: set[Key] = set()
+        """Those of the looks that began before their server was forgotten."""
         self._places = FairPlaces(LOOKS_MAX, each=LOOKS_OF_SERVER_MAX)
         self._nursery: trio.Nursery | None = None
 
@@ -119,6 +123,7 @@ class ToolLists:
         self._remembered.clear()
 
     def forget_server(self, server_id: UUID) -> None:
+        self._overtaken.update(key for key in self._looks if key.server_id == server_id)
         for key in [key for key in self._remembered if key.server_id == server_id]:
             del self._remembered[key]
 
@@ -181,6 +186,7 @@ class ToolLists:
             found = await self._found(server, look)
             self._remember(key, found)
         finally:
+            self._overtaken.discard(key)
             self._looks.pop(key).set()
 
     async def _found(self, server: McpServer, look: Look) -> ToolList | McpFailed:
@@ -199,7 +205,10 @@ class ToolLists:
     def _remember(self, key: Key, found: ToolList | McpFailed) -> None:
         before = self._remembered.get(key)
         refused = 1 + (0 if before is None else before.refused) if _is_refusal(found) else 0
-        self._remembered[key] = Remembered(found, trio.current_time() + _seconds_of(found, refused), refused)
+        seconds = _seconds_of(found, refused)
+        if key in self._overtaken:
+            seconds = min(seconds, OVERTAKEN_SECONDS)
+        self._remembered[key] = Remembered(found, trio.current_time() + seconds, refused)
         self._remembered.move_to_end(key)
         while len(self._remembered) > LISTS_MAX:
             self._remembered.popitem(last=False)

@@ -105,6 +105,7 @@ class Session:
         self._refusals = refusals
         self._is_sse = is_sse
         self._has_listed = False
+        self._listing = trio.Lock()
 
     @property
     def is_modern(self) -> bool:
@@ -122,7 +123,6 @@ class Session:
 
     async def list_tools(self, request_id: int) -> Listed:
         """Raises what ``failed`` translates."""
-        self._has_listed = True
         listing, cursor, seen, seconds = ToolListing(), None, {""}, None
         ends_at = trio.current_time() + PAGES_SECONDS
         while not listing.is_full and len(seen) <= PAGES_MAX and trio.current_time() < ends_at:
@@ -131,8 +131,10 @@ class Session:
             seconds = page.ttl_ms / 1000 if "ttl_ms" in page.model_fields_set else None
             cursor = page.next_cursor
             if cursor is None or cursor in seen:
+                self._has_listed = True
                 return Listed(request_id, listing.tools, listing.left_out, seconds)
             seen.add(cursor)
+        self._has_listed = True
         return Listed(request_id, listing.tools, max(1, listing.left_out), seconds)
 
     async def call(self, request: Call, say: Say) -> Called | Failed:
@@ -231,8 +233,10 @@ class Session:
     async def _ask(
         self, request: Call, telling: _Telling, answers: dict[str, Any] | None, state: str | None
     ) -> types.CallToolResult | types.InputRequiredResult:
-        if request.in_headers and self.is_modern and not self._has_listed:
-            await self.list_tools(request.id)
+        if request.in_headers and self.is_modern:
+            async with self._listing:  # calls of a session run at the same time, and none may go before it is read
+                if not self._has_listed:
+                    await self.list_tools(request.id)
         params = types.CallToolRequestParams(
             name=request.name,
             arguments=json.loads(request.arguments),

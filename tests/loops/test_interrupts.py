@@ -36,6 +36,7 @@ async def test_an_interrupt_keeps_the_sources_of_the_text_that_it_breaks_off(wor
     source = SourcePart("https://lakes.example/", "Lakes")
     assert call.request.meter is not None
     call.request.meter.cite([source])
+    call.request.meter.cite([source])  # by another connection to the same answer
     await owner.interrupt(chat)
     await reader.until_status("waiting", within=0.1)
     assert chat.row.messages[-1].parts == (TextPart("Half an"), source)

@@ -84,3 +84,25 @@ async def test_a_list_is_good_for_as_long_as_its_server_says_within_bounds(
         await lists.get(server, uuid4(), look)
         await trio.sleep(0.5)
     assert looks[1] - looks[0] == pytest.approx(kept, abs=0.5)
+
+
+async def test_a_look_that_began_before_its_server_was_tested_is_not_remembered(autojump_clock: Any) -> None:
+    """It may have been answered before the server was mended."""
+    looks: list[float] = []
+
+    async def look() -> Any:
+        looks.append(trio.current_time())
+        await trio.sleep(5)
+        return await let_in()
+
+    nowhere: Any = None
+    server: Any = SimpleNamespace(id=uuid4(), revision=1, per_user=False, slug="notes")
+    lists, user_id = ToolLists(nowhere, nowhere), uuid4()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lists.get, server, user_id, look)
+        await trio.sleep(1)
+        lists.forget_server(server.id)
+    for _ in range(3):
+        await trio.sleep(2)
+        assert (await lists.get(server, user_id, look)).left_out == 7
+    assert len(looks) == 2

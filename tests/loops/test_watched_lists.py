@@ -141,6 +141,26 @@ async def test_who_comes_back_finds_the_list_listened_to_and_it_ends_when_nobody
     assert not a.watches._watches
 
 
+async def test_who_comes_back_is_told_of_a_chat_whose_name_was_given_anew_meanwhile(world: World) -> None:
+    a = await world.replica()
+    chat = await world.one_turn(a)
+
+    async def until(subscriber: Subscriber, words: bytes) -> None:
+        told = b""
+        with trio.fail_after(1):
+            while words not in told:
+                told = await subscriber.receive()
+
+    async with a.watches.subscribe(OWNER) as first:
+        await a.transitions.delete(chat.id, owner_id=OWNER)
+        await until(first, b"event: deleted")
+    await a.transitions.create(NewChat(chat.id, OWNER, "again", None, (user("hello"),)))
+    await trio.sleep(0.1)  # nobody is told of it
+    async with a.watches.subscribe(OWNER) as second:
+        await a.rename(chat, "Greetings")
+        await until(second, b"Greetings")
+
+
 async def test_what_is_remembered_of_a_user_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "KNOWN_CHATS_MAX", 3)
     monkeypatch.setattr(watch, "POLL_CHATS", 2)

@@ -154,7 +154,7 @@ async def test_a_workspace_is_built_started_and_told_running() -> None:
     async with open_host() as world:
         world.start()
         row = await world.running_one()
-        assert world.provider.deeds == [("create", str(row.id)), ("start", str(row.id))]
+        assert world.provider.deeds == [("remove_orphans", ""), ("create", str(row.id)), ("start", str(row.id))]
         assert [line.source for line in await world.rows.workspaces.log(row.id)] == ["build", "start"]
         assert world.running.find(row.id) is not None
 
@@ -236,7 +236,7 @@ async def test_a_machine_that_lacks_a_package_of_the_template_says_which(monkeyp
         await world.rows.template(packages=("git", "cobol"))
         failed = await world.comes_to(await world.create(), WorkspaceState.FAILED)
         assert failed.detail.endswith("installs nothing: apt-get install cobol")
-        assert world.provider.deeds == [("stop", str(failed.id))], "nothing was made of it"
+        assert world.provider.deeds == [("remove_orphans", ""), ("stop", str(failed.id))], "nothing was made of it"
 
 
 async def test_a_machine_that_lacks_what_a_screen_is_made_of_says_what_to_install(
@@ -261,7 +261,7 @@ async def test_stop_ends_what_runs_and_a_start_brings_it_back() -> None:
         assert world.running.find(row.id) is None, "nothing is forwarded to it"
         await world.rows.workspaces.start(row.id)
         await world.comes_to(row, WorkspaceState.RUNNING)
-        assert [deed for deed, _ in world.provider.deeds] == ["create", "start", "stop", "start"]
+        assert [deed for deed, _ in world.provider.deeds] == ["remove_orphans", "create", "start", "stop", "start"]
 
 
 async def test_who_stops_it_while_it_starts_is_obeyed_at_once() -> None:

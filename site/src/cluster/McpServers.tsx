@@ -1,13 +1,13 @@
 import { useQuery } from "@tanstack/react-query";
-import { Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
 import { api } from "../server.ts";
-import { Button, IconButton } from "../ui/Button.tsx";
+import { Button } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
 import { Empty } from "../ui/Notice.tsx";
 import { Addressed, Badge, type Column, Table } from "../ui/Table.tsx";
 import { change } from "./change.ts";
+import { EditAndRemove } from "./EditAndRemove.tsx";
 import { McpForm } from "./McpForm.tsx";
 import { McpTest } from "./McpTest.tsx";
 import { Panel } from "./Panel.tsx";
@@ -90,12 +90,7 @@ function columns(ask: (asked: Asked) => void): Column<McpServer>[] {
           >
             {row.enabled ? "Disable" : "Enable"}
           </Button>
-          <IconButton label={`Edit ${row.slug}`} onClick={() => ask({ what: "edit", server: row })}>
-            <Pencil size={15} aria-hidden />
-          </IconButton>
-          <IconButton label={`Remove ${row.slug}`} onClick={() => ask({ what: "remove", server: row })}>
-            <Trash2 size={15} aria-hidden />
-          </IconButton>
+          <EditAndRemove name={row.slug} ask={(what) => ask({ what, server: row })} />
         </div>
       ),
     },

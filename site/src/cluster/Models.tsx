@@ -1,14 +1,14 @@
 import { useQuery } from "@tanstack/react-query";
-import { Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
 import { StandingPrompt } from "../StandingPrompt.tsx";
 import { api } from "../server.ts";
-import { Button, IconButton } from "../ui/Button.tsx";
+import { Button } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
 import { Empty } from "../ui/Notice.tsx";
 import { Badge, type Column, Table } from "../ui/Table.tsx";
 import { change } from "./change.ts";
+import { EditAndRemove } from "./EditAndRemove.tsx";
 import { ModelForm } from "./ModelForm.tsx";
 import { Panel } from "./Panel.tsx";
 import { type Provider, Providers, useProviders } from "./Providers.tsx";
@@ -118,12 +118,7 @@ function columns(providers: readonly Provider[], ask: (asked: Asked) => void): C
           >
             {row.enabled === false ? "Enable" : "Disable"}
           </Button>
-          <IconButton label={`Edit ${row.name}`} onClick={() => ask({ what: "edit", model: row })}>
-            <Pencil size={15} aria-hidden />
-          </IconButton>
-          <IconButton label={`Remove ${row.name}`} onClick={() => ask({ what: "remove", model: row })}>
-            <Trash2 size={15} aria-hidden />
-          </IconButton>
+          <EditAndRemove name={row.name} ask={(what) => ask({ what, model: row })} />
         </div>
       ),
     },

@@ -1,9 +1,8 @@
 import { type UseQueryResult, useQuery } from "@tanstack/react-query";
-import { Pencil, Trash2 } from "lucide-react";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
 import { api, queries } from "../server.ts";
-import { Button, IconButton } from "../ui/Button.tsx";
+import { Button } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
 import { Check, Choice, FormDialog, Text } from "../ui/FormDialog.tsx";
 import { Empty } from "../ui/Notice.tsx";
@@ -11,6 +10,7 @@ import { Addressed, Badge, type Column, Table } from "../ui/Table.tsx";
 import { Time } from "../ui/Time.tsx";
 import { say } from "../ui/Toast.tsx";
 import { change } from "./change.ts";
+import { EditAndRemove } from "./EditAndRemove.tsx";
 import { Panel } from "./Panel.tsx";
 
 export type Provider = Schemas["ProviderAnswer"];
@@ -93,12 +93,7 @@ function columns(ask: (asked: Asked) => void): Column<Provider>[] {
           >
             {row.enabled ? "Disable" : "Enable"}
           </Button>
-          <IconButton label={`Edit ${row.name}`} onClick={() => ask({ what: "edit", provider: row })}>
-            <Pencil size={15} aria-hidden />
-          </IconButton>
-          <IconButton label={`Remove ${row.name}`} onClick={() => ask({ what: "remove", provider: row })}>
-            <Trash2 size={15} aria-hidden />
-          </IconButton>
+          <EditAndRemove name={row.name} ask={(what) => ask({ what, provider: row })} />
         </div>
       ),
     },

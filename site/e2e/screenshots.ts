@@ -120,7 +120,7 @@ test("a workspace in which a command runs, where there is one", async ({ skip })
   ];
   const order = calls.map(([name, given], at) => `[[step=${at + 1} call=${name} ${JSON.stringify(given)}]]`).join(" ");
   const { id } = await newChat(order, { title: "Write a claim, and test it" });
-  const page = await open(`/chats/${id}`, { width: 1100, height: 860 });
+  const page = await open(`/chats/${id}`, { width: 1100, height: 740 });
   const card: Locator = page.getByRole("region", { name: "Workspace" });
   await card.getByText("2 files").waitFor();
   await card.getByRole("button", { expanded: false }).click();

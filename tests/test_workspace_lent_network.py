@@ -111,14 +111,18 @@ async def test_more_programs_at_once_than_connections_are_kept_ready_all_get_out
         await provider.start(spec_of("one", allowed_hosts=(outside.place,)))
         programs = [await way_out(kubernetes) for _ in range(many)]
         answers: list[bytes] = []
+        greetings: list[bytes] = []
 
         async def ask(program: trio.SocketStream) -> None:
             answers.append(await connected(program, outside.place))
+            await program.send_all(b"one")  # the way is there before the server has taken the connection
+            greetings.append(bytes(await program.receive_some(100)))
 
         async with trio.open_nursery() as nursery:
             for program in programs:
                 nursery.start_soon(ask, program)
         assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+        assert greetings == [b"hello one"] * many
         assert outside.connections == many
         for program in programs:
             await program.aclose()

@@ -20,12 +20,13 @@ What it is made of:
 * ``crowd.py``     the faults of readers
 * ``injector.py``  which fault comes when, and who is watched
 * ``busy.py``      load beside the cluster
+* ``money.py``     what was booked, held against what the model counted; ``broken_answers.py`` what it broke off
 * ``recovery.py``  how long after a fault each reader was told that its chat goes on
 * ``journal.py``   the replicas' logs: who died that nobody killed, who was taken for dead and lived
 * ``operators.py``  what the cluster's page tells operators, held against all that
 * ``record.py``    the log, from which every violation can be reconstructed
 * ``run.py``       all of that together; ``summary.py`` what is printed in the end
 
-What is right or wrong is decided by the package ``checker`` alone. It lives under ``tests/`` because it is an
-instrument and no part of the product: the wheel stays lean, and pytest, mypy and ruff find it here.
+What is right or wrong is decided by the package ``checker`` alone. All of it lives in ``trials/``, beside the tests: it
+is an instrument and no part of the product, so the wheel stays lean.
 """

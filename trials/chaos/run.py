@@ -13,6 +13,7 @@ import trio
 from checker import PROMISES, Checker, Kind, Violation
 
 from chaos.api import Api
+from chaos.broken_answers import BrokenAnswers
 from chaos.bystanders import figures, violations
 from chaos.cluster import Cluster
 from chaos.fleet import Fleet
@@ -78,6 +79,7 @@ class Run:
         self._reconnects = 0
         self._pause_seconds_max = 0.0
         self._clock_offset = time.time() - trio.current_time()
+        self._broken = None if cluster.ledger is None else BrokenAnswers(cluster.ledger, self._clock_offset)
         self._monotonic_offset = time.monotonic() - trio.current_time()
 
     async def run(self) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class Run:
             draw = self._options.draw("writer", name)
             writer = Writer(name, self._api, self._checker, self._record, self._options, draw)
             read = partial(self._read, name)
-            talk = Talk(writer, read, self._api, self._checker, self._mix, self._tools, self._home)
+            talk = Talk(writer, read, self._api, self._checker, self._mix, self._tools, self._home, self._broken)
             self._talks[index] = talk
             final = await talk.run(self._ending)
             if final is not None:

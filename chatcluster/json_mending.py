@@ -7,11 +7,9 @@ byte order mark first. A decoder refuses the whole document for it, and what the
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-
-T = TypeVar("T")
 
 _ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
 """A whole pair, half a one, or another escape."""
@@ -23,9 +21,9 @@ def mended(data: bytes) -> bytes:
     return _ESCAPE.sub(lambda found: r"\ufffd" if found[1] else found[0], text).encode()
 
 
-def decoded(data: bytes, type: type[T] | Any = Any) -> T | Any:
+def decoded(data: bytes, kind: Any = Any) -> Any:
     """What the JSON says, mended if need be. Raises ``msgspec.MsgspecError`` and ``RecursionError``."""
     try:
-        return msgspec.json.decode(data, type=type)
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return msgspec.json.decode(mended(data), type=type)
+        return msgspec.json.decode(mended(data), type=kind)

@@ -540,7 +540,7 @@ async def test_a_configured_client_is_shown_to_no_other_authorization_server(
     mail = await world.add("mail", f"{server.url}/oauth/mcp", OAuthAuth("configured"), SECRET)
     assert await sign_in(world, mail) == ("mail", ALICE)
     await server.control(issuer=server.url.replace("127.0.0.1", "localhost"))
-    with pytest.raises(SignInFailed, match=f"configured for the authorization server {server.url}, .* localhost"):
+    with pytest.raises(SignInFailed, match=f"configured for the authorization server {server.url}, .*localhost"):
         await world.tools.begin_sign_in(mail, ALICE)
     (known,) = await world.servers.servers()
     again = await world.change(known, auth=OAuthAuth("configured"))  # an administrator says that it is right

@@ -84,13 +84,18 @@ def _check_auth(settings: McpSettings) -> None:
                 raise InvalidRequest("auth.headers has a header twice")
             for name in names:
                 check_header_name("auth.headers", name)
-        case ClientCredentialsAuth(client_id=client_id, token_url=url, scope=scope):
-            _check_oauth(client_id, scope, auth_urls={"auth.token_url": url}, needs_id=True)
+        case ClientCredentialsAuth() as auth:
+            urls = {"auth.token_url": auth.token_url, "auth.issuer": auth.issuer}
+            _check_oauth(auth.client_id, auth.scope, auth_urls=urls, needs_id=True)
         case OAuthAuth() as auth:
-            urls = {"auth.token_url": auth.token_url, "auth.authorization_url": auth.authorization_url}
+            urls = {
+                "auth.token_url": auth.token_url,
+                "auth.authorization_url": auth.authorization_url,
+                "auth.issuer": auth.issuer,
+            }
             _check_oauth(auth.client_id, auth.scope, auth_urls=urls, needs_id=False)
-            if auth.authorization_url and auth.token_url and not auth.client_id:
-                raise InvalidRequest("auth.client_id is needed where the URLs are given")
+            if not auth.client_id and (auth.issuer or (auth.authorization_url and auth.token_url)):
+                raise InvalidRequest("auth.client_id is needed where its issuer, or both URLs, are given")
         case _:
             pass
 

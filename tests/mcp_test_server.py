@@ -53,6 +53,7 @@ control: dict[str, Any] = {
     "reads_documents": False,
     "names_itself": False,
     "no_tokens": False,
+    "issuer": "",
 }
 
 
@@ -330,7 +331,9 @@ def base_of(request: Request) -> str:
 
 async def resource_metadata(request: Request) -> Response:
     base = base_of(request)
-    return JSONResponse({"resource": f"{base}/oauth/mcp", "authorization_servers": [base], "scopes_supported": ["all"]})
+    issuer = control["issuer"] or base
+    said = {"resource": f"{base}/oauth/mcp", "authorization_servers": [issuer], "scopes_supported": ["all"]}
+    return JSONResponse(said)
 
 
 async def server_metadata(request: Request) -> Response:

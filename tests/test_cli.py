@@ -215,10 +215,11 @@ class TestWhichCluster:
         assert local_cluster.reach(None, "ccl_mine", tmp_path) == ("http://10.0.0.1:8000", "ccl_mine")
 
     def test_who_gives_both_needs_no_cluster_here(self, tmp_path: Path) -> None:
-        (tmp_path / local_cluster.CLUSTER_FILE).write_text("damaged")
-        assert local_cluster.reach("http://localhost", "ccl_mine", tmp_path) == ("http://localhost", "ccl_mine")
-        with pytest.raises(ConfigError, match="is damaged"):
-            local_cluster.reach(None, "ccl_mine", tmp_path)
+        for content in (b"damaged", b'{"url": "\xff"}'):
+            (tmp_path / local_cluster.CLUSTER_FILE).write_bytes(content)
+            assert local_cluster.reach("http://localhost", "ccl_mine", tmp_path) == ("http://localhost", "ccl_mine")
+            with pytest.raises(ConfigError, match="is damaged"):
+                local_cluster.reach(None, "ccl_mine", tmp_path)
 
 
 @pytest.mark.postgres

@@ -7,6 +7,7 @@ from typing import Any
 import mcp_types as types
 import pytest
 from mcp_types import methods
+from pydantic import ValidationError
 
 from chatcluster.content import JsonPart, ResultContent, TextPart
 from chatcluster.tools import mcp_mending
@@ -39,6 +40,7 @@ UNUSABLE: list[Any] = [
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vars(methods), "validate_server_result", methods.validate_server_result)
+    monkeypatch.delitem(vars(types.jsonrpc_message_adapter), "validate_json", raising=False)
     mcp_mending.install()
 
 
@@ -112,3 +114,33 @@ def test_what_a_result_says_is_taken_however_it_is_said(version: str, raw: Any, 
 
 def text(words: str) -> dict[str, str]:
     return {"type": "text", "text": words}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("raw", [{}, {"content": None}, {"_meta": {"a": 1}}, {"isError": False}])
+def test_a_result_of_nothing_says_that_it_is_done(version: str, raw: dict[str, Any]) -> None:
+    assert result(version, **raw) == ((TextPart("(The tool returned nothing.)"),), False)
+
+
+@pytest.mark.parametrize("raw", [{"task": {"taskId": "t"}}, {"toolResult": 1}])
+def test_what_says_something_else_is_no_result(raw: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        result("2025-06-18", **raw)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(b"cut \\ud83d", "cut \ufffd"), (b"caf\xe9", "caf\ufffd"), ("cut \\ud83d", "cut \ufffd")]
+)
+def test_a_message_with_what_no_text_can_hold_is_read(said: bytes | str, kept: str) -> None:
+    """A server that cuts a text in the middle of a character has run all the same."""
+    before, after = '{"jsonrpc": "2.0", "id": 1, "result": {"text": "', '"}}'
+    data = before + said + after if isinstance(said, str) else before.encode() + said + after.encode()
+    message = types.jsonrpc_message_adapter.validate_json(data, by_name=False)
+    assert isinstance(message, types.JSONRPCResponse)
+    assert message.result == {"text": kept}
+
+
+def test_a_message_that_is_none_is_refused() -> None:
+    for data in (b"", b"{", b"<html>", b'{"jsonrpc": "2.0"}'):
+        with pytest.raises(ValidationError):
+            types.jsonrpc_message_adapter.validate_json(data, by_name=False)

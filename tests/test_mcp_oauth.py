@@ -21,6 +21,7 @@ from mcp_world import (
     TestServer,
     mcp_world,
     test_server,
+    text_of,
 )
 from msgspec.structs import replace
 
@@ -53,6 +54,7 @@ async def server(shared_server: TestServer) -> TestServer:
         reads_documents=False,
         names_itself=False,
         no_tokens=False,
+        issuer="",
     )
     return shared_server
 
@@ -488,7 +490,7 @@ async def test_where_nobody_is_registered_a_document_says_who_the_cluster_is(
     await server.control(registers=False, reads_documents=True)
     with pytest.raises(SignInFailed, match="client ID"):  # who reads it has to be let in by https
         await world.tools.begin_sign_in(mail, ALICE)
-    monkeypatch.setattr(world.tools.credentials, "_browsers_url", "https://chat.example")
+    monkeypatch.setattr(world.tools.credentials.clients, "browsers_url", "https://chat.example")
     query = parse_qs(urlsplit(await world.tools.begin_sign_in(mail, ALICE)).query)
     document = world.tools.client_document()
     assert query["client_id"] == [document["client_id"]] == ["https://chat.example/oauth/mcp/client"]
@@ -527,6 +529,43 @@ async def test_a_server_that_says_nothing_gets_no_code_of_another_one(
             mcp_oauth.check_issuer(begun, "https://login.example")
     else:
         mcp_oauth.check_issuer(begun, "https://login.example")
+
+
+SECRET = {"client_secret": "configured-secret-1234"}
+
+
+async def test_a_configured_client_is_shown_to_no_other_authorization_server(
+    world: McpWorld, server: TestServer
+) -> None:
+    mail = await world.add("mail", f"{server.url}/oauth/mcp", OAuthAuth("configured"), SECRET)
+    assert await sign_in(world, mail) == ("mail", ALICE)
+    await server.control(issuer=server.url.replace("127.0.0.1", "localhost"))
+    with pytest.raises(SignInFailed, match=f"configured for the authorization server {server.url}, .*localhost"):
+        await world.tools.begin_sign_in(mail, ALICE)
+    (known,) = await world.servers.servers()
+    again = await world.change(known, auth=OAuthAuth("configured"))  # an administrator says that it is right
+    assert await sign_in(world, again) == ("mail", ALICE)
+
+
+async def test_nor_is_one_that_the_cluster_signs_in_with(world: McpWorld, server: TestServer) -> None:
+    await world.add("own", f"{server.url}/own/mcp", ClientCredentialsAuth("configured"), SECRET)
+    async with world.turn("own") as turn:
+        assert not (await turn.call("own__peek")).is_error
+    await server.control(issuer=server.url.replace("127.0.0.1", "localhost"), revoke=True)
+    asked_before = await server.count("token client_credentials")
+    async with world.turn("own") as turn:
+        assert "configured for the authorization server" in text_of(await turn.call("own__peek"))
+    assert await server.count("token client_credentials") == asked_before
+
+
+async def test_an_administrator_may_say_which_authorization_server_knows_the_client(
+    world: McpWorld, server: TestServer
+) -> None:
+    auth = OAuthAuth("configured", issuer="https://login.example")
+    mail = await world.add("mail", f"{server.url}/oauth/mcp", auth, SECRET)
+    with pytest.raises(SignInFailed, match=r"configured for the authorization server https://login\.example"):
+        await world.tools.begin_sign_in(mail, ALICE)
+    assert await sign_in(world, await world.change(mail, auth=replace(auth, issuer=server.url))) == ("mail", ALICE)
 
 
 METHODS = "code_challenge_methods_supported"

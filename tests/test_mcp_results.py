@@ -46,6 +46,12 @@ def test_a_plain_value_is_not_said_twice(words: str, value: Any) -> None:
     assert content_of(text(words), structure={"result": value}) == (TextPart(words),)
 
 
+def test_a_structured_result_is_json_though_it_has_numbers_that_are_none() -> None:
+    structure = {"a": float("nan"), "b": [float("inf"), {"c": float("-inf")}, 1.5], "d": 10**30}
+    (part,) = content_of(structure=structure)
+    assert part == JsonPart('{"a":null,"b":[null,{"c":null},1.5],"d":1000000000000000000000000000000}')
+
+
 def test_a_result_of_nothing_says_so() -> None:
     assert content_of() == (TextPart("(The tool returned nothing.)"),)
 

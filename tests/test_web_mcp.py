@@ -229,6 +229,8 @@ BAD: dict[str, dict[str, Any]] = {
     "token url": {"auth": {"kind": "client_credentials", "client_id": "x", "client_secret": "y", "token_url": "x"}},
     "authorization url": {"auth": {"kind": "oauth", "authorization_url": "javascript:alert(1)"}},
     "urls without client": {"auth": {"kind": "oauth", "authorization_url": URL, "token_url": URL}},
+    "issuer": {"auth": {"kind": "oauth", "client_id": "x", "issuer": "somewhere"}},
+    "issuer of no client": {"auth": {"kind": "oauth", "issuer": URL}},
     "broken url": {"url": "http://["},
     "description": {"description": "x" * 1001},
     "invisible description": {"description": "a\u202eb"},

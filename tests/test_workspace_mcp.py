@@ -126,6 +126,13 @@ async def test_what_a_server_asks_of_a_client_is_refused_and_an_error_is_a_resul
     assert answer.result["is_error"]
 
 
+async def test_a_byte_that_is_no_text_costs_itself_and_not_the_server(agent: AgentProcess) -> None:
+    write(agent, s=stdio())
+    assert text_of(await call(agent, "c1", "latin")) == "caf\ufffd \ufffd"
+    assert text_of(await call(agent, "c2", "echo", text="on")) == "on"
+    assert noted(agent).count("began") == 1
+
+
 # --- what goes wrong -----------------------------------------------------------------------------
 
 
@@ -317,6 +324,8 @@ def test_the_file_is_read_as_it_is_written_elsewhere() -> None:
     many = json.dumps({"mcpServers": {f"s{n}": {"command": "x"} for n in range(17)}}).encode()
     assert isinstance(parsed(many, {}), Wrong)
     assert parsed(b"{}", {}) == {}
+    assert parsed(b"\xef\xbb\xbf" + text, {"A": "root"}) == found
+    assert parsed(b'{"mcpServers": {"a": {"command": "caf\xe9"}}}', {}) == {"a": Config(argv=("caf\ufffd",))}
 
 
 def _fields(value: Any) -> dict[str, Any]:

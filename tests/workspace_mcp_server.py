@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-TOOLS = ["echo", "slow", "die", "big", "long", "grow", "ask", "refuse", "where"]
+TOOLS = ["echo", "slow", "die", "big", "long", "grow", "ask", "refuse", "where", "latin"]
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 
 
@@ -44,6 +44,11 @@ def called(number: int, name: str, arguments: dict[str, Any]) -> None:
         return
     if name == "where":
         content = [{"type": "text", "text": json.dumps([os.getcwd(), sys.argv[1:], os.environ.get("KEY")])}]
+    if name == "latin":
+        said = '{"jsonrpc": "2.0", "id": %d, "result": {"content": [{"type": "text", "text": "caf\xe9 \\ud83d"}]}}\n'
+        sys.stdout.buffer.write((said % number).encode("latin-1"))
+        sys.stdout.flush()
+        return
     say({"id": number, "result": {"content": content}})
 
 

@@ -26,7 +26,8 @@ SECRET_BYTES_MAX = 64 << 10
 CALL_SECONDS_MAX = 3600
 NOTHING: dict[str, Any] = {"allow": None, "deny": [], "tools": {}, "description": ""}
 """What is said of a server of which nothing is said."""
-AUTH_FLAGS = ("bearer", "api_key", "headers", "client_id", "client_secret", "token_url", "authorization_url", "scope")
+OAUTH_FLAGS = ("client_id", "client_secret", "issuer", "token_url", "authorization_url", "scope")
+AUTH_FLAGS = ("bearer", "api_key", "headers", *OAUTH_FLAGS)
 
 OPTIONS = (
     click.option("--transport", type=click.Choice(["streamable-http", "sse"]), help="Default: by the URL's end"),
@@ -38,6 +39,7 @@ OPTIONS = (
     click.option("--no-auth", is_flag=True, help="Everybody gets in (the default of a new server)"),
     click.option("--client-id", help="OAuth: of a client that is registered there. Default: the cluster registers"),
     click.option("--client-secret", metavar="SECRET", help="OAuth: the client's secret"),
+    click.option("--issuer", metavar="URL", help="OAuth: the server that knows the client. Default: the first one"),
     click.option("--token-url", help="OAuth: where tokens are had. Default: discovered"),
     click.option("--authorization-url", help="OAuth: where users sign in. Default: discovered"),
     click.option("--scope", help="OAuth: what to ask for. Default: what the server says"),
@@ -265,7 +267,7 @@ KINDS = ("oauth", "client_credentials", "no_auth")
 
 def _auth(given: dict[str, Any]) -> dict[str, Any] | None:
     chosen = [name for name in ("bearer", "api_key", "headers", *KINDS) if given.get(name)]
-    details = {name: given[name] for name in AUTH_FLAGS[3:] if name in given}
+    details = {name: given[name] for name in OAUTH_FLAGS if name in given}
     if len(chosen) > 1:
         raise click.UsageError("give one kind of authentication")
     if details and chosen not in (["oauth"], ["client_credentials"]):

@@ -51,7 +51,7 @@ def read_cluster(data_dir: Path) -> LocalCluster | None:
         return None
     try:
         cluster = msgspec.json.decode(content, type=LocalCluster)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"{data_dir / CLUSTER_FILE} is damaged: {error}") from None
     return cluster if _is_running(cluster.pid) else None
 

@@ -69,6 +69,8 @@ class ClientCredentialsAuth(msgspec.Struct, tag_field="kind", tag="client_creden
     client_id: str
     token_url: str = ""
     scope: str = ""
+    issuer: str = ""
+    """The authorization server that knows the client; empty until it is of use for the first time."""
 
 
 class OAuthAuth(msgspec.Struct, tag_field="kind", tag="oauth", frozen=True):
@@ -78,6 +80,8 @@ class OAuthAuth(msgspec.Struct, tag_field="kind", tag="oauth", frozen=True):
     authorization_url: str = ""
     token_url: str = ""
     scope: str = ""
+    issuer: str = ""
+    """As for ``ClientCredentialsAuth``, where there is a ``client_id``."""
 
 
 Auth = NoAuth | BearerAuth | ApiKeyAuth | HeadersAuth | ClientCredentialsAuth | OAuthAuth

@@ -123,7 +123,7 @@ class McpTools:
         return McpReport(ok=True, tools=tools, left_out=found.left_out, instructions=found.instructions)
 
     def client_document(self) -> dict[str, Any]:
-        return self.credentials.document()
+        return self.credentials.clients.document()
 
     async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
         return await self.credentials.begin_sign_in(server, user_id)

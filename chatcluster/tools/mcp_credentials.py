@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets as random_secrets
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -39,6 +39,7 @@ from chatcluster.ports import (
 )
 from chatcluster.secrets import Keyring, place_of
 from chatcluster.tools import mcp_discovery, mcp_oauth
+from chatcluster.tools.mcp_clients import OAuthClients
 from chatcluster.tools.mcp_link import LinkSession, McpFailed, McpLink
 from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, TokenAnswer, Tokens
 from chatcluster.tools.mcp_sign_in_links import SignInLinks, digest_of, grant_place, login_place
@@ -73,21 +74,9 @@ class Credentials:
         self._servers = servers
         self._keyring = keyring
         self._link = link
-        self._browsers_url = browsers_url
         self.links = SignInLinks(servers, keyring, browsers_url=browsers_url)
+        self.clients = OAuthClients(servers, self._link_fetch, browsers_url=browsers_url)
         self._own_tokens: dict[tuple[UUID, int], tuple[str, float]] = {}
-
-    @property
-    def redirect_uri(self) -> str:
-        return f"{self._browsers_url}/oauth/mcp/callback"
-
-    @property
-    def document_url(self) -> str:
-        """Where the cluster says what it is as a client."""
-        return f"{self._browsers_url}/oauth/mcp/client"
-
-    def document(self) -> dict[str, Any]:
-        return {"client_id": self.document_url, **mcp_oauth.description(self.redirect_uri)}
 
     # sessions
 
@@ -220,9 +209,10 @@ class Credentials:
         if until > trio.current_time():
             return token
         endpoints = await mcp_discovery.discover(self._link_fetch, server.settings.url, auth)
-        secret = self.secrets_of(server).get("client_secret", "")
-        client = mcp_oauth.configured_client(auth.client_id, secret, endpoints)
+        client = await self.clients.client(server, self.secrets_of(server), endpoints)
         answer = await mcp_oauth.client_token(self._link_fetch, endpoints, client)
+        if not auth.issuer:
+            await self.clients.was_of_use(server.id, auth.client_id, endpoints.issuer)
         seconds = answer.expires_in if answer.expires_in is not None else LOGIN_SECONDS
         self._own_tokens = {k: v for k, v in self._own_tokens.items() if k[0] != server.id}
         self._own_tokens[key] = (answer.access_token, trio.current_time() + seconds - SKEW_SECONDS)
@@ -306,7 +296,7 @@ class Credentials:
             raise SignInFailed(f"{server.slug} cannot be signed in at: {failure.message}") from None
         sign_in = SignIn(
             verifier=random_secrets.token_urlsafe(48),
-            redirect_uri=self.redirect_uri,
+            redirect_uri=self.clients.redirect_uri,
             issuer=endpoints.issuer,
             token_url=endpoints.token_url,
             client=client,
@@ -335,23 +325,8 @@ class Credentials:
             endpoints = await mcp_discovery.discover(self._link_fetch, server.settings.url, auth)
             scope = mcp_discovery.both_scopes(endpoints.scope, await self._wanted_scope(server, user_id))
             endpoints = replace(endpoints, scope=scope)
-            return endpoints, await self._client(server, auth, endpoints)
+            return endpoints, await self.clients.client(server, self.secrets_of(server), endpoints)
         raise McpFailed(Trouble.TIMEOUT, f"it was not found out within {DISCOVERY_SECONDS:g} s how to sign in")
-
-    async def _client(self, server: McpServer, auth: OAuthAuth, endpoints: mcp_discovery.Endpoints) -> OAuthClient:
-        if not auth.client_id:
-            return await self._own_client(endpoints)
-        secret = self.secrets_of(server).get("client_secret", "")
-        return mcp_oauth.configured_client(auth.client_id, secret, endpoints)
-
-    async def _own_client(self, endpoints: mcp_discovery.Endpoints) -> OAuthClient:
-        try:
-            return await mcp_oauth.register(self._link_fetch, endpoints, self.redirect_uri)
-        except McpFailed as failure:
-            is_readable = endpoints.reads_documents and self.document_url.startswith("https://")
-            if failure.trouble is Trouble.REFUSED and is_readable:
-                return OAuthClient(self.document_url)
-            raise
 
     async def finish_sign_in(self, state: str, code: str, issuer: str | None, visitor: UUID | None = None) -> Login:
         """The user came back with a code. Raises ``LoginNotFound``, ``SignInFailed`` and ``SignInOfAnother``."""
@@ -377,6 +352,7 @@ class Credentials:
         grant = Grant(server_id=login.server_id, user_id=login.user_id, sealed=b"")
         if not await self._servers.keep_grant(self._sealed_grant(grant, tokens, answer)):
             raise SignInFailed("the server of tools is gone")
+        await self.clients.was_of_use(login.server_id, sign_in.client.client_id, sign_in.issuer)
         return login
 
     async def drop_sign_in(self, state: str, issuer: str | None) -> bool:

@@ -17,6 +17,9 @@ from chatcluster.tools.mcp_results import TooMuch
 from chatcluster.tools.mcp_wire import Failed, Trouble, says_unknown_tool
 
 MESSAGE_CHARS_MAX = 500
+TOO_MANY_REQUESTS = 429
+VALIDATORS_WORDS = "validation error"
+NO_MESSAGE = "what it sent is not of the protocol"
 
 
 class SessionFailed(Exception):
@@ -69,11 +72,13 @@ def failed(request_id: int, error: BaseException, refusals: mcp_met.Met) -> Fail
     if isinstance(error, MCPError):
         return Failed(request_id, _trouble_of(error, refusals), _said(error, refusals))
     if isinstance(error, ValidationError):
-        return Failed(request_id, Trouble.GARBAGE, "what it sent is not of the protocol")
+        return Failed(request_id, Trouble.GARBAGE, NO_MESSAGE)
     return Failed(request_id, Trouble.GARBAGE, f"{type(error).__name__}: {message}")
 
 
 def _said(error: MCPError, refusals: mcp_met.Met) -> str:
+    if error.code == types.PARSE_ERROR and VALIDATORS_WORDS in error.message:
+        return NO_MESSAGE
     status = f" (HTTP {refusals.status})" if refusals.status >= 400 else ""
     return f"{error.message[:MESSAGE_CHARS_MAX]}{status}"
 
@@ -98,6 +103,8 @@ def _trouble_of_transport(error: BaseException) -> Trouble | None:
 
 def _trouble_of(error: MCPError, refusals: mcp_met.Met) -> Trouble:
     text = error.message.lower()
+    if refusals.status == TOO_MANY_REQUESTS:
+        return Trouble.UNREACHABLE
     if "exceeded" in text and "byte limit" in text:
         return Trouble.TOO_LARGE
     if (refusals.status == 404 and "session" in text) or (refusals.status == 400 and _NO_SESSION.search(text)):

@@ -16,20 +16,32 @@ import mcp_types as types
 from mcp_types import methods
 from pydantic import TypeAdapter, ValidationError
 
+from chatcluster.json_mending import mended
 from chatcluster.tools.mcp_results import PIECES_MAX
 
 KIND_CHARS_MAX = 40
 DECORATIONS = ("title", "description", "annotations", "execution")
 """What is said of a tool besides its name and its schema, as far as it is made use of."""
+NOTHING_SAID = {"_meta", "isError", "resultType", "content"}
+"""A result of nothing else says that it is done."""
 UNUSABLE = {"name": "", "inputSchema": {"type": "object"}}
 
 _BLOCK: TypeAdapter[types.ContentBlock] = TypeAdapter(types.ContentBlock)
 _validated = methods.validate_server_result
+_read = types.jsonrpc_message_adapter.validate_json
 
 
 def install() -> None:
     """Mend what the SDK is about to look at, in all of this process: it has no place for that."""
     vars(methods)["validate_server_result"] = _validate
+    vars(types.jsonrpc_message_adapter)["validate_json"] = _read_mended
+
+
+def _read_mended(data: str | bytes, **options: Any) -> types.JSONRPCMessage:
+    try:
+        return _read(data, **options)
+    except ValidationError:
+        return _read(mended(data if isinstance(data, bytes) else data.encode("utf-8", "replace")), **options)
 
 
 def _validate(method: str, version: str, data: dict[str, Any]) -> None:
@@ -67,7 +79,7 @@ def mend_result(data: dict[str, Any]) -> None:
     structure, content = data.get("structuredContent"), data.get("content")
     if structure is not None and not isinstance(structure, dict):
         data["structuredContent"] = {"result": structure}
-    if content is None and structure is not None:
+    if content is None and (structure is not None or data.keys() <= NOTHING_SAID):
         content = []
     if isinstance(content, str | dict):
         content = [content]

@@ -25,8 +25,9 @@ NEVER_SENT = (
     httpx2.ProxyError,
     httpx2.UnsupportedProtocol,
 )
-NOTHING_DONE = (401, 403, 404)
-"""Statuses of a request that the server did not begin with: who sends it is not let in, or its session is not known."""
+NOTHING_DONE = (401, 403, 404, 429)
+"""Statuses of a request that the server did not begin with: who sends it is not let in, or not so soon, or its session
+is not known."""
 
 
 class Met:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -125,8 +126,23 @@ def _with_structure(content: list[ResultContent], structure: Any) -> list[Result
             return content
     if text is not None and _is_json_of(text, structure):
         content = []
-    encoded = json.dumps(structure, ensure_ascii=False, separators=(",", ":"))
-    return [*content, JsonPart(storable(encoded))]
+    return [*content, JsonPart(storable(_encoded(structure)))]
+
+
+def _encoded(structure: Any) -> str:
+    """As JSON, which has no number that is infinite or none."""
+    try:
+        return json.dumps(structure, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return json.dumps(_finite(structure), ensure_ascii=False, separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_json_of(text: str, value: Any) -> bool:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 LIBRARY = "/opt/chatcluster"
 """Where the agent's packages are in a sandbox."""
 PACKAGES = ("trio", "h11", "msgspec", "attr", "attrs", "outcome", "sortedcontainers", "idna", "sniffio")
-OWN = ("__init__.py", "workspace_wire.py", "workspace_mcp.py", "workspaces")
+OWN = ("__init__.py", "json_mending.py", "workspace_wire.py", "workspace_mcp.py", "workspaces")
 PROBE_SECONDS = 10.0
 
 _PROGRAM = (

@@ -54,22 +54,26 @@ class HeadersBody(AuthBody, tag="headers", frozen=True, kw_only=True):
 
 
 class ClientCredentialsBody(AuthBody, tag="client_credentials", frozen=True, kw_only=True):
-    """The cluster signs in as itself (OAuth). Without ``token_url`` it is discovered."""
+    """The cluster signs in as itself (OAuth). Without ``token_url`` it is discovered. ``issuer`` is the authorization
+    server that knows the client, and the only one that is shown the secret; else it is the one of its first use."""
 
     client_id: str
     client_secret: str
     token_url: str = ""
     scope: str = ""
+    issuer: str = ""
 
 
 class OAuthBody(AuthBody, tag="oauth", frozen=True, kw_only=True):
-    """Each user signs in. What is left away is discovered; without ``client_id`` the cluster registers itself."""
+    """Each user signs in. What is left away is discovered; without ``client_id`` the cluster registers itself.
+    ``issuer`` as for ``client_credentials``."""
 
     client_id: str = ""
     client_secret: str = ""
     authorization_url: str = ""
     token_url: str = ""
     scope: str = ""
+    issuer: str = ""
 
 
 AnyAuthBody = NoAuthBody | BearerBody | ApiKeyBody | HeadersBody | ClientCredentialsBody | OAuthBody
@@ -153,11 +157,12 @@ def split(body: AnyAuthBody) -> Split:
         case HeadersBody(headers=headers):
             return Split(HeadersAuth(tuple(headers)), headers)
         case ClientCredentialsBody():
-            auth = ClientCredentialsAuth(body.client_id, body.token_url, body.scope)
+            auth = ClientCredentialsAuth(body.client_id, body.token_url, body.scope, body.issuer)
             return Split(auth, {"client_secret": body.client_secret})
         case OAuthBody():
             secrets = {"client_secret": body.client_secret} if body.client_secret else {}
-            return Split(OAuthAuth(body.client_id, body.authorization_url, body.token_url, body.scope), secrets)
+            urls = (body.authorization_url, body.token_url)
+            return Split(OAuthAuth(body.client_id, *urls, body.scope, body.issuer), secrets)
         case _:
             return Split(NoAuth(), {})
 

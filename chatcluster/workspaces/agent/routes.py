@@ -103,7 +103,7 @@ class Routes:
 def _body(request: Request, kind: type[Body]) -> Body:
     try:
         return msgspec.json.decode(request.body, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(Code.INVALID_REQUEST, f"the body: {error}") from None
 
 

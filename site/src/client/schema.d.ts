@@ -2239,6 +2239,8 @@ export interface components {
         ClientCredentialsBody: {
             client_id: string;
             client_secret: string;
+            /** @default  */
+            issuer: string;
             /** @constant */
             kind: "client_credentials";
             /** @default  */
@@ -2903,6 +2905,8 @@ export interface components {
             client_id: string;
             /** @default  */
             client_secret: string;
+            /** @default  */
+            issuer: string;
             /** @constant */
             kind: "oauth";
             /** @default  */

@@ -26,12 +26,14 @@ const ASKED: Record<Kind, readonly [name: string, label: string, isSecret: boole
   client_credentials: [
     ["client_id", "Client ID", false, true],
     ["client_secret", "Client secret", true, true],
+    ["issuer", "Issuer that knows the client (empty: the first one)", false, false],
     ["token_url", "Address of tokens (empty: discovered)", false, false],
     ["scope", "Scope", false, false],
   ],
   oauth: [
     ["client_id", "Client ID (empty: the cluster registers itself)", false, false],
     ["client_secret", "Client secret", true, false],
+    ["issuer", "Issuer that knows the client (empty: the first one)", false, false],
     ["scope", "Scope", false, false],
   ],
 };

@@ -61,7 +61,7 @@ def instructions_of(answer: Any) -> str:
 
 def result_of(answer: Any) -> McpResult:
     """What a call gave."""
-    blocks = answer.get("content") if isinstance(answer, dict) else None
+    blocks = answer.get("content", []) if isinstance(answer, dict) else None
     if not isinstance(blocks, list):
         return failed("The server answered what is no result.")
     if len(blocks) > PIECES_MAX:

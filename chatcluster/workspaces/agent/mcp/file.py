@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from chatcluster.json_mending import decoded
 from chatcluster.workspace_mcp import SERVERS_MAX
 from chatcluster.workspace_wire import Code
 from chatcluster.workspaces.agent import files
@@ -73,7 +74,7 @@ def configs(places: Places) -> dict[str, Config | Wrong] | Wrong:
 
 def parsed(content: bytes, environment: Mapping[str, str]) -> dict[str, Config | Wrong] | Wrong:
     try:
-        entries = msgspec.json.decode(content, type=_File).mcpServers
+        entries = decoded(content, _File).mcpServers
     except (msgspec.MsgspecError, RecursionError) as error:
         return Wrong(f"{FILE_NAME} is not what it should be: {error}")
     if len(entries) > SERVERS_MAX:

@@ -20,6 +20,7 @@ import h11
 import msgspec
 import trio
 
+from chatcluster.json_mending import decoded
 from chatcluster.workspaces.agent.mcp.failed import ServerFailed
 from chatcluster.workspaces.agent.mcp.file import Config
 from chatcluster.workspaces.agent.mcp.session import Hear, Message
@@ -99,7 +100,7 @@ class Http:
             return
         async with aclosing(_events(connection, stream) if is_stream else _whole(connection, stream)) as messages:
             async for message in messages:
-                self._hear(msgspec.json.decode(message))
+                self._hear(decoded(message))
                 if answered.is_set():
                     return
 

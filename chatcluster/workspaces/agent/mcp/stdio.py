@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import msgspec
 import trio
 
+from chatcluster.json_mending import decoded
 from chatcluster.workspaces.agent.mcp.failed import ServerFailed
 from chatcluster.workspaces.agent.mcp.file import Config
 from chatcluster.workspaces.agent.mcp.session import Hear, Message
@@ -125,7 +126,7 @@ async def _hear_lines(output: trio.lowlevel.FdStream, hear: Hear) -> str:
             return f"it said more than {LINE_BYTES_MAX} bytes at a time"
         for line in whole:
             try:
-                message = msgspec.json.decode(line)
+                message = decoded(line)
             except (msgspec.MsgspecError, RecursionError):
                 continue
             hear(message)

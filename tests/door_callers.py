@@ -190,7 +190,7 @@ async def _persist(client: NodeClient, addresses: Addresses, tell: Tell, **order
 async def _openai_js(
     client: NodeClient, addresses: Addresses, question: str, tell: Tell, *, helper: bool = False
 ) -> Answer:
-    told = await _persist(client, addresses, tell, input=question, helper=helper)
+    told = await _persist(client, addresses, tell, input=question, helper=helper, more={"background": not helper})
     assert told["ended"], ("never a clean end in the middle", told["broke"])
     assert told["again"] == told["seen"], "each event once, in order"
     last = told["seen"][-1]
@@ -270,7 +270,7 @@ async def published_clients() -> AsyncIterator[dict[str, Caller]]:
     callers: dict[str, Caller] = {"completions": partial(in_thread, _read_completion)}
     for way, helper in (("raw", False), ("helper", True)):
         callers |= {
-            f"openai, {way}": partial(in_thread, partial(read_response, helper=helper)),
+            f"openai, {way}": partial(in_thread, partial(read_response, helper=helper, background=not helper)),
             f"openai on trio, {way}": partial(_read_response_async, helper=helper),
             f"openai on asyncio, {way}": partial(in_thread, partial(_under_asyncio, helper=helper)),
         }

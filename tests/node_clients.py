@@ -78,15 +78,17 @@ class NodeClient:
         self._process = process
         self._pending = b""
 
-    async def __call__(self, scenario: str, *, on_told: OnTold | None = None, **order: Any) -> Any:
+    async def __call__(
+        self, scenario: str, *, on_told: OnTold | None = None, seconds_max: float = ORDER_SECONDS_MAX, **order: Any
+    ) -> Any:
         """What the scenario gives. ``on_told`` gets what it tells on the way."""
         line = msgspec.json.encode({"scenario": scenario, **order}) + b"\n"
         assert self._process.stdin is not None
         await self._process.stdin.send_all(line)
-        return await self.result(on_told)
+        return await self.result(on_told, seconds_max)
 
-    async def result(self, on_told: OnTold | None = None) -> Any:
-        with trio.fail_after(ORDER_SECONDS_MAX):
+    async def result(self, on_told: OnTold | None = None, seconds_max: float = ORDER_SECONDS_MAX) -> Any:
+        with trio.fail_after(seconds_max):
             while "result" not in (said := msgspec.json.decode(await self._line())):
                 assert "error" not in said, said["error"]
                 if on_told is not None:

@@ -8,11 +8,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
-import httpx2
 import openai
 import pytest
 import trio
@@ -22,8 +20,6 @@ from mcp_world import test_server
 pytestmark = pytest.mark.cluster
 
 MODEL = "simulated"
-UNFINISHED = "[[tokens=80 tps=40 silence_after=79 times=1]]"
-"""An answer of which the first attempt never says the last word, however late its owner is killed."""
 ENDLESS = "[[tokens=100000 tps=40]]"
 OPENED: list[openai.OpenAI] = []
 """Clients of the test, to be closed behind it."""
@@ -65,13 +61,6 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 
 def plain(events: Any) -> list[Any]:
     return [event.to_dict() for event in events]
-
-
-def chat_of(cluster: Cluster, response: Any) -> Any:
-    chat_id = response.model_extra["chat_id"]
-    headers = {"Authorization": f"Bearer {cluster.token}"}
-    alive = next(one for one in cluster.replicas if one.process.poll() is None)
-    return httpx.get(f"{alive.url}/api/v1/chats/{chat_id}", headers=headers).json()
 
 
 def history(cluster: Cluster, response: Any) -> str:
@@ -159,53 +148,6 @@ async def test_what_follows_any_event_is_exactly_the_rest_on_every_replica(clust
         assert other.responses.retrieve(response_id).output_text == words(24)
 
     await in_thread(work)
-
-
-async def test_p4_the_owner_is_killed_in_mid_answer_and_the_client_ends_up_with_the_history(cluster: Cluster) -> None:
-    def work() -> None:
-        made = client(cluster).responses.create(model=MODEL, input=UNFINISHED, background=True)
-        owner = owner_of(cluster, made)
-        reader = client(cluster, cluster.others(owner)[0])
-        events = []
-        for event in reader.responses.retrieve(made.id, stream=True):
-            if event.type == "response.output_text.delta" and owner.process.poll() is None:
-                owner.send(signal.SIGKILL)
-                owner.process.wait()
-            events.append(event)
-        assert events[-1].type == "response.completed"
-        assert events[-1].response.output_text == words(80) == history(cluster, made)
-        assert plain(reader.responses.retrieve(made.id, stream=True)) == plain(events)
-
-    await in_thread(work)
-
-
-async def test_p3_what_serves_the_stream_is_killed_and_the_client_goes_on_elsewhere_at_its_number(
-    cluster: Cluster,
-) -> None:
-    def work() -> None:
-        made = client(cluster).responses.create(model=MODEL, input=UNFINISHED, background=True)
-        owner = owner_of(cluster, made)
-        events = []
-        with pytest.raises((openai.APIError, httpx2.HTTPError)):  # noqa: PT012 - it is the loop that breaks
-            for event in client(cluster, owner).responses.retrieve(made.id, stream=True):
-                events.append(event)
-                if event.type == "response.output_text.delta":
-                    owner.send(signal.SIGKILL)
-        elsewhere = client(cluster, cluster.others(owner)[0])
-        number = events[-1].sequence_number
-        events.extend(elsewhere.responses.retrieve(made.id, stream=True, starting_after=number))
-        assert plain(elsewhere.responses.retrieve(made.id, stream=True)) == plain(events)
-        assert events[-1].response.output_text == words(80) == history(cluster, made)
-
-    await in_thread(work)
-
-
-def owner_of(cluster: Cluster, response: Any) -> Process:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while (chat := chat_of(cluster, response))["worker_id"] is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return cluster.owner_of(chat)
 
 
 async def test_functions_are_called_by_the_client(cluster: Cluster) -> None:
@@ -367,28 +309,6 @@ async def test_a_chat_completion_has_calls_of_the_clients_functions(cluster: Clu
         assert (asked.finish_reason, asked.message.tool_calls[0].function.name) == ("tool_calls", "get_weather")
         output = {"role": "tool", "tool_call_id": asked.message.tool_calls[0].id, "content": "12 degrees"}
         assert "12 degrees" in ask(one, [*messages, asked.message.to_dict(), output], tools=nested)
-
-    await in_thread(work)
-
-
-async def test_p4_a_chat_completion_survives_the_death_of_its_owner(cluster: Cluster) -> None:
-    """The answer that takes its place says the same: nothing is said twice."""
-
-    def work() -> None:
-        key = {"Idempotency-Key": "once"}
-        asked: Any = {"messages": [{"role": "user", "content": UNFINISHED}], "extra_headers": key}
-        first = client(cluster).chat.completions.create(model=MODEL, stream=True, **asked)
-        chat_id = uuid.UUID(next(iter(first)).id.removeprefix("chatcmpl-")[:32])
-        first.close()
-        owner = owner_of(cluster, SimpleNamespace(model_extra={"chat_id": str(chat_id)}))
-        said = ""
-        again = client(cluster, cluster.others(owner)[0]).chat.completions.create(model=MODEL, stream=True, **asked)
-        for chunk in again:
-            said += chunk.choices[0].delta.content or ""
-            if len(said) > 20 and owner.process.poll() is None:
-                owner.send(signal.SIGKILL)
-                owner.process.wait()
-        assert said == words(80)
 
     await in_thread(work)
 

@@ -17,7 +17,7 @@ async function ran(agent, parameters = {}, onText = () => {}) {
       onEvent: ({ event }) => {
         seen.events.push(event.type);
       },
-      onTextMessageContentEvent: () => onText(++words),
+      onTextMessageContentEvent: ({ event }) => onText(++words, event.delta),
       onRunFinishedEvent: ({ event }) => {
         seen.outcome = event.outcome?.type ?? null;
         seen.interrupts = event.outcome?.interrupts ?? null;
@@ -49,13 +49,21 @@ export async function leave(client, order) {
   return { left, ...(await ran(again)) };
 }
 
-/** Its connection breaks, and it runs once more, at another replica. */
-export async function reconnect(client, order, tell) {
-  const agent = agentOf(client, order);
+/** One answer, whatever breaks meanwhile: what breaks is run once more, at the next address. */
+export async function persist(client, order, tell) {
+  const agent = agentOf(client, { ...order, url: order.urls[0] });
   agent.addUser(order.text);
-  const broken = await ran(agent, {}, (words) => words === 3 && tell(order.id));
-  agent.url = `${order.other}/api/agui`;
-  return { broken, ...(broken.failed ? await ran(agent) : broken) };
+  const broke = [];
+  let told;
+  for (const [at, url] of order.urls.entries()) {
+    agent.url = `${url}/api/agui`;
+    const begun = agent.subscribe({ onRunStartedEvent: () => tell({ at }) });
+    told = await ran(agent, {}, (_, text) => tell({ text }));
+    begun.unsubscribe();
+    if (!told.failed) break;
+    broke.push(told.failed.message);
+  }
+  return { ...told, broke };
 }
 
 /** A tool of the page: the run ends with the call, and another one brings what it gave. */

@@ -59,14 +59,9 @@ const settled = async (chat) => {
   } while (chat.status === "submitted" || chat.status === "streaming");
 };
 
-export async function send(client, order, tell) {
+export async function send(client, order) {
   const chat = chatOf(client, order);
-  const sent = chat.sendMessage({ text: order.text });
-  if (order.watch) {
-    await started(chat);
-    tell("started");
-  }
-  await sent;
+  await chat.sendMessage({ text: order.text });
   return outcomeOf(chat);
 }
 
@@ -82,37 +77,114 @@ export async function reload(client, order) {
   return { ...outcomeOf(again), stoppedAs: chat.status, before };
 }
 
-export async function resume(client, order, tell) {
-  const chat = chatOf(client, order);
-  const resumed = chat.resumeStream();
-  if (order.watch) {
-    await started(chat);
-    tell("started");
-  }
-  await resumed;
-  return outcomeOf(chat);
-}
-
-/** A page that asks, and is closed as soon as the answer begins. */
-export async function leave(client, order) {
-  const chat = chatOf(client, order);
+/** It loses its connection in mid-answer, and resumes when the answer is over: the page itself, and as it was saved. */
+export async function late(client, order) {
+  const called = [];
+  const more = {
+    sendAutomaticallyWhen: client.lastAssistantMessageIsCompleteWithToolCalls,
+    onToolCall: ({ toolCall }) => {
+      called.push(toolCall.toolName);
+      void chat.addToolOutput({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output: order.output });
+    },
+  };
+  const chat = chatOf(client, { ...order, ...more });
   void chat.sendMessage({ text: order.text });
   await started(chat);
   await chat.stop();
+  const before = structuredClone(chat.messages);
+  const saved = chatOf(client, { ...order, ...more, url: order.other, messages: before });
+  await rested(chat, order);
+  for (const one of [chat, saved]) {
+    await one.resumeStream();
+    await settled(one);
+  }
+  return { ...outcomeOf(chat), saved: outcomeOf(saved), before, called };
+}
+
+async function rested(chat, { id, token }) {
+  const headers = { Authorization: `Bearer ${token}` };
+  const at = `${chat.transport.api}/${encodeURIComponent(id)}`;
+  while ((await (await fetch(at, { headers })).json()).status !== "waiting") await new Promise((done) => setTimeout(done, 20));
+}
+
+export async function resume(client, order) {
+  const chat = chatOf(client, order);
+  await chat.resumeStream();
   return outcomeOf(chat);
 }
 
-/** Its connection breaks in mid-answer, and the same page goes on at another replica. */
-export async function reconnect(client, order, tell) {
-  const chat = chatOf(client, order);
-  const sent = chat.sendMessage({ text: order.text });
-  await started(chat);
-  tell("started");
-  await sent;
-  const broken = { status: chat.status, error: chat.error?.message ?? null };
-  chat.transport.api = `${order.other}/api/ai/chat`;
-  await chat.resumeStream();
-  return { ...outcomeOf(chat), broken };
+/** One answer, whatever breaks meanwhile: the same page goes on at the next address. */
+export async function persist(client, order, tell) {
+  const chat = chatOf(client, { ...order, url: order.urls[0] });
+  const broke = [];
+  let sent = chat.sendMessage({ text: order.text });
+  for (const [at, url] of order.urls.entries()) {
+    chat.transport.api = `${url}/api/ai/chat`;
+    if (at) sent = chat.lastMessage.role === "user" ? chat.sendMessage() : chat.resumeStream();
+    const isAnswered = await watched(chat, sent, at, tell);
+    if (chat.status === "error") broke.push(chat.error.message);
+    else if (isAnswered || (await load(chat, order))) break;
+  }
+  return { ...outcomeOf(chat), broke };
+}
+
+/** A tool of the page's own, and then an answer that is stopped, while replicas come and go. */
+export async function live(client, order) {
+  const chat = chatOf(client, {
+    ...order,
+    url: order.urls[0],
+    sendAutomaticallyWhen: client.lastAssistantMessageIsCompleteWithToolCalls,
+    onToolCall: ({ toolCall }) => {
+      void chat.addToolOutput({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output: "12 degrees" });
+    },
+  });
+  await chat.sendMessage({ text: order.text });
+  await mended(chat, order);
+  const told = outcomeOf(chat);
+  const count = chat.messages.length;
+  void chat.sendMessage({ text: "[[tokens=400 tps=40]]" });
+  while (chat.messages.length < count + 2 && chat.status !== "error") await new Promise((done) => setTimeout(done, 5));
+  const headers = { Authorization: `Bearer ${order.token}` };
+  const url = `${chat.transport.api}/${encodeURIComponent(order.id)}/stop`;
+  while (!(await fetch(url, { method: "POST", headers }).catch(() => null))?.ok);
+  await mended(chat, order);
+  return { told, stopped: outcomeOf(chat) };
+}
+
+/** Until nothing runs, and nothing is broken. */
+async function mended(chat, order) {
+  await settled(chat);
+  while (chat.status === "error") {
+    await (chat.lastMessage.role === "user" ? chat.sendMessage() : chat.resumeStream());
+    await settled(chat);
+  }
+  await load(chat, order);
+}
+
+/** What a page shows of its chat until a request of it is over; whether it was answered with a stream. */
+async function watched(chat, running, at, tell) {
+  let isOver = false;
+  let isAnswered = false;
+  let shown = "";
+  void running.finally(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    if (!isAnswered && chat.status === "streaming") tell({ at });
+    isAnswered ||= chat.status === "streaming";
+    if (textOf(chat.lastMessage) !== shown) tell({ text: (shown = textOf(chat.lastMessage)) });
+    await new Promise((done) => setTimeout(done, 5));
+  }
+  return isAnswered;
+}
+
+/** There was nothing to resume: the answer ended meanwhile. */
+async function load(chat, { id, token }) {
+  const headers = { Authorization: `Bearer ${token}` };
+  const answer = await fetch(`${chat.transport.api}/${encodeURIComponent(id)}`, { headers }).catch(() => null);
+  if (!answer?.ok) return false;
+  chat.messages = (await answer.json()).messages;
+  return true;
 }
 
 export async function stop(client, order) {

@@ -27,17 +27,30 @@ export async function ask(sdk, order) {
   return { ...told, roles: read.messages.map((message) => message.role) };
 }
 
-// Waits at `url`, which may die meanwhile; then again, with the same cursor, at `other`.
+// One answer, whatever breaks meanwhile: what breaks is repeated at the next address, with the same cursor.
 export async function persist(sdk, order, tell) {
-  const client = await connected(sdk, order);
-  const { chat_id, cursor } = await called(client, "chat_create", { content: order.content });
-  const onprogress = ({ message }) => tell(message);
-  try {
-    await called(client, "chat_wait", { chat_id, cursor, timeout: 50 }, { onprogress, timeout: 20_000 });
-    return { broke: false };
-  } catch (error) {
-    const again = await connected(sdk, { ...order, url: order.other });
-    return { broke: true, ...(await called(again, "chat_wait", { chat_id, cursor, timeout: 50 })) };
+  const broke = [];
+  let made;
+  for (const [at, url] of order.urls.entries()) {
+    try {
+      const client = await connected(sdk, { ...order, url });
+      // A call whose stream breaks waits for its timeout, unless its client is closed.
+      client.onerror = () => client.close();
+      made ??= await called(client, "chat_create", { content: order.content });
+      tell({ at });
+      return { ...(await waited(client, made, tell)), chat: made.chat_id, broke };
+    } catch (error) {
+      broke.push(`${error}`);
+    }
+  }
+  return { status: "broken", broke };
+}
+
+async function waited(client, { chat_id, cursor }, tell) {
+  const onprogress = ({ message }) => tell({ text: message });
+  for (;;) {
+    const told = await called(client, "chat_wait", { chat_id, cursor, timeout: 20 }, { onprogress });
+    if (!["pending", "running"].includes(told.status)) return told;
   }
 }
 

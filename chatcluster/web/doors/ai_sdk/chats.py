@@ -11,6 +11,8 @@ from litestar.types import ASGIApp
 
 from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, NotFound
+from chatcluster.ports import Chat
+from chatcluster.ports.responses import AskedMessage
 from chatcluster.turn_log import TurnStart
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.doors.ai_sdk.asking import AT_REST, Asked, ask
@@ -23,6 +25,8 @@ from chatcluster.web.doors.named_chats import find_chat, require_chat
 from chatcluster.web.request import ApiRequest
 
 STREAM, STOP = "/stream", "/stop"
+RESUMABLE_SECONDS = 30.0
+"""An answer that ended is told again for so long. Who has all of it is told the same, under the same ID."""
 
 
 @post("/chat", status_code=200, responses=REFUSALS)
@@ -42,16 +46,24 @@ async def submit(request: ApiRequest, data: JSONBody[SubmitChat]) -> ASGIApp:
 @get("/chat/{chat:path}", responses=REFUSALS)
 async def tell(request: ApiRequest, chat: FromPath[str]) -> ASGIApp:
     """The messages of a chat, the newest 500 (or 1 MiB), to begin a page with. With `/stream` behind the chat's ID: the
-    answer under way, from its beginning on; 204 if there is none."""
+    answer under way, or one that ended within the last half minute, from its beginning on; 204 if there is none."""
     name = str(chat).removeprefix("/")
     if not name.endswith(STREAM):
         return answered(await messages_of(request, await require_chat(request, name)))
     found = await find_chat(request, name.removesuffix(STREAM))
-    asked = None if found is None or found.archived else await request.services.readers.logs.responses.asked(found.id)
-    if found is None or asked is None or found.status in AT_REST:
+    asked = None if found is None or found.archived else await _newest(request, found)
+    if found is None or asked is None:
         return ASGIResponse(status_code=204)
     start = TurnStart(asked.message_id, asked.revision, found.snapshot_version)
     return streamed(request, Asked(found, start, answer_id(asked.message_id), anew=True))
+
+
+async def _newest(request: ApiRequest, chat: Chat) -> AskedMessage | None:
+    """What is answered now, or was a moment ago: a page that lost the stream comes back for the rest of the answer."""
+    responses = request.services.readers.logs.responses
+    if chat.status in AT_REST and not await responses.ended_lately(chat.id, RESUMABLE_SECONDS):
+        return None
+    return await responses.asked(chat.id)
 
 
 @post("/chat/{chat:path}", status_code=200, responses=REFUSALS)

@@ -1,10 +1,9 @@
 """What the servers of a step's calls ask the chat's user, on its way to the user and back.
 
 Two ways, as the server has it (``chat/calls.py``). A server that has ended the request with its question is asked again
-with the answer, by whoever owns the chat then: the ledger is told, and the call waits for somebody like others. A
+with the answer, by the chat's owner at that time: the ledger is told, and the call waits for the user like others. A
 server that holds the request open is answered by the owner that made it: the ledger is told, the call goes on running,
-and its owner looks into the ledger for the answer, whenever it hears that somebody changed the chat, and now and then
-besides.
+and its owner looks into the ledger for the answer: whenever it hears that the chat has changed, and now and then.
 
 Who is authoritative: the ledger, for the questions and for the answer. An answer comes to any replica.
 

@@ -9,7 +9,7 @@ ID that names everything in Redis, and the process that speaks to servers of too
 becomes a member of the cluster, says so on the ready pipe, and works.
 
 SIGTERM or SIGINT drains: the public port is left to the others and ``/readyz`` says 503; the replica hands its
-chats over at step boundaries; what it published is flushed; whoever balances the load gets the time to notice
+chats over at step boundaries; what it published is flushed; the load balancer gets the time to notice
 (``drain_notice_seconds`` since the signal, while requests are served as ever); then readers are cut, so that they
 resume elsewhere, and the process exits with 0. A second signal ends it at once.
 """

@@ -228,8 +228,7 @@ class FamilyStreams:
     async def follow(
         self, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor, kind: type[M]
     ) -> AsyncIterator[tuple[FamilySubscriber, M]]:
-        """As ``subscribe``, for somebody who has a place already; the chat itself is followed by a member of this
-        kind."""
+        """As ``subscribe``, for a reader that has a place already; a member of this kind follows the chat itself."""
         async with AsyncExitStack() as stack:
 
             async def find(reader: FamilySubscriber) -> None:

@@ -130,7 +130,7 @@ class HeldChat:
         return outcome
 
     async def keep_answer(self, answer_id: str) -> None:
-        """Whoever owns the chat next can go on with this answer, at its provider. Raises ``Fenced``, ``Moved``."""
+        """Have the next owner go on with this answer, at its provider. Raises ``Fenced``, ``Moved``."""
         known = Underway.of(self.chat)
         if known is None or (known.answer_id, known.attempt) != (answer_id, self.chat.attempt):
             await self.commit(KeepAnswer(answer_id))
@@ -224,7 +224,7 @@ class HeldChat:
         return await until_known(lambda: self._store.open_calls(self.chat.id), self.chat.id)
 
     async def permissions(self) -> frozenset[str]:
-        """What the chat's user need not be asked about, here or in the chat whose agent this is; else as above."""
+        """What needs no approval, by permission given in this chat or in the one whose agent it is; else as above."""
         chat = self.chat
         return await until_known(lambda: self._store.permissions(chat.owner_id, chat.id, chat.family_id), chat.id)
 

@@ -141,7 +141,7 @@ class Notices:
         self._claim_here, self.offer = claim_here, offer
 
     def set_readers(self, learn: Callable[[Chat], None], hand_over: Callable[[Outcome], None]) -> None:
-        """``learn`` gets every chat that is told of here: it need not be read to know whose it is."""
+        """``learn`` gets every chat that is told of here, so that its owner is known without a read."""
         self._learn, self.hand_over = learn, hand_over
 
     def committed(self, chat: Chat, lifecycle: str | None = None, *, by_owner: bool = False) -> None:

@@ -36,7 +36,7 @@ Begin = Callable[[Claimed, trio.Nursery], None]
 
 
 class Offer:
-    """A place for one chat, for the length of the block. ``worker_id`` is whose it is."""
+    """A place for one chat at the worker ``worker_id``, for the length of the block."""
 
     def __init__(self, offers: Offers, chat_id: UUID, worker_id: UUID, good_until: float) -> None:
         self.chat_id = chat_id
@@ -69,7 +69,7 @@ class Offer:
 
 class Offers:
     """The offers of one incarnation. ``begin`` starts a tenure in a nursery, ``wake`` has the claimer look again. The
-    last ``kept`` places are not offered: whose they may be is a question of shares, which a claim knows."""
+    last ``kept`` places are not offered: which user may have them depends on shares, which only a claim knows."""
 
     def __init__(
         self,

@@ -11,8 +11,8 @@ what was streamed is kept, and so are results of tools that were not committed y
 
 What happens on each failure:
 
-* the provider fails: the attempt leaves nothing behind; a retry is scheduled in the database, so that
-  whoever owns the chat by then waits for it, or the turn ends in ``error``;
+* the provider fails: the attempt leaves nothing behind; a retry is scheduled in the database, where
+  the chat's next owner finds it, or the turn ends in ``error``;
 * Postgres cannot be reached: the commit is repeated until it is known what became of it (a repeat is
   recognised by the store), or until the lease is lost and this tenure with it;
 * Redis cannot be reached: nothing; parts pause (``publisher.py``);

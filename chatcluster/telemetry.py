@@ -120,7 +120,7 @@ def log_listener(name: str, fields: dict[str, object]) -> None:
 
 
 class Unhurried:
-    """A file that is written to without ever waiting: one who reads a pipe and has stopped must not stop a replica.
+    """A file that is written to without ever waiting: a pipe whose reader has stopped must not stop the replica.
 
     What does not fit at once is lost. ``write`` raises ``BlockingIOError`` then, and so it is counted (``failures``).
     """

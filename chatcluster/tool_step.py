@@ -16,7 +16,7 @@ What happens on failure:
 * the user has to sign in at the tool's server: the call was not run, and waits for that;
 * the server asks the user something: the ledger is told (``call_questions.py``), and time stands still for the call;
 * the chat moves (an interrupt, an edit): what runs is cancelled, and the tool sees it; what it gave until then is kept
-  for whoever ends the turn. A tool that takes longer than ``CANCEL_SECONDS_MAX`` to end is not waited for;
+  for the step that ends the turn. A tool that takes longer than ``CANCEL_SECONDS_MAX`` to end is not waited for;
 * Postgres is away: results wait here, and the calls that gave them are not run again;
 * the tenure is over (``Fenced``): all calls are cancelled at once, and nothing of them is kept;
 * the replica drains: calls that run are waited for, as long as the drain lasts, and none is begun. What was still

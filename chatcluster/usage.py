@@ -4,8 +4,9 @@ An **attempt** that cost something, or may have, is booked once, with what its p
 commit that ends it, or, where the owner died with it, by the burial that frees the chat. What is booked is never
 changed, and stays when its message, or its chat, is gone. A **bill** is the sum of some of it.
 
-An attempt is named by its chat, the history that it worked on, and its number among the attempts at that: so whoever
-books it, and however often, it is there once. A title answers no history: its version is 0, its number that of the try.
+An attempt is named by its chat, the version of the history that it answered, and its number among the attempts at that
+version. So it is in the books once, even if several replicas book it. A title answers no history: its version is 0, its
+number that of the try.
 """
 
 from __future__ import annotations

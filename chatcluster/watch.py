@@ -2,10 +2,10 @@
 
 Per user and replica there is one task, however many readers. It listens to the user's channel, reads each chat that
 changed once (what was published is a hint, and never data), and hands the encoded event to all readers. It outlives its
-last reader until the second poll after that, and reads nothing meanwhile: whoever goes from chat to chat finds it
+last reader until the second poll after that, and reads nothing meanwhile: a user that goes from chat to chat finds it
 listening. After a gap it reads the newest chats again and tells of those that moved, as ``status``. A poll, for all
-users at once, does so for whatever changed in any chat since the poll before: nobody may be left to publish what
-changed, or no Redis to publish it on. What is remembered of a user is bounded: a change that was told may be told
+users at once, tells of every chat that changed since the poll before: the replica that changed it may have died before
+it published that, or Redis may be away. What is remembered of a user is bounded: a change that was told may be told
 again, as ``status``, and none is forgotten. After a failover, which may have lost what was told, the newest chats are
 told anew.
 

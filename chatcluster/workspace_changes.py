@@ -1,5 +1,5 @@
-"""What changes in the workspaces of this replica's chats: looked at soon after somebody may have changed something,
-kept, and told to whoever follows the list.
+"""What changes in the workspaces of this replica's chats: looked at soon after something may have changed,
+kept, and told to the readers of the list.
 
 A tool says that it has touched a workspace (``touched``, which never waits). After ``SETTLE_SECONDS`` its git is asked;
 what is touched meanwhile is asked for once more, but no sooner than ``PAUSES`` times as long as asking took: a large

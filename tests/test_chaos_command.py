@@ -14,7 +14,7 @@ from chaos import harms
 from chaos.beside import open_beside
 from chaos.cluster import Cluster
 from chaos.faults import ABOUT, BOUND_SECONDS, FAULTS, NEEDS
-from chaos.options import Options
+from chaos.options import ClusterOptions, Options
 from click.testing import CliRunner
 
 THEIRS = ("--url", "http://chat.example", "--token", "t")
@@ -83,8 +83,8 @@ def test_all_faults_are_all_there_are_and_of_a_foreign_cluster_those_of_replicas
     chaos("--faults", "all")
     chaos("--faults", "all", *THEIRS)
     ours, theirs = asked
-    assert set(ours.faults) == set(FAULTS)
-    assert set(theirs.faults) == {"kill", "stop", "term", "client-drop", "slow-reader"}
+    assert set(ours.faults.kinds) == set(FAULTS)
+    assert set(theirs.faults.kinds) == {"kill", "stop", "term", "client-drop", "slow-reader"}
 
 
 def test_each_fault_has_a_bound_and_is_told_of_in_the_help() -> None:
@@ -99,15 +99,16 @@ def test_each_fault_has_a_bound_and_is_told_of_in_the_help() -> None:
 def test_replicas_of_another_commit_are_half_of_them_behind_a_proxy(asked: list[Options]) -> None:
     """P6: an upgrade goes on one replica after the other."""
     assert chaos("--beside", "v0.1.0", "--replicas", "5")[0] == 0
-    assert (asked[0].beside, asked[0].others, asked[0].proxy) == ("v0.1.0", 2, "haproxy")
+    cluster = asked[0].cluster
+    assert (cluster.beside, cluster.others, cluster.proxy) == ("v0.1.0", 2, "haproxy")
     assert chaos("--beside", "v0.1.0", "--proxy", "nginx")[0] == 0
-    assert asked[1].proxy == "nginx"
+    assert asked[1].cluster.proxy == "nginx"
 
 
 async def test_p6_a_commit_that_git_does_not_know_ends_the_run_before_it_begins(tmp_path: Path) -> None:
     cluster = Cluster("http://127.0.0.1:1", "token", tmp_path, None, None)
     with pytest.raises(RuntimeError, match="no-such-commit"):
-        async with open_beside(Options(beside="no-such-commit"), cluster):
+        async with open_beside(Options(cluster=ClusterOptions(beside="no-such-commit")), cluster):
             pass
 
 
@@ -116,7 +117,7 @@ def test_a_fault_that_this_machine_has_no_program_for_is_left_out_and_that_is_sa
 ) -> None:
     monkeypatch.setattr(harms, "find_basebackup", lambda: None)
     status, output = chaos("--faults", "kill,failover")
-    assert (status, asked[0].faults) == (0, ("kill",))
+    assert (status, asked[0].faults.kinds) == (0, ("kill",))
     assert "failover is left out: there is no pg_basebackup here" in output
 
 

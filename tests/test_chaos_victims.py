@@ -10,9 +10,10 @@ import pytest
 import trio
 from chaos.api import Api
 from chaos.fleet import Fleet, Replica
-from chaos.options import Options
-from chaos.reader import Place, Reader
+from chaos.options import FaultOptions, Options
+from chaos.reader import Reader
 from chaos.record import Record
+from chaos.route import Place, Route
 from chaos.victims import NobodyLooks, Victims
 from checker import Checker
 
@@ -34,9 +35,8 @@ class World:
         self.fleet = Fleet(self._api, size=3)
         self.fleet.replicas = (A, B, C)
         self.readers: list[Reader] = []
-        self.victims = Victims(
-            Options(rolling=rolling, stop_seconds=(6.0, 9.0)), self.fleet, lambda: self.readers, random.Random(0)
-        )
+        options = Options(faults=FaultOptions(rolling=rolling, stop_seconds=(6.0, 9.0)))
+        self.victims = Victims(options, self.fleet, lambda: self.readers, random.Random(0))
         self.looked_up: list[Replica] = []
         self.fleet.process = self._process  # type: ignore[method-assign]
 
@@ -46,14 +46,15 @@ class World:
 
     def reader(self, owner: Replica, at: Replica | None) -> Reader:
         subscriber = self._checker.subscriber("chat", f"reader-{len(self.readers)}")
-        subscriber.worker_id, subscriber.status, subscriber.preview = owner.worker_id, "running", "words"
-        reader = Reader(subscriber, self._api, self.fleet, self._record, random.Random(0), away=True)
+        subscriber.worker_id, subscriber.status, subscriber.preview.text = owner.worker_id, "running", "words"
+        route = Route("http://host", self.fleet, random.Random(0), away=True)
+        reader = Reader(subscriber, self._api, route, self._record, random.Random(0))
         self.move(reader, at)
         self.readers.append(reader)
         return reader
 
     def move(self, reader: Reader, at: Replica | None) -> None:
-        reader.place = PUBLIC if at is None else Place(at.url, at.name, at)
+        reader.route.place = PUBLIC if at is None else Place(at.url, at.name, at)
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ async def test_the_wait_has_an_end(autojump_clock: trio.abc.Clock, record: Recor
     reader = world.reader(owner=A, at=A)
     if not streaming:
         world.move(reader, B)
-        reader.subscriber.preview = ""
+        reader.subscriber.preview.text = ""
     began = trio.current_time()
     with pytest.raises(NobodyLooks):
         await world.victims.choose()

@@ -88,7 +88,7 @@ def test_p1_a_chat_of_the_last_moments_may_be_gone_and_no_other(created: float, 
     checker.wrote(wrote("And here?", 10.3))
     failed_over(checker)
     assert checker.may_be_gone(CHAT) is may_be
-    assert checker.subscriber(CHAT, "reader").may_be_gone is may_be
+    assert checker.subscriber(CHAT, "reader").grounds.may_be_gone is may_be
 
 
 def test_p1_what_was_said_in_a_chat_that_is_gone_is_told_as_lost() -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trio
 from chaos.cluster import Cluster, open_cluster
-from chaos.options import Options
+from chaos.options import ClusterOptions, Options
 from killed_owner import kill
 from seeing_model import NAME, SeeingModel, seeing_model
 
@@ -35,7 +35,7 @@ LOOK_SECONDS = 0.2
 @asynccontextmanager
 async def cluster_of(model: SeeingModel) -> AsyncIterator[Cluster]:
     arguments = ("--workspaces", f"--llm-base-url={model.url}", "--llm-model=seeing", "--llm-api-key=none")
-    async with open_cluster(Options(workspaces=True, replicas=2, up_arguments=arguments)) as cluster:
+    async with open_cluster(Options(cluster=ClusterOptions(replicas=2, up_arguments=arguments))) as cluster:
         yield cluster
 
 

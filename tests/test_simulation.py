@@ -266,4 +266,4 @@ def test_what_a_harmed_chat_shows_is_read_on_and_not_judged() -> None:
     world.witness.harmed.chats.add(victim)
     subscriber = Checker().subscriber(str(victim), "reader")
     Reader("reader", victim, world, Random(0), subscriber)._observe("r01", b"id: 5.2-3\nevent: part\ndata: 99")
-    assert subscriber.events == 0
+    assert subscriber.counts.events == 0

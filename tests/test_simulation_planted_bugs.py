@@ -154,10 +154,10 @@ def seeds_for(name: str) -> Iterator[int]:
     harm, fault = HARM.get(name), FAULT.get(name)
     for seed in range(SEEDS_MAX):
         plan = plan_of(seed)
-        happens = (fault is None or fault in plan.faults) and (name not in TRACKED or plan.temper.tracked > 0)
+        happens = (fault is None or fault in plan.troubles.faults) and (name not in TRACKED or plan.temper.tracked > 0)
         happens = happens and (name not in ASKED or plan.temper.questions > 0)
         happens = happens and (name not in FAMILIES or plan.temper.agents > 0)
-        if (plan.quiet and harm in plan.harms) if harm else not plan.quiet and happens:
+        if (plan.troubles.quiet and harm in plan.troubles.harms) if harm else not plan.troubles.quiet and happens:
             yield seed
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import trio
 from chaos.cluster import Cluster, open_cluster
-from chaos.options import Options
+from chaos.options import ClusterOptions, FaultOptions, Load, Options
 from chaos.workspaces import run_workspaces
 from killed_owner import kill
 
@@ -27,8 +27,8 @@ pytestmark = [
 SECONDS_MAX = 300.0
 
 
-def options(**values: Any) -> Options:
-    return Options(workspaces=True, up_arguments=("--workspaces",), **values)
+def of_replicas(count: int) -> ClusterOptions:
+    return ClusterOptions(replicas=count, up_arguments=("--workspaces",))
 
 
 async def answered(client: Client, chat_id: str, content: str) -> ChatView:
@@ -151,13 +151,13 @@ async def test_a_chat_works_in_its_workspace_what_changed_is_told_and_tools_that
     None
 ):
     with trio.fail_after(SECONDS_MAX):
-        async with open_cluster(options(replicas=2)) as cluster:
+        async with open_cluster(Options(cluster=of_replicas(2))) as cluster:
             await works(cluster)
             await brings_tools(cluster)
 
 
 async def test_p7_commands_run_once_and_whole_whoever_is_killed() -> None:
-    asked = options(replicas=3, chats=1, kills=2)
+    asked = Options(load=Load(chats=1), faults=FaultOptions(kills=2), cluster=of_replicas(3))
     with trio.fail_after(2 * SECONDS_MAX):
         async with open_cluster(asked) as cluster:
             summary = await run_workspaces(asked, cluster, lambda _: None)

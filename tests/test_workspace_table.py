@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import trio
 from chaos.cluster import open_cluster
-from chaos.options import Options
+from chaos.options import ClusterOptions, Options
 
 from chatcluster.client.chat_view import ChatView
 from chatcluster.client.client import Client
@@ -299,7 +299,7 @@ async def told(client: Client, chat_id: str, asked: list[Row]) -> list[Told]:
 
 
 async def test_each_shape_and_each_limit_is_as_the_table_says() -> None:
-    options = Options(workspaces=True, replicas=2, up_arguments=("--workspaces",))
+    options = Options(cluster=ClusterOptions(replicas=2, up_arguments=("--workspaces",)))
     problems: list[str | None] = []
     with trio.fail_after(SECONDS_MAX):
         async with open_cluster(options) as cluster, Client(cluster.url, cluster.token) as client:

@@ -76,6 +76,41 @@ class Handover(NamedTuple):
     cause: str
 
 
+class UnderWay:
+    """What is shown of the turn under way, and is no message yet."""
+
+    def __init__(self) -> None:
+        self.attempt = 0
+        self.parts: list[Part] = []
+        """Of the answer."""
+        self.progress: dict[str, ToolProgressPart] = {}
+        """How far the calls are that run, by call ID, as far as they say."""
+        self.outputs: dict[str, CallOutput] = {}
+        """What the calls that run have printed so far, by call ID."""
+        self.notices: list[NoticePart] = []
+        """What the turn goes on without."""
+
+    def take(self, part: Part) -> None:
+        match part:
+            case ToolProgressPart(call_id=call_id):
+                self.progress[call_id] = part
+            case ToolOutputPart(call_id=call_id):
+                self.outputs[call_id] = with_piece(self.outputs.get(call_id), part)
+            case NoticePart():
+                self.notices.append(part)
+            case _:
+                self.parts.append(part)
+
+    def end_call(self, call_id: str) -> None:
+        self.progress.pop(call_id, None)
+        self.outputs.pop(call_id, None)
+
+    def end_all_calls(self) -> None:
+        """None runs any more, as far as is known."""
+        self.progress.clear()
+        self.outputs.clear()
+
+
 class ChatView:
     """One chat as a client shows it. ``apply`` keeps it; read the rest."""
 
@@ -90,7 +125,6 @@ class ChatView:
         self.queue: Sequence[QueuedMessage] = ()
         self.actions: Sequence[Action] = ()
         """The calls that wait for an answer: of a person, of the client, or of a sign-in."""
-        self.attempt = 0
         self.retry: RetryEvent | None = None
         self.error: ErrorEvent | None = None
         self.turn: TurnEvent | None = None
@@ -99,13 +133,7 @@ class ChatView:
         """The last one since a user's last message."""
         self.ready = False
         """Whether the view is whole: False at first, and while history is told anew."""
-        self.progress: dict[str, ToolProgressPart] = {}
-        """How far the calls are that run, by call ID, as far as they say."""
-        self.outputs: dict[str, CallOutput] = {}
-        """What the calls that run have printed so far, by call ID."""
-        self.notices: list[NoticePart] = []
-        """What the turn under way goes on without."""
-        self._preview: list[Part] = []
+        self.under_way = UnderWay()
 
     def __repr__(self) -> str:
         return (
@@ -113,13 +141,29 @@ class ChatView:
         )
 
     @property
+    def attempt(self) -> int:
+        return self.under_way.attempt
+
+    @property
+    def progress(self) -> dict[str, ToolProgressPart]:
+        return self.under_way.progress
+
+    @property
+    def outputs(self) -> dict[str, CallOutput]:
+        return self.under_way.outputs
+
+    @property
+    def notices(self) -> list[NoticePart]:
+        return self.under_way.notices
+
+    @property
     def preview(self) -> Parts:
         """The parts of the answer under way."""
-        return joined(self._preview)
+        return joined(self.under_way.parts)
 
     @property
     def preview_text(self) -> str:
-        return text_of(self._preview)
+        return text_of(self.under_way.parts)
 
     @property
     def open_calls(self) -> list[ToolCallPart]:
@@ -147,16 +191,16 @@ class ChatView:
             case MessageEvent(message=message):
                 self._message(message)
             case PartFrame(part=part):
-                self._part(part)
+                self.under_way.take(part)
             case AttemptFrame(attempt=attempt):
                 self._drop_preview()
-                self.attempt = attempt
+                self.under_way.attempt = attempt
             case ResumedFrame(attempt=attempt):
-                self.attempt = attempt
+                self.under_way.attempt = attempt
             case HistoryResetEvent():
                 self._drop_preview()
                 self.messages.clear()
-                self._forget_calls()
+                self.under_way.end_all_calls()
                 self.ready = False
             case QueueEvent(queue=queue):
                 self.queue = queue
@@ -173,7 +217,7 @@ class ChatView:
             case TurnEvent():
                 self._drop_preview()
                 self.turn = event
-                self.notices.clear()
+                self.under_way.notices.clear()
             case ReadyEvent():
                 self.ready = True
 
@@ -185,41 +229,24 @@ class ChatView:
         if event.status not in ("running", "pending"):
             self.retry = None
         if event.status in STATUSES_AT_REST:
-            self._preview.clear()
-            self._forget_calls()
+            self.under_way.parts.clear()
+            self.under_way.end_all_calls()
         if event.worker_id is not None and event.epoch > self.epoch and event.cause in HANDED_OVER:
             self.handover = Handover(event.epoch, event.worker_id, event.cause)
         self.status, self.archived = event.status, event.archived
         self.epoch, self.worker_id = event.epoch, event.worker_id
-
-    def _part(self, part: Part) -> None:
-        match part:
-            case ToolProgressPart(call_id=call_id):
-                self.progress[call_id] = part
-            case ToolOutputPart(call_id=call_id):
-                self.outputs[call_id] = with_piece(self.outputs.get(call_id), part)
-            case NoticePart():
-                self.notices.append(part)
-            case _:
-                self._preview.append(part)
 
     def _message(self, message: Message) -> None:
         self.messages[message.id] = message
         self.retry = None
         for part in message.parts:
             if isinstance(part, ToolResultPart):
-                self.progress.pop(part.call_id, None)
-                self.outputs.pop(part.call_id, None)
+                self.under_way.end_call(part.call_id)
         if message.role in (Role.ASSISTANT, Role.TOOL):
-            self._preview.clear()
+            self.under_way.parts.clear()
         if message.role is Role.USER:
             self.handover = None
 
-    def _forget_calls(self) -> None:
-        """None runs any more, as far as is known."""
-        self.progress.clear()
-        self.outputs.clear()
-
     def _drop_preview(self) -> None:
-        self._preview.clear()
+        self.under_way.parts.clear()
         self.retry = None

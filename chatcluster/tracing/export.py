@@ -106,7 +106,7 @@ class SpanExport:
             self._is_full.set()
 
     def _make_room(self) -> None:
-        """The oldest are dropped: whoever looks for what went wrong looks at the end."""
+        """The oldest are dropped: the cause of a failure is looked for among the newest."""
         dropped = 0
         while len(self._queue) > QUEUE_SPANS_MAX or self._queue_bytes > QUEUE_BYTES_MAX:
             self._queue_bytes -= len(self._queue.popleft())

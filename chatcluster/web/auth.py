@@ -12,7 +12,7 @@ which one it needs is an option of each router (``SCOPE``).
 Only accepted tokens are cached: a wrong one cannot push a right one out, and a checksum keeps most nonsense
 away from the database. Tokens that are well formed and wrong cost a look-up each; an address has a rate of those
 (``auth_failures_per_second``), and over it is refused (``TooMany``) with any token that was not accepted here before.
-So users behind the same proxy as somebody who guesses go on.
+So users go on whose requests come through the same proxy as somebody's guesses.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ it concerns its own cookie alone: no page can make a browser send this header to
 cookie over plain HTTP.
 
 **Writes with a cookie** have to come from a page of ours, as the browser says it: ``Sec-Fetch-Site: same-origin``, or
-where it does not say that (plain HTTP to another machine) an ``Origin`` that is the address asked for. What says
-neither is no page's request, and has no need of a cookie. Whoever signs in has no cookie yet: that is refused to the
-pages of others.
+where it does not say that (plain HTTP to another machine) an ``Origin`` that is the address asked for. A
+request that says neither is no page's, and needs no cookie. A request to sign in has no cookie yet: it is refused if it
+comes from the page of another site.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,16 @@ from chaos.busy import busy_processes
 from chaos.cluster import open_cluster
 from chaos.faults import ABOUT, FAILOVER, FAULTS, SERVER_FAULTS
 from chaos.harms import HARMS, missing
-from chaos.options import KILLS_DEFAULT, MIX_DEFAULT, PROXIES, Options, parse_mix
+from chaos.options import (
+    KILLS_DEFAULT,
+    MIX_DEFAULT,
+    PROXIES,
+    ClusterOptions,
+    FaultOptions,
+    Load,
+    Options,
+    parse_mix,
+)
 from chaos.proxy import open_front
 from chaos.record import Record
 from chaos.run import Run
@@ -201,7 +211,20 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
         raise ValueError(f"--log: nothing can be written to {log.parent}")
     books = not values["beside"] or has_file(values["beside"], USAGE)
     money = predictable and books and not (values["url"] or values["workspaces"])
-    return Options(faults=kinds, predictable=predictable, log=log, money=money, **values)
+    given = values | {"kinds": kinds, "predictable": predictable}
+    return Options(
+        load=Load(**_those_of(Load, given)),
+        faults=FaultOptions(**_those_of(FaultOptions, given)),
+        cluster=ClusterOptions(**_those_of(ClusterOptions, given)),
+        seed=values["seed"],
+        log=log,
+        money=money,
+        judge_times=values["judge_times"],
+    )
+
+
+def _those_of(group: type, given: dict[str, Any]) -> dict[str, Any]:
+    return {option.name: given[option.name] for option in fields(group)}
 
 
 def _kinds(faults: str, possible: Sequence[str]) -> tuple[str, ...]:
@@ -234,9 +257,9 @@ async def _run(options: Options) -> dict[str, Any]:
             open_cluster(options) as own,
             open_beside(options, own),
             open_front(options, own) as cluster,
-            busy_processes(options.busy),
+            busy_processes(options.faults.busy),
         ):
-            if options.workspaces:
+            if options.load.workspaces:
                 return await run_workspaces(options, cluster, _say)
             return await Run(options, cluster, record, _say).run()
 

@@ -39,16 +39,16 @@ STOP_MARGIN_SECONDS = 5.0
 
 @asynccontextmanager
 async def open_beside(options: Options, cluster: Cluster) -> AsyncIterator[None]:
-    """The replicas of ``options.beside``, for the length of the block. Raises ``RuntimeError`` if they do not start."""
-    if not options.beside:
+    """Replicas of the commit ``beside``, for the length of the block. Raises ``RuntimeError`` if they do not start."""
+    if not options.cluster.beside:
         yield
         return
     assert cluster.logs is not None, "the options were checked: it is a cluster of our own"
     try:
-        async with checked_out(options.beside, purpose="chaos-beside") as (tree, packages):
+        async with checked_out(options.cluster.beside, purpose="chaos-beside") as (tree, packages):
             environment = await _environment(options, cluster, tree, packages)
             async with trio.open_nursery() as nursery:
-                for number in range(options.others):
+                for number in range(options.cluster.others):
                     await nursery.start(_keeper(f"beside-{number + 1}", options, cluster.logs, environment).run)
                 yield
                 nursery.cancel_scope.cancel()
@@ -79,7 +79,7 @@ def _keeper(name: str, options: Options, logs: Path, environment: dict[str, str]
         _command(name, options),
         environment=environment,
         log=logs / f"{name}.log",
-        stop_seconds=options.drain_seconds + STOP_MARGIN_SECONDS,
+        stop_seconds=options.cluster.drain_seconds + STOP_MARGIN_SECONDS,
         say=_into(logs.parent / "up.log"),
     )
 
@@ -88,9 +88,9 @@ def _command(name: str, options: Options) -> Callable[[Ready | None], Sequence[s
     """As our supervisor's, without a port that replicas share: the proxy knows each one's own."""
     drain = (
         "--drain-seconds",
-        f"{options.drain_seconds:g}",
+        f"{options.cluster.drain_seconds:g}",
         "--drain-notice-seconds",
-        f"{options.drain_notice_seconds:g}",
+        f"{options.cluster.drain_notice_seconds:g}",
     )
 
     def command(previous: Ready | None) -> list[str]:

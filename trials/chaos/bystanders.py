@@ -76,8 +76,8 @@ class Bystanders:
 
     async def _talk(self, number: int) -> None:
         draw = self._options.draw("bystander", number)
-        if self._options.url:  # nobody is signed up in a cluster of somebody else's
-            api = Api(self._api.base_url, self._options.token, draw)
+        if self._options.cluster.url:  # nobody is signed up in a cluster of somebody else's
+            api = Api(self._api.base_url, self._options.cluster.token, draw)
         else:
             api, _ = await sign_up(self._api, f"bystander-{number}", draw)
         try:

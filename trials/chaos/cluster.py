@@ -53,19 +53,20 @@ async def open_cluster(options: Options) -> AsyncIterator[Cluster]:
 
     Raises ``RuntimeError`` if it does not start.
     """
-    if options.url:
-        yield Cluster(options.url.rstrip("/"), options.token, None, None, None)
+    asked = options.cluster
+    if asked.url:
+        yield Cluster(asked.url.rstrip("/"), asked.token, None, None, None)
         return
     data_dir = _make_data_dir()
     try:
         async with (
-            open_servers(data_dir, options.replicas, options.faults, options.up_arguments) as servers,
-            open_model(data_dir, options.up_arguments) if options.money else nullcontext(OwnModel()) as model,
+            open_servers(data_dir, asked.replicas, options.faults.kinds, asked.up_arguments) as servers,
+            open_model(data_dir, asked.up_arguments) if options.money else nullcontext(OwnModel()) as model,
             _own_cluster(options, data_dir, servers, model.arguments) as cluster,
         ):
-            yield cluster._replace(tools=data_dir if options.tools else None, ledger=model.ledger)
+            yield cluster._replace(tools=data_dir if options.load.tools else None, ledger=model.ledger)
     finally:
-        if not options.keep:
+        if not asked.keep:
             shutil.rmtree(data_dir, ignore_errors=True)
 
 
@@ -80,17 +81,18 @@ def _make_data_dir() -> Path:
 async def _own_cluster(
     options: Options, data_dir: Path, servers: Servers, model: Sequence[str]
 ) -> AsyncIterator[Cluster]:
-    if foreign := [kind for kind in options.faults if any(servers.of(name) is None for name in NEEDS.get(kind, ()))]:
+    asked, kinds = options.cluster, options.faults.kinds
+    if foreign := [kind for kind in kinds if any(servers.of(name) is None for name in NEEDS.get(kind, ()))]:
         raise RuntimeError(f"{', '.join(foreign)}: that server was given and is not ours to hurt")
     log = data_dir / "up.log"
-    arguments = ["up", "--port", "0", "--replicas", str(options.replicas - options.others), "--data-dir", str(data_dir)]
-    arguments += ["--drain-seconds", f"{options.drain_seconds:g}"]
-    arguments += ["--drain-notice-seconds", f"{options.drain_notice_seconds:g}", *model, *options.up_arguments]
+    arguments = ["up", "--port", "0", "--replicas", str(asked.replicas - asked.others), "--data-dir", str(data_dir)]
+    arguments += ["--drain-seconds", f"{asked.drain_seconds:g}"]
+    arguments += ["--drain-notice-seconds", f"{asked.drain_notice_seconds:g}", *model, *asked.up_arguments]
     process = child.spawn(
         [sys.executable, "-m", "chatcluster", *arguments],
         log=log,
         death_signal=signal.SIGTERM,
-        environment=os.environ | LOOP_WATCH | (PATIENCE if options.tools else {}) | await servers.start(),
+        environment=os.environ | LOOP_WATCH | (PATIENCE if options.load.tools else {}) | await servers.start(),
     )
     try:
         yield await _started(process, data_dir, log, servers)

@@ -20,6 +20,7 @@ from chaos.fleet import Fleet
 from chaos.options import Options
 from chaos.reader import Reader
 from chaos.record import Record
+from chaos.route import Route
 from chaos.talk import Talk
 from chaos.writer import Writer
 
@@ -55,12 +56,13 @@ class Flood:
         options: Options,
         draw: random.Random,
     ) -> None:
-        options = replace(
-            options,
+        load = replace(
+            options.load,
             turns=FLOOD_TURNS,
             tokens_per_second=FLOOD_TOKENS_PER_SECOND,
             answer_seconds=(FLOOD_ANSWER_SECONDS, FLOOD_ANSWER_SECONDS),
         )
+        options = replace(options, load=load)
         writer = Writer(name.ljust(FLOOD_WORD_BYTES, "x"), api, checker, record, options, draw)
         self._draw = draw
         self._name = name
@@ -69,7 +71,13 @@ class Flood:
 
         def read(chat: str) -> list[Reader]:
             quick, slow = (
-                Reader(checker.subscriber(chat, f"{name}.{kind}"), access, fleet, record, draw, away=False)
+                Reader(
+                    checker.subscriber(chat, f"{name}.{kind}"),
+                    access,
+                    Route(access.base_url, fleet, draw, away=False),
+                    record,
+                    draw,
+                )
                 for kind, access in (("quick", api), ("slow", narrow))
             )
             self.slow = slow
@@ -86,7 +94,7 @@ class Flood:
                 await self.talk.run(trio.Event())
             nursery.cancel_scope.cancel()
         assert self.slow is not None
-        return "was cut and came back" if self.slow.cuts else "was served all"
+        return "was cut and came back" if self.slow.counts.cuts else "was served all"
 
     async def _pause_slow(self) -> None:
         await self._joined.wait()

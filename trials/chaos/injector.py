@@ -10,20 +10,19 @@ that all others are watched.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import trio
-from checker import Checker, Fault, Kind, Recovery, Violation
+from checker import Checker, Fault
 
-from chaos.api import Api, Request
+from chaos.api import Api
 from chaos.bystanders import Bystanders, is_everybodys, worst
 from chaos.cluster import Cluster
 from chaos.crowd import Flood, drop_connections, narrow_sockets
 from chaos.failover import fail_over, follow, retire
-from chaos.faults import BOUND_SECONDS, FAILOVER, REPLICA_FAULTS, SERVER_FAULTS, Hand
+from chaos.faults import FAILOVER, REPLICA_FAULTS, SERVER_FAULTS, Hand
 from chaos.fleet import Fleet, Replica
 from chaos.harms import HARMS, Began, Stage
 from chaos.options import Options
@@ -31,11 +30,9 @@ from chaos.reader import Reader
 from chaos.record import Record
 from chaos.recovery import Watch
 from chaos.victim_chats import VictimChats
-from chaos.victims import Victims, is_elsewhere
+from chaos.victims import Victims
+from chaos.watching import Recovered, Watching
 
-POLL_SECONDS = 0.05
-BOUND_MARGIN_SECONDS = 4.0
-"""How long past the bound is waited to learn how late it was."""
 JOURNAL_SECONDS = 2.0
 ROLLING_SECONDS = 2.0
 """What a rolling restart waits after each replica's return: a proxy has to see it before the next one leaves."""
@@ -43,7 +40,6 @@ NOTICED_SECONDS = 3.0
 """How long after a failover a replica may tell a new reader what it knew before: until it polls, and a bit."""
 ALONE = ("kill", "lock", FAILOVER)
 """What happens only to a cluster that is whole: it is takeovers with a processor to run on that are measured."""
-AT_WORK = ("running", "interrupting")
 
 
 class Outcome(NamedTuple):
@@ -53,11 +49,21 @@ class Outcome(NamedTuple):
     watches: Sequence[Watch]
 
 
-class Injector:
-    """``told`` are the recoveries of all readers, ``measured`` those that were elsewhere when it happened.
-    ``answered`` has by kind how many seconds after the return of a server each waiting write was answered.
-    """
+class Bag:
+    """All kinds of faults in some order, then all in another: also a short run has each."""
 
+    def __init__(self, kinds: Sequence[str], draw: random.Random) -> None:
+        self._kinds = kinds
+        self._draw = draw
+        self._left: list[str] = []
+
+    def next(self) -> str:
+        if not self._left:
+            self._left = self._draw.sample(self._kinds, len(self._kinds))
+        return self._left.pop()
+
+
+class Injector:
     def __init__(
         self,
         options: Options,
@@ -71,11 +77,6 @@ class Injector:
         say: Callable[[str], None],
     ) -> None:
         """``victim_chats`` is None where the cluster is not our own."""
-        self.counts: Counter[str] = Counter()
-        self.told: list[Recovery] = []
-        self.measured: list[Recovery] = []
-        self.taken_over: list[Watch] = []
-        self.answered: dict[str, list[float]] = {}
         self._options = options
         self._cluster = cluster
         self._api = api
@@ -84,37 +85,42 @@ class Injector:
         self._record = record
         self._readers = readers
         self._say = say
-        self._bag: list[str] = []
         self._draw: random.Random = options.draw("faults")
+        self._bag = Bag(options.faults.kinds, self._draw)
         self._victims = Victims(options, fleet, readers, self._draw)
+        self._watching = Watching(checker, record, readers, self._victims, drain_seconds=options.cluster.drain_seconds)
         self._victim_chats = victim_chats
         self.bystanders = Bystanders(options, api, fleet, avoid=lambda: self._victims.frozen)
 
+    @property
+    def recovered(self) -> Recovered:
+        return self._watching.recovered
+
     async def run(self) -> None:
         """All faults of the run. Raises ``RuntimeError`` when the cluster does not become whole again."""
-        end = trio.current_time() + self._options.seconds
+        end = trio.current_time() + self._options.faults.seconds
         number = 0
         async with trio.open_nursery() as nursery:
             while number < self._kills_max and trio.current_time() < end:
-                if not self._options.faults:
+                if not self._options.faults.kinds:
                     await trio.sleep(min(JOURNAL_SECONDS, end - trio.current_time()))
                     self._check_journal()
                     continue
                 number += 1
                 await self._once(number, nursery)
-                await trio.sleep(self._draw.uniform(*self._options.pause_seconds))
+                await trio.sleep(self._draw.uniform(*self._options.faults.pause_seconds))
         await self._fleet.ready()
         self._check_journal()
 
     @property
     def _kills_max(self) -> float:
-        return self._fleet.size if self._options.rolling else self._options.kills_max
+        return self._fleet.size if self._options.faults.rolling else self._options.faults.kills_max
 
     async def _once(self, number: int, nursery: trio.Nursery) -> None:
-        name = self._next()
+        name = self._bag.next()
         began = trio.current_time()
-        await self._fleet.ready(missing_max=0 if name in ALONE or self._options.rolling else 1)
-        if self._options.rolling:
+        await self._fleet.ready(missing_max=0 if name in ALONE or self._options.faults.rolling else 1)
+        if self._options.faults.rolling:
             await trio.sleep(ROLLING_SECONDS)
         if name in REPLICA_FAULTS:
             outcome = await self._hurt_replica(name, nursery)
@@ -126,15 +132,9 @@ class Injector:
             outcome = await self._harm(name, nursery)
         else:
             outcome = await self._hurt_readers(name, number)
-        self.counts[name] += 1
+        self._watching.recovered.counts[name] += 1
         self._report(f"{number}/{self._kills_max:g} {name}", outcome, trio.current_time() - began)
         self._check_journal()
-
-    def _next(self) -> str:
-        """All kinds in some order, then all in another: also a short run has each."""
-        if not self._bag:
-            self._bag = self._draw.sample(self._options.faults, len(self._options.faults))
-        return self._bag.pop()
 
     def _check_journal(self) -> None:
         """Nobody died but those who were killed."""
@@ -163,7 +163,7 @@ class Injector:
         return await self._inflict(name, *(await self._choose()), nursery)
 
     async def _choose(self) -> tuple[Replica, int]:
-        return await (self._victims.oldest() if self._options.rolling else self._victims.choose())
+        return await (self._victims.oldest() if self._options.faults.rolling else self._victims.choose())
 
     async def _inflict(self, name: str, victim: Replica, pid: int, nursery: trio.Nursery) -> Outcome:
         fault = _fault(name, victim)
@@ -177,12 +177,12 @@ class Injector:
             self._fleet.forget(victim)
             if name == "stop":
                 self._victims.frozen.add(victim.address)
-            watches.extend(self._watch_chats_of(fault, victim))
+            watches.extend(self._watching.chats_of(fault, victim))
             hurt.set()
 
         if self._cluster.journal is not None:
             self._cluster.journal.expect(victim.name, name)
-        stop_seconds = self._draw.uniform(*self._options.stop_seconds)
+        stop_seconds = self._draw.uniform(*self._options.faults.stop_seconds)
         hand = Hand(self._fleet, victim, pid, stop_seconds, began)
 
         async def inflict() -> None:
@@ -194,21 +194,13 @@ class Injector:
         await hurt.wait()
         if not watches:  # behind one port: who hangs on a frozen replica is not known
             await over.wait()
-        await self._conclude(name, watches)
+        await self._watching.conclude(name, watches)
         nursery.start_soon(self._is_over_after, over, fault)
         return Outcome(victim.name, watches)
 
     async def _is_over_after(self, over: trio.Event, fault: Fault) -> None:
         await over.wait()
-        self._is_over(fault)
-
-    def _watch_chats_of(self, fault: Fault, victim: Replica) -> Iterable[Watch]:
-        """The readers of the victim's chats; while a replica is frozen, those that are known not to hang on it."""
-        for reader in self._readers():
-            subscriber = reader.subscriber
-            if subscriber.worker_id == victim.worker_id and not self._victims.may_hang(reader):
-                reader.watch = Watch(fault, subscriber, elsewhere=is_elsewhere(reader, victim))
-                yield reader.watch
+        self._watching.is_over(fault)
 
     # --- servers ------------------------------------------------------------------------------
 
@@ -221,23 +213,11 @@ class Injector:
         await SERVER_FAULTS[name](servers, self._draw)
         back = trio.current_time()
         requests = () if self._victims.frozen else tuple(self._api.unanswered)
-        watches = list(self._watch_all(fault, since=back))
-        await self._conclude(name, watches)
-        await self._await_answers(name, requests, back)
-        self._is_over(fault, back)
+        watches = list(self._watching.all_at_work(fault, since=back))
+        await self._watching.conclude(name, watches)
+        await self._watching.answers(name, requests, back)
+        self._watching.is_over(fault, back)
         return Outcome(f"{back - fault.time:.1f} s away", watches)
-
-    async def _await_answers(self, name: str, requests: Sequence[Request], back: float) -> None:
-        bound_seconds = BOUND_SECONDS[name]
-        with trio.move_on_at(back + bound_seconds + BOUND_MARGIN_SECONDS):
-            while any(request.answered is None for request in requests):  # noqa: ASYNC110 - many, and none hurries
-                await trio.sleep(POLL_SECONDS)
-        for request in requests:
-            seconds = float("inf") if request.answered is None else request.answered - back
-            self.answered.setdefault(name, []).append(seconds)
-            if seconds > bound_seconds:
-                detail = f"a request to {request.path} was answered {seconds:.2f} s after the return of {name}"
-                self._checker.report(Violation(Kind.LATE, "", detail, back, "writer"))
 
     async def _fail_over(self, nursery: trio.Nursery) -> Outcome:
         """What is acknowledged from the moment on at which the standby is known to have everything may be lost."""
@@ -251,15 +231,15 @@ class Injector:
         failover = await fail_over(servers, standby, self._draw)
         nursery.start_soon(retire, failover)
         requests = () if self._victims.frozen else tuple(self._api.unanswered)
-        watches = list(self._watch_all(fault, since=failover.moved))
-        await self._conclude(FAILOVER, watches)
-        await self._await_answers(FAILOVER, requests, failover.moved)
+        watches = list(self._watching.all_at_work(fault, since=failover.moved))
+        await self._watching.conclude(FAILOVER, watches)
+        await self._watching.answers(FAILOVER, requests, failover.moved)
         await trio.sleep_until(failover.moved + NOTICED_SECONDS)
         touched = checker.end_loss(failover.moved)
         for reader in self._readers():
             if reader.subscriber.chat in touched:
                 reader.begin_anew(checker.subscriber(reader.subscriber.chat, reader.subscriber.name))
-        self._is_over(fault, failover.moved)
+        self._watching.is_over(fault, failover.moved)
         return Outcome(f"{failover.way}, {failover.lag_seconds:.1f} s behind, {len(touched)} chats touched", watches)
 
     # --- harms --------------------------------------------------------------------------------
@@ -272,13 +252,13 @@ class Injector:
         concluded = trio.Event()
 
         async def conclude() -> None:
-            await self._conclude(name, watches)
+            await self._watching.conclude(name, watches)
             concluded.set()
 
         def began(chats: tuple[str, ...], replica: Replica | None) -> None:
             faults.append(replace(_fault(name, replica), chats=chats))
             self._checker.faults.append(faults[-1])
-            watches.extend(self._watch_all(faults[-1], since=faults[-1].time))
+            watches.extend(self._watching.all_at_work(faults[-1], since=faults[-1].time))
             watching.start_soon(conclude)
 
         async def kill(replica: Replica) -> None:
@@ -288,7 +268,7 @@ class Injector:
         async with trio.open_nursery() as watching:
             what = await HARMS[name](self._stage(began, kill))
         for fault in faults:
-            self._is_over(fault)
+            self._watching.is_over(fault)
         return Outcome(what, watches)
 
     def _stage(self, began: Began, kill: Callable[[Replica], Awaitable[None]]) -> Stage:
@@ -311,15 +291,15 @@ class Injector:
         await self._victims.witnessed()
         fault = _fault(name)
         self._checker.faults.append(fault)
-        watches = list(self._watch_all(fault, since=fault.time))
+        watches = list(self._watching.all_at_work(fault, since=fault.time))
         if name == "client-drop":
             what = f"{drop_connections(self._readers(), self._draw)} connections"
-            await self._conclude(name, watches)
+            await self._watching.conclude(name, watches)
         else:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._conclude, name, watches)
+                nursery.start_soon(self._watching.conclude, name, watches)
                 what = await self._flood(f"f{number}")
-        self._is_over(fault)
+        self._watching.is_over(fault)
         return Outcome(what, watches)
 
     async def _flood(self, name: str) -> str:
@@ -339,37 +319,6 @@ class Injector:
             return await flood.run()
         finally:
             await narrow.aclose()
-
-    # --- what comes of it ---------------------------------------------------------------------
-
-    def _watch_all(self, fault: Fault, since: float) -> Iterable[Watch]:
-        for reader in self._readers():
-            if reader.subscriber.status in AT_WORK and not self._victims.may_hang(reader):
-                reader.watch = Watch(fault, reader.subscriber, elsewhere=True, since=since)
-                yield reader.watch
-
-    def _is_over(self, fault: Fault, time: float | None = None) -> None:
-        until = trio.current_time() if time is None else time
-        self._checker.faults[self._checker.faults.index(fault)] = replace(fault, until=until)
-        seconds = {"time": self._record.seconds(fault.time), "until": self._record.seconds(until)}
-        self._record.note(fault=asdict(fault) | seconds)
-
-    async def _conclude(self, name: str, watches: Sequence[Watch]) -> None:
-        """Wait for what is watched, and have it judged."""
-        bound_seconds = BOUND_SECONDS[name]
-        with trio.move_on_after(bound_seconds + BOUND_MARGIN_SECONDS):
-            for watch in watches:
-                await watch.done.wait()
-        for reader in self._readers():
-            reader.watch = None
-        for watch in watches:
-            recovery = watch.result(bound_seconds=bound_seconds, drain_seconds=self._options.drain_seconds)
-            self._checker.judge(recovery)
-            self._record.note(recovery=asdict(recovery) | {"fault": recovery.fault.kind})
-            self.told.append(recovery)
-            if watch.elsewhere:
-                self.measured.append(recovery)
-                self.taken_over.append(watch)
 
 
 def _fault(kind: str, victim: Replica | None = None) -> Fault:

@@ -42,21 +42,21 @@ async def open_front(options: Options, cluster: Cluster) -> AsyncIterator[Cluste
 
     Raises ``RuntimeError`` if the proxy cannot be installed or started.
     """
-    if not options.proxy:
+    if not options.cluster.proxy:
         yield cluster
         return
     assert cluster.logs is not None, "the options were checked: it is a cluster of our own"
-    program = await _program(options.proxy)
-    directory = cluster.logs.parent / options.proxy
+    program = await _program(options.cluster.proxy)
+    directory = cluster.logs.parent / options.cluster.proxy
     directory.mkdir(mode=0o755)
     port = free_port()
-    command = COMMANDS[options.proxy](program, directory, port, await _addresses(options, cluster))
-    log = cluster.logs / f"{options.proxy}.log"
+    command = COMMANDS[options.cluster.proxy](program, directory, port, await _addresses(options, cluster))
+    log = cluster.logs / f"{options.cluster.proxy}.log"
     environment = os.environ | {"CHATCLUSTER_BIND": f"127.0.0.1:{port}"}
     process = child.spawn(command, log=log, death_signal=signal.SIGTERM, environment=environment)
     try:
         await accepts(process, port, log)
-        yield cluster._replace(url=f"http://127.0.0.1:{port}", home=cluster.url if options.beside else None)
+        yield cluster._replace(url=f"http://127.0.0.1:{port}", home=cluster.url if options.cluster.beside else None)
     finally:
         with trio.CancelScope(shield=True):  # bounded by the escalation to SIGKILL
             await trio.to_thread.run_sync(partial(child.stop, process, (signal.SIGTERM, STOP_SECONDS_MAX)))

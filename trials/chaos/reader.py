@@ -12,38 +12,69 @@ import random
 import socket
 import struct
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import msgspec
 import trio
 from checker import Event, Kind, Subscriber, Violation
-from checker.history import PUBLIC
 
 from chaos.api import NOT_FOUND, Api
-from chaos.fleet import Fleet, Replica
 from chaos.record import Record
 from chaos.recovery import Watch
+from chaos.route import Place, Route
 from chaos.stream import BrokenOff, EventStream
 
 BACKOFF_SECONDS = 0.05
 """As the product's own client has it."""
 BACKOFF_CAP_SECONDS = 0.5
-HOP_EVENTS_MEAN = 300
-MOVE_EVENTS_MAX = 20
-PRIVATE_SHARE = 0.25
-"""How often a public reader takes a replica's own address instead."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
 _decoder = msgspec.json.Decoder(dict)
 
 
-class Place(NamedTuple):
-    """Where a reader connects: ``replica`` is None behind the public port."""
+@dataclass
+class Counts:
+    """Of one reader."""
 
-    url: str
-    name: str
-    replica: Replica | None = None
+    connections: int = 0
+    cuts: int = 0
+    """Connections that broke, or could not be made."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """What was got in the place of a stream: a status, or no answer at all."""
+
+
+class Line:
+    """The connection that a reader has, if it has one."""
+
+    def __init__(self) -> None:
+        self._scope = trio.CancelScope()
+        self._socket: trio.socket.SocketType | None = None
+
+    @contextmanager
+    def within(self, scope: trio.CancelScope) -> Iterator[None]:
+        """For the length of one connection, from the request on: whoever drops it cancels ``scope``."""
+        self._scope = scope
+        try:
+            yield
+        finally:
+            self._socket = None
+
+    def opened(self, stream: EventStream) -> None:
+        self._socket = stream.socket
+
+    def hang_up(self) -> None:
+        self._scope.cancel()
+
+    def reset(self) -> bool:
+        """Whether there was one to reset."""
+        if self._socket is None:
+            return False
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self._scope.cancel()
+        return True
 
 
 class Reader:
@@ -53,24 +84,17 @@ class Reader:
         self,
         subscriber: Subscriber,
         api: Api,
-        fleet: Fleet,
+        route: Route,
         record: Record,
         draw: random.Random,
         *,
-        away: bool,
-        front_only: bool = False,
         spared: bool = False,
     ) -> None:
-        """``front_only``: it knows no replica's own address. ``spared``: whatever is done to the cluster, it gets to
-        see nothing but the end of a connection."""
+        """``spared``: whatever is done to the cluster, it gets to see nothing but the end of a connection."""
         self.subscriber = subscriber
-        self.place = Place(api.base_url, PUBLIC)
+        self.route = route
         self.cursor = ""
-        self.connections = 0
-        self.cuts = 0
-        """Connections that broke, or could not be made."""
-        self.errors: Counter[str] = Counter()
-        """What was got in the place of a stream: a status, or no answer at all."""
+        self.counts = Counts()
         self.watch: Watch | None = None
         """What waits for this reader to be told of a recovery."""
         self.progress = trio.Event()
@@ -79,47 +103,34 @@ class Reader:
         """Set when there is no such chat, and that may be."""
         self.reading: trio.Event | None = None
         """While there is one that is not set, the reader takes nothing from its connection."""
-        self._connection = trio.CancelScope()
-        self._socket: trio.socket.SocketType | None = None
+        self._line = Line()
         self._api = api
-        self._fleet = fleet
         self._record = record
         self._draw = draw
-        self._away = away
-        self._front_only = front_only
         self._spared = spared
-        self._hop_in = 0
         self._backoff_seconds = BACKOFF_SECONDS
 
     def __repr__(self) -> str:
         return f"<Reader {self.subscriber!r} via {self.place.name} at {self.cursor}>"
 
+    @property
+    def place(self) -> Place:
+        return self.route.place
+
     async def run(self) -> None:
         while True:
-            self.place = self._choose()
-            self._hop_in = 1 + int(self._draw.expovariate(1 / HOP_EVENTS_MEAN))
-            opened = self.connections
+            self.route.choose(self.subscriber.worker_id)
+            opened = self.counts.connections
             try:
                 ending = await self._follow()
             except BrokenOff as error:
                 ending = str(error)
-                self.cuts += 1
-                if self.connections == opened:
+                self.counts.cuts += 1
+                if self.counts.connections == opened:
                     self._error(ending)
             self._note(ending)
             if ending != "hop":
                 await self._back_off()
-
-    def _choose(self) -> Place:
-        others = [
-            replica
-            for replica in self._fleet.replicas
-            if not self._away or replica.worker_id != self.subscriber.worker_id
-        ]
-        if not others or self._front_only or not (self._away or self._draw.random() < PRIVATE_SHARE):
-            return Place(self._api.base_url, PUBLIC)
-        replica = self._draw.choice(others)
-        return Place(replica.url, replica.name, replica)
 
     async def _back_off(self) -> None:
         await trio.sleep(self._backoff_seconds * self._draw.uniform(0.5, 1.0))
@@ -129,23 +140,16 @@ class Reader:
         """Forget everything, and read the chat from the beginning."""
         self.subscriber = subscriber
         self.cursor = ""
-        self._connection.cancel()
+        self._line.hang_up()
 
     def drop(self) -> bool:
         """Reset the connection; whether there is one."""
-        if self._socket is None:
-            return False
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self._connection.cancel()
-        return True
+        return self._line.reset()
 
     async def _follow(self) -> str:
         """One connection; returns why it ended."""
-        with trio.CancelScope() as self._connection:
-            try:
-                return await self._read()
-            finally:
-                self._socket = None
+        with trio.CancelScope() as scope, self._line.within(scope):
+            return await self._read()
         return "dropped"
 
     async def _read(self) -> str:
@@ -153,8 +157,8 @@ class Reader:
             if stream.status != 200:
                 self._refused(stream)
                 return f"refused {stream.status}"
-            self._socket = stream.socket
-            self.connections += 1
+            self._line.opened(stream)
+            self.counts.connections += 1
             self.subscriber.connected()
             self._note("open")
             while not stream.is_whole:
@@ -166,7 +170,7 @@ class Reader:
                 self._progress()
                 if self.reading is not None:
                     await self.reading.wait()
-                if self._hop_in <= 0 and self.watch is None:
+                if self.route.is_at_its_end and self.watch is None:
                     return "hop"
         self._violate(Kind.SERVER_ERROR, "the stream ended cleanly, as if there were nothing to come")
         return "clean end"
@@ -185,33 +189,29 @@ class Reader:
         self._backoff_seconds = BACKOFF_SECONDS
         if self.watch is not None:
             self.watch.see(event)
-        self._count_down(kind)
-
-    def _count_down(self, kind: str) -> None:
-        self._hop_in -= 1
-        replica = self.place.replica
-        if kind == "status" and self._away and replica is not None and replica.worker_id == self.subscriber.worker_id:
-            self._hop_in = min(self._hop_in, self._draw.randint(1, MOVE_EVENTS_MAX))
+        self.route.count(kind, subscriber.worker_id)
 
     def _progress(self) -> None:
         self.progress.set()
         self.progress = trio.Event()
 
     def _error(self, what: str) -> None:
-        self.errors[what] += 1
+        self.counts.errors[what] += 1
         if self._spared:
             self._violate(Kind.SERVER_ERROR, f"got no stream, but {what}")
 
     def _refused(self, stream: EventStream) -> None:
         self._error(str(stream.status))
-        if stream.status == NOT_FOUND and self.subscriber.may_be_gone:
+        if stream.status == NOT_FOUND and self.subscriber.grounds.may_be_gone:
             self.gone.set()
         elif stream.status not in RETRY_STATUSES:
             self._violate(Kind.GAP, f"cursor {self.cursor}: refused with {stream.status} {stream.refusal[:200]}")
 
     def _violate(self, kind: Kind, detail: str) -> None:
         subscriber = self.subscriber
-        subscriber.report(Violation(kind, subscriber.chat, detail, trio.current_time(), subscriber.name, self.cursor))
+        subscriber.findings.report(
+            Violation(kind, subscriber.chat, detail, trio.current_time(), subscriber.name, self.cursor)
+        )
 
     def _note(self, connection: str) -> None:
         self._record.note(

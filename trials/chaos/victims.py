@@ -41,7 +41,7 @@ class Victims:
         self._readers = readers
         self._draw = draw
         self._front_only = options.front_only
-        self._seconds_max = WITNESS_SECONDS_MAX + options.stop_seconds[1]
+        self._seconds_max = WITNESS_SECONDS_MAX + options.faults.stop_seconds[1]
 
     async def choose(self) -> tuple[Replica, int]:
         """A replica whose fault has a witness, and its process. Raises ``NobodyLooks`` if there comes to be none."""

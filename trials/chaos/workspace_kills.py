@@ -49,8 +49,8 @@ class Killer:
         self._api = api
         self._fleet = fleet
         self._scores = scores
-        self._kills_max = options.kills_max
-        self._until = trio.current_time() + options.seconds
+        self._kills_max = options.faults.kills_max
+        self._until = trio.current_time() + options.faults.seconds
         self._say = say
         self._one_at_a_time = trio.Lock()
         self._agents: list[Death] = []

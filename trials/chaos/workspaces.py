@@ -64,12 +64,12 @@ async def run_workspaces(options: Options, cluster: Cluster, say: Callable[[str]
     """Kill owners until that was done often enough, or long enough. Raises ``RuntimeError`` if it cannot go on."""
     scores, draw = Scores(say), options.draw("workspaces")
     api = Api(cluster.url, cluster.token, draw)
-    fleet = Fleet(api, size=options.replicas)
+    fleet = Fleet(api, size=options.cluster.replicas)
     killer = Killer(api, fleet, scores, options, say)
     try:
         await fleet.ready()
         async with trio.open_nursery() as nursery:
-            for number in range(options.chats):
+            for number in range(options.load.chats):
                 chat = Worker(number, cluster, killer, scores, options.draw("chat", number))
                 nursery.start_soon(chat.work)
     finally:

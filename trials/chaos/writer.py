@@ -64,18 +64,18 @@ class Writer:
         text, expected = self._text()
         began = trio.current_time()
         body: Json = {"content": text}
-        if self._options.tools:
+        if self._options.load.tools:
             body |= {"tools": CLIENT_TOOLS, "mcp_servers": list(SERVERS), "agents": True}
-        answer = await (home if self._options.tools else self._api).write("POST", "/chats", body)
+        answer = await (home if self._options.load.tools else self._api).write("POST", "/chats", body)
         if answer.status != 201:
             raise RuntimeError(f"no chat could be created: {answer.status} {answer.body}")
         self.chat = answer.body["id"]
         self._wrote("create", began, answer, text=text, expected=expected)
 
     async def run(self, reader: Reader, mix: dict[str, float], ending: trio.Event) -> None:
-        """Write about ``options.turns`` messages, or until ``ending``."""
+        """Write about ``options.load.turns`` messages, or until ``ending``."""
         self._reader = reader
-        while self._count < self._options.turns and not ending.is_set():
+        while self._count < self._options.load.turns and not ending.is_set():
             operation = self._draw.choices(list(mix), list(mix.values()))[0]
             if len(reader.subscriber.queue) >= QUEUE_MAX:
                 await self.rest()
@@ -135,7 +135,7 @@ class Writer:
     async def _edit(self) -> None:
         """Another question in the place of the last one."""
         assert self._reader is not None
-        users = [message.id for message in self._reader.subscriber.messages.values() if message.role == "user"]
+        users = [message.id for message in self._reader.subscriber.messages.held.values() if message.role == "user"]
         if not users:
             return
         target = max(users)
@@ -164,18 +164,18 @@ class Writer:
         self._count += 1
         word = f"{self.name}q{self._count}x"
         options = self._options
-        tokens = round(self._draw.uniform(*options.answer_seconds) * options.tokens_per_second)
-        called, steps = (orders(self._draw, confusing=not options.beside) if options.tools else ""), 2
+        tokens = round(self._draw.uniform(*options.load.answer_seconds) * options.load.tokens_per_second)
+        called, steps = (orders(self._draw, confusing=not options.cluster.beside) if options.load.tools else ""), 2
         if called and self._draw.random() < SHARE:
             called, steps = family_orders(self._draw, word), 3
-        words = f"word={word} tokens={tokens} tps={options.tokens_per_second:g}"
-        expected = expected_text(f"[[{words}]]") if options.predictable else None
+        words = f"word={word} tokens={tokens} tps={options.load.tokens_per_second:g}"
+        expected = expected_text(f"[[{words}]]") if options.load.predictable else None
         text = f"Question {word} [[{words}{f' step={steps}' if called else ''}]]{called}{self._failure(tokens)}"
         return text, expected
 
     def _failure(self, tokens: int) -> str:
         """A block that has the answer break off, the first time; often none."""
-        if not self._options.failing or self._draw.random() >= self._options.failing:
+        if not self._options.load.failing or self._draw.random() >= self._options.load.failing:
             return ""
         return f" [[cut_after={self._draw.randint(1, max(1, tokens))} times=1]]"
 

@@ -31,11 +31,12 @@ it, whenever that comes. What it holds in the end is judged in any case.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from checker.agreement import Agreement
+from checker.findings import Findings, Grounds
 from checker.history import (
-    START,
     Cursor,
     Event,
     FinalChat,
@@ -48,25 +49,23 @@ from checker.history import (
     parse_position,
 )
 from checker.loss import DURABLE_EVENTS
+from checker.preview import Attempt, Preview
+from checker.told import Connection, Stop, ToldMessages
 
 ATTEMPT_FRAMES_MIN = 2
 """An attempt that says anything has a frame for its beginning, and one for that."""
 AT_REST = ("waiting", "error", "archived")
 
 
-class Doubt(NamedTuple):
-    """A preview that was shorter than what it became, or of which less was kept. ``shown``: whether there was one.
+@dataclass
+class Counts:
+    """Of one reader."""
 
-    Or that an interruption was over later than it should have been.
-    """
-
-    violation: Violation
-    epoch: int
-    began: float
-    replica: str
-    shown: bool
-    worker_id: str | None = None
-    """The owner of that epoch, as far as it was known by then: a failover may give the epoch to another one."""
+    events: int = 0
+    failures: int = 0
+    """Turns that ended in an error."""
+    durable_times: list[float] = field(default_factory=list)
+    """When it was told of something that Postgres knows."""
 
 
 class Subscriber:
@@ -87,71 +86,35 @@ class Subscriber:
         self.worker_id: str | None = None
         self.epoch = 0
         self.version = 0
-        self.position = START
-        """The last frame that was shown, or that a message stands for."""
         self.queue: tuple[int, ...] = ()
-        self.messages: dict[int, FinalMessage] = {}
-        self.preview = ""
-        self.events = 0
-        self.failures = 0
-        """Turns that ended in an error."""
-        self.durable_times: list[float] = []
-        """When it was told of something that Postgres knows."""
-        self.doubts: list[Doubt] = []
-        self.may_be_gone = False
-        """A failover may have taken back that the chat was created."""
-        self._agreement = agreement
-        self.report = report
-        self._stop_seconds_max = stop_seconds_max
-        self._event = Event(0.0, "", "", "", {})
-        self._known_epoch = 0
-        self._last_id = self._last_revision = 0
-        self._told: set[FinalMessage] = set()
-        """Not forgotten with a reset, nor with a failover: what is told again, as it was, had no preview this time."""
-        self._shown_epoch = 0
-        """The tenure whose frames were shown last, since the last reset."""
-        self._attempt: tuple[int, int] | None = None
-        self._attempt_began = 0.0
-        self._live = False
-        """Whether this connection is past its first events, which end with ``queue``."""
-        self._caught_up = False
-        """Whether it has brought anything of the present turn live."""
-        self._stopping_since: float | None = None
-        self._status_version = 0
-        """The snapshot version in the cursor with which a status came last."""
-        self._unsettled_up_to = 0
-        self._next_agreement = agreement
+        self.messages = ToldMessages()
+        self.preview = Preview()
+        self.counts = Counts()
+        self.grounds = Grounds(agreement)
+        self.findings = Findings(chat, name, report, self.grounds)
+        self._connection = Connection()
+        self._stop = Stop(stop_seconds_max)
 
     def __repr__(self) -> str:
-        return f"<Subscriber {self.name} of {self.chat} v{self.version} at {self.position} {self.status}>"
+        return f"<Subscriber {self.name} of {self.chat} v{self.version} at {self.preview.position} {self.status}>"
 
     @property
     def streaming(self) -> bool:
         """Whether an answer is being shown."""
-        return bool(self.preview) and self.status not in AT_REST
+        return bool(self.preview.text) and self.status not in AT_REST
 
     def connected(self) -> None:
         """A new connection begins, at the cursor of the last event."""
-        self._live = self._caught_up = False
-
-    def unsettle(self, agreement: Agreement, up_to_version: int) -> None:
-        """What was told of late may be lost."""
-        self._agreement, self._next_agreement, self._unsettled_up_to = Agreement(), agreement, up_to_version
-
-    def _settle(self) -> None:
-        """What follows is of the server that took over: tenures and frames may have the numbers of lost ones."""
-        self._agreement, self._unsettled_up_to, self._stopping_since = self._next_agreement, 0, None
-        self._known_epoch = 0
-        self._caught_up = False
+        self._connection.begin()
 
     def observe(self, event: Event) -> None:
         """The next event, of whatever connection."""
-        self._event = event
-        self.events += 1
+        self.findings.event = event
+        self.counts.events += 1
         cursor = parse_cursor(event.cursor)
         self.version = cursor.version
         if event.kind in DURABLE_EVENTS:
-            self.durable_times.append(event.time)
+            self.counts.durable_times.append(event.time)
         match event.kind:
             case "part":
                 self._part(cursor.position, event.data)
@@ -164,151 +127,144 @@ class Subscriber:
             case "queue":
                 self._queue(event.data["queue"])
             case "history_reset":
-                if 0 < self._unsettled_up_to <= cursor.version:
-                    self._settle()
-                self._drop_preview()
-                self._caught_up = False  # what was streamed is told again only as far as the answer is still under way
-                self.messages.clear()
-                self._last_id = self._last_revision = self._shown_epoch = 0
-                self.position = cursor.position
+                self._begin_anew(cursor)
             case "retry" | "error":
-                self._drop_preview()
+                self.preview.drop()
         self._check_cursor(cursor)
 
     def finish(self, final: FinalChat) -> None:
         """Everything is at rest: the reader holds the history, no more and no less."""
-        self._unsettled_up_to = 0
-        self._event = self._event._replace(kind="end")
+        self.grounds.judge_the_end()
+        self.findings.event = self.findings.event._replace(kind="end")
+        violate, held = self.findings.violate, self.messages.held
         told = f"was told up to version {self.version} of {final.snapshot_version}"
         history = {message.id: message for message in final.messages}
-        if missing := sorted(history.keys() - self.messages.keys()):
-            self._violate(Kind.GAP, f"{told}, and never of messages {missing}")
-        if beyond := sorted(self.messages.keys() - history.keys()):
-            self._violate(Kind.UNASKED, f"was told of messages {beyond}, which are not in the history")
-        for message_id, message in self.messages.items():
+        if missing := sorted(history.keys() - held.keys()):
+            violate(Kind.GAP, f"{told}, and never of messages {missing}")
+        if beyond := sorted(held.keys() - history.keys()):
+            violate(Kind.UNASKED, f"was told of messages {beyond}, which are not in the history")
+        for message_id, message in held.items():
             if message_id in history and history[message_id] != message:
-                self._violate(Kind.TEXT, f"was told {message}, the history has {history[message_id]}")
+                violate(Kind.TEXT, f"was told {message}, the history has {history[message_id]}")
         if self.status != final.status:
-            self._violate(Kind.GAP, f"{told}, that the chat is {self.status}; it is {final.status}")
+            violate(Kind.GAP, f"{told}, that the chat is {self.status}; it is {final.status}")
         if self.queue != final.queue:
-            self._violate(Kind.GAP, f"{told}, that the queue is {self.queue}; it is {final.queue}")
+            violate(Kind.GAP, f"{told}, that the queue is {self.queue}; it is {final.queue}")
 
     # --- durable events -----------------------------------------------------------------------
 
+    def _begin_anew(self, cursor: Cursor) -> None:
+        if self.grounds.settles_at(cursor.version):
+            self.grounds.settle()
+            self._stop.forget()
+            self._connection.forget()
+        self.preview.begin_anew(cursor.position)
+        self.messages.begin_anew()
+        self._connection.caught_up = False  # what was streamed is told again only while the answer is still under way
+
     def _check_cursor(self, cursor: Cursor) -> None:
         """What the event has left us with, against what we would be told from its cursor on."""
-        if cursor.message_id is not None and self._last_id > cursor.message_id:
-            self._violate(Kind.REPEAT, f"the cursor would repeat the messages up to {self._last_id}")
-        if cursor.message_id is None and self._last_revision > cursor.version:
-            self._violate(Kind.REPEAT, f"the cursor would repeat the messages up to version {self._last_revision}")
+        violate, messages, preview = self.findings.violate, self.messages, self.preview
+        if cursor.message_id is not None and messages.last_id > cursor.message_id:
+            violate(Kind.REPEAT, f"the cursor would repeat the messages up to {messages.last_id}")
+        if cursor.message_id is None and messages.last_revision > cursor.version:
+            violate(Kind.REPEAT, f"the cursor would repeat the messages up to version {messages.last_revision}")
         # One that is further on leaves out an attempt that came to nothing: words of any other would be missed later.
-        if self._attempt is not None and cursor.position < self.position:
-            self._violate(Kind.REPEAT, f"{self.position} was shown last, and the cursor would resume before it")
+        if preview.attempt is not None and cursor.position < preview.position:
+            violate(Kind.REPEAT, f"{preview.position} was shown last, and the cursor would resume before it")
 
     def _message(self, data: dict[str, Any]) -> None:
         message = message_of(data)
-        known = self.messages.get(message.id)
-        if known is not None:
-            self._violate(Kind.REPEAT, f"message {message.id} came twice")
-        elif message.id <= self._last_id:
-            self._violate(Kind.ORDER, f"message {message.id} came after message {self._last_id}")
-        new = message not in self._told
-        self._last_id = max(self._last_id, message.id)
-        self._last_revision = max(self._last_revision, message.revision)
-        self._told.add(message)
-        self.messages[message.id] = message
-        self._disagreement(self._agreement.message(message))
+        if message.id in self.messages.held:
+            self.findings.violate(Kind.REPEAT, f"message {message.id} came twice")
+        elif message.id <= self.messages.last_id:
+            self.findings.violate(Kind.ORDER, f"message {message.id} came after message {self.messages.last_id}")
+        is_new = self.messages.add(message)
+        self.findings.disagree(self.grounds.agreement.message(message))
         if message.role in ("assistant", "tool"):
-            self._compare(message, data.get("position"), told_again=not new)
-        elif self.preview:
+            self._compare(message, data.get("position"), told_again=not is_new)
+        elif self.preview.text:
             self._vanished(f"user message {message.id}")
-        self._caught_up = self._live and (self._caught_up or (new and message.role == "user"))
-        self._drop_preview()
+        self._connection.hear_message(asks=is_new and message.role == "user")
+        self.preview.drop()
 
     def _status(self, data: dict[str, Any]) -> None:
         status, epoch, worker_id = data["status"], data["epoch"], data["worker_id"]
-        if (status, epoch) != (self.status, self.epoch) and self.version == self._status_version:
-            self._live = False
-        self._status_version = self.version
-        if epoch < self._known_epoch:
-            self._violate(Kind.STALE, f"the epoch went back from {self._known_epoch} to {epoch}")
+        self._connection.hear_status(self.version, is_news=(status, epoch) != (self.status, self.epoch))
+        if epoch < self._connection.epoch:
+            self.findings.violate(Kind.STALE, f"the epoch went back from {self._connection.epoch} to {epoch}")
         if worker_id is not None:
-            self._disagreement(self._agreement.owner(epoch, worker_id))
+            self.findings.disagree(self.grounds.agreement.owner(epoch, worker_id))
         self._check_stop(status)
         if status == "error" and self.status != "error":
-            self.failures += 1
+            self.counts.failures += 1
         self.status, self.epoch, self.worker_id = status, epoch, worker_id
-        if self._live:
-            self._known_epoch = epoch
-            self._check_end()
+        if self._connection.live:
+            self._told_all()
 
     def _queue(self, queue: list[dict[str, Any]]) -> None:
         self.queue = tuple(item["id"] for item in queue)
-        if not self._live:
-            self._live = True
-            self._known_epoch = self.epoch
-            self._check_end()
+        if not self._connection.live:
+            self._told_all()
 
-    def _check_end(self) -> None:
-        if self.status == "waiting":
-            if self.preview:
-                self._vanished("the end of the turn")
-            self._drop_preview()
-        elif self.status == "error":
-            self._drop_preview()
+    def _told_all(self) -> None:
+        """The status is that of the chat, and not the first of several events that tell it."""
+        self._connection.hear_all(self.epoch)
+        if self.status == "waiting" and self.preview.text:
+            self._vanished("the end of the turn")
+        if self.status in ("waiting", "error"):
+            self.preview.drop()
 
     def _check_stop(self, status: str) -> None:
-        if status == "interrupting":
-            if self._stopping_since is None:
-                self._stopping_since = self._event.time
-        elif self._stopping_since is not None:
-            began, self._stopping_since = self._stopping_since, None
-            if self._event.time - began > self._stop_seconds_max and not self._unsettled_up_to:
-                late = self._violation(Kind.UNSTOPPED, f"the interruption took {self._event.time - began:.1f} s")
-                self.doubts.append(Doubt(late, 0, began, self._event.replica, shown=True))
+        now = self.findings.event.time
+        began = self._stop.hear_status(status, now)
+        if began is not None:
+            detail = f"the interruption took {now - began:.1f} s"
+            self.findings.doubt(Kind.UNSTOPPED, detail, epoch=0, began=began, shown=True)
 
     # --- frames -------------------------------------------------------------------------------
 
     def _begin_attempt(self, position: Position, data: dict[str, Any]) -> None:
         self._advance(position)
-        self._drop_preview()
-        self._attempt = (position.epoch, data["attempt"])
-        self._attempt_began, self._caught_up = self._event.time, True
-        self._disagreement(self._agreement.frame(position, f"attempt {data['attempt']} on {data['history_version']}"))
+        self.preview.begin(Attempt(position.epoch, data["attempt"], self.findings.event.time))
+        self._connection.caught_up = True
+        content = f"attempt {data['attempt']} on {data['history_version']}"
+        self.findings.disagree(self.grounds.agreement.frame(position, content))
 
     def _part(self, position: Position, data: dict[str, Any]) -> None:
-        before = self.position
+        before, attempt = self.preview.position, self.preview.attempt
         if not self._advance(position):
             return
-        if self._attempt != (position.epoch, data["attempt"]):
-            self._violate(Kind.GAP, f"a part of attempt {data['attempt']} while {self._attempt} was shown")
+        if attempt is None or attempt[:2] != (position.epoch, data["attempt"]):
+            shown = None if attempt is None else attempt[:2]
+            self.findings.violate(Kind.GAP, f"a part of attempt {data['attempt']} while {shown} was shown")
             return
         if position != (before.epoch, before.seq + 1):
-            self._violate(Kind.GAP, f"after {before} came {position}")
-        self._caught_up = True
+            self.findings.violate(Kind.GAP, f"after {before} came {position}")
+        self._connection.caught_up = True
         part = data["part"]
         text = part["text"] if part["type"] == "text" else ""
-        self.preview += text
-        self._disagreement(self._agreement.frame(position, text or str(part)))
+        self.preview.add(text)
+        self.findings.disagree(self.grounds.agreement.frame(position, text or str(part)))
 
     def _advance(self, position: Position) -> bool:
         """Whether the frame is newer than everything shown."""
-        if position > self.position:
-            self.position = position
-            self._shown_epoch = position.epoch
+        if self.preview.advance(position):
             return True
-        kind = Kind.STALE if position.epoch < self.position.epoch else Kind.REPEAT
-        self._violate(kind, f"a frame at {position} after one at {self.position}")
+        last = self.preview.position
+        kind = Kind.STALE if position.epoch < last.epoch else Kind.REPEAT
+        self.findings.violate(kind, f"a frame at {position} after one at {last}")
         return False
 
     def _compare(self, message: FinalMessage, position: str | None, *, told_again: bool) -> None:
         """The preview against what it became."""
         if position is None:
             return
-        end = parse_position(position)
-        if end.epoch < self._shown_epoch and not told_again:
-            self._violate(Kind.STALE, f"message {message.id} of tenure {end.epoch} after frames of {self._shown_epoch}")
-        mine = self.preview if self._attempt is not None and self._attempt[0] == end.epoch else ""
+        end, last = parse_position(position), self.preview.position
+        if end.epoch < self.preview.epoch and not told_again:
+            detail = f"message {message.id} of tenure {end.epoch} after frames of {self.preview.epoch}"
+            self.findings.violate(Kind.STALE, detail)
+        mine = self.preview.text_of(end.epoch)
         if mine != message.text and mine.startswith(message.text) and message.finish_reason == "interrupted":
             detail = (
                 f"of the {len(mine)} characters that were shown of message {message.id}, {len(message.text)} were kept"
@@ -316,43 +272,26 @@ class Subscriber:
             self._doubt(detail, end.epoch, shown=True)
         elif not message.text.startswith(mine):
             detail = f"{_tail(mine, message.text)} was shown of message {message.id}"
-            if end.epoch == self.position.epoch and end.seq - self.position.seq < ATTEMPT_FRAMES_MIN:
-                self._violate(Kind.TEXT, detail)
+            if end.epoch == last.epoch and end.seq - last.seq < ATTEMPT_FRAMES_MIN:
+                self.findings.violate(Kind.TEXT, detail)
             else:  # it is that of an attempt of which nothing was shown
                 self._doubt(detail, end.epoch, shown=True)
         elif mine != message.text and not told_again:
             detail = f"of message {message.id}, {len(mine)} of {len(message.text)} characters were streamed"
             self._doubt(detail, end.epoch, shown=bool(mine))
-        self.position = max(self.position, end)
+        self.preview.become(end)
 
     def _vanished(self, what: str) -> None:
-        epoch = self._attempt[0] if self._attempt else 0
-        self._doubt(f"{len(self.preview)} characters were streamed and not kept at {what}", epoch, shown=True)
+        attempt = self.preview.attempt
+        detail = f"{len(self.preview.text)} characters were streamed and not kept at {what}"
+        self._doubt(detail, attempt.epoch if attempt else 0, shown=True)
 
     def _doubt(self, detail: str, epoch: int, *, shown: bool) -> None:
         """Wrong, unless a fault explains it, or this connection came too late."""
-        if not self._caught_up or self._unsettled_up_to:
-            return
-        began = self._attempt_began if self._attempt else self._event.time
-        owner = self._agreement.workers.get(epoch)
-        self.doubts.append(Doubt(self._violation(Kind.TEXT, detail), epoch, began, self._event.replica, shown, owner))
-
-    def _drop_preview(self) -> None:
-        self.preview = ""
-        self._attempt = None
-
-    # --- reports ------------------------------------------------------------------------------
-
-    def _disagreement(self, detail: str | None) -> None:
-        if detail is not None:
-            self._violate(Kind.OWNER, detail)
-
-    def _violation(self, kind: Kind, detail: str) -> Violation:
-        return Violation(kind, self.chat, detail, self._event.time, self.name, self._event.cursor)
-
-    def _violate(self, kind: Kind, detail: str) -> None:
-        if not self._unsettled_up_to:
-            self.report(self._violation(kind, detail))
+        if self._connection.caught_up:
+            attempt = self.preview.attempt
+            began = self.findings.event.time if attempt is None else attempt.began
+            self.findings.doubt(Kind.TEXT, detail, epoch=epoch, began=began, shown=shown)
 
 
 def _tail(shown: str, text: str) -> str:

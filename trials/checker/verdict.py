@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from checker.agreement import Agreement
 from checker.conversation import Conversation
+from checker.findings import Doubt
 from checker.history import PUBLIC, Fault, FinalChat, Kind, Recovery, Violation, Write
 from checker.loss import Loss, may_be_lost
-from checker.subscriber import Doubt, Subscriber
+from checker.subscriber import Subscriber
 
 DETAILS_MAX = 1000
 """Violations that are kept in full; all are counted."""
@@ -50,7 +51,7 @@ class _Chat:
 
     @property
     def known_failures(self) -> int:
-        return self.failures + max((reader.failures for reader in self.readers), default=0)
+        return self.failures + max((reader.counts.failures for reader in self.readers), default=0)
 
 
 class Checker:
@@ -80,8 +81,8 @@ class Checker:
         place = self._chats.setdefault(chat, _Chat())
         reader = Subscriber(chat, name, place.agreement, self._found, stop_seconds_max=self._stop_seconds_max)
         if place.forgotten_up_to:
-            reader.unsettle(place.agreement, place.forgotten_up_to)
-        reader.may_be_gone = self.may_be_gone(chat)
+            reader.grounds.unsettle(place.agreement, place.forgotten_up_to)
+        reader.grounds.may_be_gone = self.may_be_gone(chat)
         place.readers.append(reader)
         return reader
 
@@ -128,7 +129,7 @@ class Checker:
         place = self._chats[chat]
         place.agreement, place.forgotten_up_to = Agreement(), up_to_version
         for reader in place.readers:
-            reader.unsettle(place.agreement, up_to_version)
+            reader.grounds.unsettle(place.agreement, up_to_version)
 
     def may_be_gone(self, chat: str) -> bool:
         """Whether a failover may have taken back that the chat was created."""
@@ -157,7 +158,7 @@ class Checker:
         self._lost_by_failover += conversation.lost_by_failover
         for reader in chat.readers:
             reader.finish(final)
-            for doubt in reader.doubts:
+            for doubt in reader.findings.doubts:
                 self._settle(doubt, doubt.worker_id or chat.agreement.workers.get(doubt.epoch), failures)
 
     def judge(self, recovery: Recovery) -> None:
@@ -194,7 +195,7 @@ class Checker:
 
 def _is_touched(chat: _Chat, loss: Loss) -> bool:
     return any(loss.touches(write) for write in chat.writes) or any(
-        loss.covers(time) for reader in chat.readers for time in reversed(reader.durable_times)
+        loss.covers(time) for reader in chat.readers for time in reversed(reader.counts.durable_times)
     )
 
 

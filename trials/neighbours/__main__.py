@@ -16,7 +16,7 @@ import click
 import msgspec
 import trio
 from chaos.cluster import open_cluster
-from chaos.options import Options
+from chaos.options import ClusterOptions, Options
 
 from chatcluster.client.chat_view import ChatView
 from chatcluster.client.client import Client
@@ -50,7 +50,7 @@ def neighbours(*, turns: int) -> None:
 
 
 async def _measure(turns: int) -> list[dict[str, Any]]:
-    options = Options(workspaces=True, replicas=2, up_arguments=("--workspaces",))
+    options = Options(cluster=ClusterOptions(replicas=2, up_arguments=("--workspaces",)))
     async with open_cluster(options) as cluster, Client(cluster.url, cluster.token) as client:
         harmful, other, bystander = [(await client.create())["id"] for _ in range(3)]
         for chat_id in (harmful, other):

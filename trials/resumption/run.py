@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 import trio
+from chaos import options as chaos_options
 from chaos.api import Api
 from chaos.cluster import Cluster, open_cluster
 from chaos.fleet import Fleet
-from chaos.options import Options as ClusterOptions
 
 from chatcluster.client import Client
 from chatcluster.events import MessageEvent
@@ -92,7 +92,11 @@ class Run:
             url: str = await nursery.start(serve)
             options = self._options
             model = ("--llm-base-url", url, "--llm-api-key", "simulated", "--llm-model", "simulated")
-            own = ClusterOptions(replicas=options.replicas, faults=(), seed=options.seed, up_arguments=model)
+            own = chaos_options.Options(
+                faults=chaos_options.FaultOptions(kinds=()),
+                cluster=chaos_options.ClusterOptions(replicas=options.replicas, up_arguments=model),
+                seed=options.seed,
+            )
             async with open_cluster(own) as cluster:
                 await self._waves(cluster, url)
             nursery.cancel_scope.cancel()

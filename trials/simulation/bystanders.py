@@ -70,7 +70,7 @@ class Bystanders:
         answer = self._world.provider.under_way.get(row.id)
         if answer is None or answer.worker_id != row.state.worker_id:
             return None
-        owners = (process for process in self._world.processes if process.worker_id == answer.worker_id)
+        owners = (process for process in self._world.processes.present if process.worker_id == answer.worker_id)
         return answer if any(owner.alive for owner in owners) else None
 
     def _look_at_reader(self, reader: Reader) -> None:
@@ -86,8 +86,8 @@ class Bystanders:
         self._look_at_preview(reader, self._answer_to(row))
 
     def _look_at_preview(self, reader: Reader, answer: Answer | None) -> None:
-        key, shown = (reader, "words"), len(reader.subscriber.preview)
-        if answer is None or not answer.said or answer.said == reader.subscriber.preview:
+        key, shown = (reader, "words"), len(reader.subscriber.preview.text)
+        if answer is None or not answer.said or answer.said == reader.subscriber.preview.text:
             self._judge(key, reader.chat_id, None, "")
             return
         wanted = self._waits.get(key, Wait((answer.number, len(answer.said)), 0.0)).what
@@ -96,7 +96,7 @@ class Bystanders:
         self._judge(key, reader.chat_id, wanted, f"{reader.name} was shown {shown} characters of {answer}")
 
     def _shows(self, reader: Reader, answer: Answer, length: int) -> bool:
-        return reader.subscriber.preview.startswith(answer.said[:length])
+        return reader.subscriber.preview.text.startswith(answer.said[:length])
 
     def _judge(self, who: object, chat_id: UUID, what: object | None, detail: str) -> None:
         """``what`` is waited for, if anything: the same for too long is a violation, which is said once."""

@@ -38,7 +38,8 @@ from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import Idempotency, NewChat, Outcome
 from simulation.call_watch import Answer
-from simulation.process import Disconnected, ReplicaProcess
+from simulation.http_server import Disconnected
+from simulation.process import ReplicaProcess
 from simulation.tools import CLIENT_TOOL
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Client:
         """The HTTP status and the outcome, once there is an answer. ``what`` is for the trace."""
         world, unanswered = self._world, False
         while True:
-            process = await world.accepting_process(self._draw)
+            process = await world.processes.accepting(self._draw)
             told = (*what, f"through {process.name}")
             try:
                 outcome = await process.request(partial(handle, process, key), patience_seconds=ANSWER_SECONDS_MAX)

@@ -50,7 +50,7 @@ class Faults:
         }
 
     async def run(self) -> None:
-        frequencies = self._world.plan.faults
+        frequencies = self._world.plan.troubles.faults
         if not frequencies:
             await trio.sleep_forever()
         async with trio.open_nursery() as nursery:
@@ -70,7 +70,7 @@ class Faults:
             process.kill(silently=self._draw.random() < 0.2)
         await trio.sleep(self._draw.expovariate(1 / RESTART_SECONDS))
         told = self._draw.random() < 0.3
-        self._world.restart(process, replaces=str(worker_id) if told else "")
+        self._world.processes.restart(process, replaces=str(worker_id) if told else "")
 
     async def _freeze(self) -> None:
         process = self._victim()
@@ -91,7 +91,7 @@ class Faults:
             process.drain()
             await process.exited.wait()
         await trio.sleep(self._draw.expovariate(1 / RESTART_SECONDS))
-        self._world.restart(process)
+        self._world.processes.restart(process)
 
     # --- the network of one process -----------------------------------------------------------
 
@@ -125,20 +125,20 @@ class Faults:
     @contextmanager
     def _without_postgres(self, process: ReplicaProcess) -> Iterator[None]:
         with self._recorded("postgres cut", process):
-            process.cut_postgres(swallows=self._draw.random() < 0.5)
+            process.uplinks.cut_postgres(swallows=self._draw.random() < 0.5)
             try:
                 yield
             finally:
-                process.mend_postgres()
+                process.uplinks.mend_postgres()
 
     @contextmanager
     def _without_redis(self, process: ReplicaProcess) -> Iterator[None]:
         with self._recorded("redis cut", process):
-            process.cut_redis(swallows=self._draw.random() < 0.5)
+            process.uplinks.cut_redis(swallows=self._draw.random() < 0.5)
             try:
                 yield
             finally:
-                process.mend_redis()
+                process.uplinks.mend_redis()
 
     # --- the servers --------------------------------------------------------------------------
 
@@ -153,15 +153,15 @@ class Faults:
 
     async def _restart_postgres(self) -> None:
         with self._recorded("postgres restart"):
-            processes = list(self._world.processes)
+            processes = list(self._world.processes.present)
             for process in processes:
-                process.cut_postgres(swallows=False)
+                process.uplinks.cut_postgres(swallows=False)
             self._world.witness.database.restart_sessions()
             try:
                 await trio.sleep(self._draw.expovariate(1 / RESTART_SECONDS))
             finally:
                 for process in processes:
-                    process.mend_postgres()
+                    process.uplinks.mend_postgres()
 
     async def _step_clock(self) -> None:
         """The database's clock is set; nobody else's is."""
@@ -185,9 +185,9 @@ class Faults:
             await self._take_over(lambda: self._world.lose(standby, parted_at, ids_again=ids_again))
 
     async def _take_over(self, promote: Callable[[], None]) -> None:
-        processes = list(self._world.processes)
+        processes = list(self._world.processes.present)
         for process in processes:
-            process.cut_postgres(swallows=False)
+            process.uplinks.cut_postgres(swallows=False)
         promote()
         if self._draw.random() < 0.5:
             step_clock(self._world.witness.database, self._draw.uniform(-10.0, 10.0))
@@ -195,7 +195,7 @@ class Faults:
             await trio.sleep(self._draw.expovariate(1 / RESTART_SECONDS))
         finally:
             for process in processes:
-                process.mend_postgres()
+                process.uplinks.mend_postgres()
 
     async def _restart_redis(self) -> None:
         with self._recorded("redis restart"):
@@ -218,7 +218,7 @@ class Faults:
 
     def _victim(self) -> ReplicaProcess | None:
         """More often than not one that is at work."""
-        alive = [process for process in self._world.processes if process.alive and process.worker_ids]
+        alive = [process for process in self._world.processes.present if process.alive and process.worker_ids]
         at_work = [process for process in alive if process.replica.chats]
         if at_work and self._draw.random() < 0.7:
             return self._draw.choice(at_work)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import trio
-from checker import Checker, Fault, Kind
+from checker import Checker, Kind
 
 from chatcluster.chat import Send
 from chatcluster.errors import CallerError
@@ -30,7 +30,6 @@ from chatcluster.ports import (
     live_channel,
     worker_channel,
 )
-from simulation import scheduler
 from simulation.client import OWNER
 from simulation.harmed import LOOK_SECONDS, Misbehaviour
 from simulation.process import ReplicaProcess
@@ -42,7 +41,6 @@ GREEDY_OWNER = UUID(int=101)
 GREEDY_CHATS = 16
 BEGINS_SECONDS = 1.0
 USE_SECONDS = 0.4
-RESTART_SECONDS = 0.3
 HELD_SECONDS = 3.0
 QUEUE_MAX = 3
 EPOCHS = (1, 2, 50, 1 << 40, (1 << 53) - 1, 1 << 53, (1 << 64) - 1)
@@ -81,7 +79,7 @@ class Harms:
 
     async def run(self) -> None:
         async with trio.open_nursery() as self._nursery:
-            for kind in self._world.plan.harms:
+            for kind in self._world.plan.troubles.harms:
                 self._nursery.start_soon(self._harm, kind)
 
     async def _harm(self, kind: str) -> None:
@@ -162,7 +160,7 @@ class Harms:
         while True:
             await trio.sleep(self._draw.uniform(0.02, 0.3))
             chats = list(self._world.witness.database.chats)
-            workers = [process.worker_id for process in self._world.processes]
+            workers = [process.worker_id for process in self._world.processes.present]
             channels = [RUNNABLE_CHANNEL, REPLICAS_CHANNEL, *map(worker_channel, workers), *map(hint_channel, chats)]
             broker.publish(self._draw.choice(channels), self._draw.choice(GARBAGE))
 
@@ -193,7 +191,7 @@ class Harms:
         database = self._world.witness.database
         while True:
             await trio.sleep(self._draw.uniform(0.2, 2.0))
-            process = self._draw.choice(self._world.processes)
+            process = self._draw.choice(self._world.processes.present)
             lock = self._draw.randrange(SESSION_LOCKS)
             if all((process.worker_id, other) in database.locks for other in range(SESSION_LOCKS)):
                 database.drop_session(process.worker_id, lock)
@@ -238,7 +236,7 @@ class Harms:
 
     def _owner_of(self, chat_id: UUID) -> ReplicaProcess | None:
         worker_id = self._world.witness.database.chats[chat_id].state.worker_id
-        return next((process for process in self._world.processes if process.worker_id == worker_id), None)
+        return next((process for process in self._world.processes.present if process.worker_id == worker_id), None)
 
     async def _kill_at_work(self, process: ReplicaProcess | None) -> None:
         """When it works on somebody else's chat as well, if that comes soon."""
@@ -251,30 +249,20 @@ class Harms:
                 await trio.sleep(LOOK_SECONDS)
                 at_work = any(row.state.worker_id == process.worker_id and row.id not in harmed for row in rows)
         if process.alive:
-            self._kill(process)
+            self._world.processes.kill(process)
 
     def _kill_reader(self) -> None:
-        calling = scheduler.current_process()
-        for process in self._world.processes:
-            if process.scheduled is calling and process.alive:
-                self._kill(process)
-                self._count_death()
-                return
+        calling = self._world.processes.calling()
+        if calling is not None and calling.alive:
+            self._world.processes.kill(calling)
+            self._count_death()
 
     def _count_death(self) -> None:
         """A deadly history has one turn, which ends so many owners and no more."""
         self._deaths += 1
-        if self._world.plan.quiet and self._deaths > self._world.plan.settings.takeovers_max:
+        if self._world.plan.troubles.quiet and self._deaths > self._world.plan.cluster.settings.takeovers_max:
             (victim,) = self._harmed.deadly
             self._world.witness.violate(Kind.BYSTANDER, victim, f"it has ended {self._deaths} owners")
-
-    def _kill(self, process: ReplicaProcess) -> None:
-        """Its supervisor starts another one, which knows whom it replaces."""
-        world, worker_id = self._world, str(process.worker_id)
-        fault = Fault(kind="kill", time=world.now, until=world.now, worker_id=worker_id, replica=process.name)
-        world.checker.faults.append(fault)
-        process.kill()
-        world.later(RESTART_SECONDS, lambda: world.restart(process, replaces=worker_id))
 
 
 @contextmanager

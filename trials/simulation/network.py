@@ -26,10 +26,12 @@ from typing import TypeVar
 
 import trio
 
-from chatcluster.errors import CallerError, OwnershipError, StreamsUnavailable, UnavailableError
+from chatcluster.errors import CallerError, OwnershipError, StoreUnavailable, StreamsUnavailable, UnavailableError
 from chatcluster.memory import MemoryBroker, MemoryPubSub
 from chatcluster.memory.link import Link
 from simulation.scheduler import Process
+
+REDIS_PATIENCE_SECONDS = 2.0
 
 T = TypeVar("T")
 Later = Callable[[float, Callable[[], None]], None]
@@ -228,3 +230,61 @@ class SimulatedPubSub(MemoryPubSub):
             self._later(seconds, lambda: super(SimulatedPubSub, self).deliver(channel, payload))
         else:
             super().deliver(channel, payload)
+
+
+class Uplinks:
+    """All of one process's connections: two to Postgres, of which one is for heartbeats; two to Redis."""
+
+    def __init__(
+        self,
+        process: Process,
+        broker: MemoryBroker,
+        weather: Weather,
+        draw: Random,
+        later: Later,
+        *,
+        statement_timeout_seconds: float,
+    ) -> None:
+        def wire(failure: type[UnavailableError], patience_seconds: float) -> Wire:
+            return Wire(process, weather, draw, later, failure=failure, patience_seconds=patience_seconds)
+
+        self.store = wire(StoreUnavailable, statement_timeout_seconds)
+        self.registry = wire(StoreUnavailable, statement_timeout_seconds)
+        self.streams = wire(StreamsUnavailable, REDIS_PATIENCE_SECONDS)
+        self.pubsub = SimulatedPubSub(broker, weather, draw, later)
+        self._redis_cuts = 0
+        self._dead = False
+
+    @property
+    def reaches_postgres(self) -> bool:
+        return not (self.store.is_cut or self.registry.is_cut)
+
+    def cut_postgres(self, *, swallows: bool) -> None:
+        self.store.cut(swallows=swallows)
+        self.registry.cut(swallows=swallows)
+
+    def mend_postgres(self) -> None:
+        self.store.mend()
+        self.registry.mend()
+
+    def cut_redis(self, *, swallows: bool) -> None:
+        self._redis_cuts += 1
+        self.streams.cut(swallows=swallows)
+        self.pubsub.disconnect()
+
+    def mend_redis(self) -> None:
+        self._redis_cuts -= 1
+        self.streams.mend()
+        if self._redis_cuts == 0 and not self._dead:
+            self.pubsub.connect()
+
+    def close(self) -> None:
+        """The process has ended by itself."""
+        self._dead = True
+        self.pubsub.disconnect()
+
+    def kill(self) -> None:
+        """The process is dead: nothing of it gets anywhere any more."""
+        self.close()
+        for wire in (self.store, self.registry, self.streams):
+            wire.dead = True

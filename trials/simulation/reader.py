@@ -16,7 +16,8 @@ from checker import Event, Kind, Subscriber
 
 from chatcluster.parts import BEGINNING, Cursor, parse_cursor
 from simulation.client import OWNER
-from simulation.process import Connection, Disconnected, ReplicaProcess
+from simulation.http_server import Connection, Disconnected
+from simulation.process import ReplicaProcess
 
 if TYPE_CHECKING:
     from simulation.run import World
@@ -32,8 +33,8 @@ class Reader:
         self.name = name
         self.chat_id = chat_id
         self.subscriber = subscriber
-        self.hop_seconds = world.plan.hop_seconds
-        self.lazy = world.plan.lazy
+        self.hop_seconds = world.plan.readers.hop_seconds
+        self.lazy = world.plan.readers.lazy
         self.archived = False
         self._world = world
         self._draw = draw
@@ -47,7 +48,7 @@ class Reader:
 
     async def run(self) -> None:
         while True:
-            process = await self._world.accepting_process(self._draw)
+            process = await self._world.processes.accepting(self._draw)
             self._world.witness.note("connect", self.name, process.name, self._cursor)
             self.subscriber.connected()
             connection = process.connect(self.chat_id, self._cursor, self._owner_id)

@@ -15,12 +15,8 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
-from heapq import heappop, heappush
-from itertools import count
+from dataclasses import dataclass
 from random import Random
 from unittest.mock import patch
 from uuid import UUID
@@ -37,6 +33,7 @@ from chatcluster.chat import Archive, Status, Unarchive, continued
 from chatcluster.memory import MemoryBroker
 from chatcluster.memory.tables import ChatRow
 from simulation import scheduler
+from simulation.agenda import Agenda
 from simulation.bystanders import Bystanders
 from simulation.client import Client
 from simulation.families import check_families, with_agents
@@ -44,7 +41,7 @@ from simulation.faults import Faults
 from simulation.harms import Harms
 from simulation.network import Weather
 from simulation.people import People
-from simulation.process import ReplicaProcess
+from simulation.processes import Processes
 from simulation.provider import Provider
 from simulation.reader import Reader
 from simulation.scheduler import VirtualClock
@@ -60,7 +57,6 @@ TOLD_SECONDS_MAX = 3.0
 CLIENT_SECONDS_MAX = 12.0
 LOOK_SECONDS = 0.25
 LATE_SECONDS = 2.0
-RESTART_SECONDS = 0.3
 
 TOLD_FIELDS = ("worker_id", "chat_id", "epoch", "attempt", "reason", "reasons", "error")
 
@@ -87,26 +83,23 @@ def run_seed(seed: int) -> Run:
     started = time.perf_counter()
     worlds: list[World] = []
 
-    async def main(clock: VirtualClock) -> None:
+    async def main(clock: VirtualClock) -> Verdict:
         world = World(plan_of(seed), clock)
         worlds.append(world)
         telemetry.subscribe(world.hear)
         try:
             with ExitStack() as stack:
-                for name, bound in world.plan.bounds.items():
+                for name, bound in world.plan.cluster.bounds.items():
                     stack.enter_context(patch(name, bound))
-                await world.run()
+                return await world.run()
         finally:
             telemetry.unsubscribe(world.hear)
 
-    failure: Exception | None = None
     try:
-        scheduler.run(seed, main)
+        verdict = scheduler.run(seed, main)
     except Exception as error:  # noqa: BLE001 - it is a finding like any other
-        failure = error
+        verdict = worlds[0].broken(error)
     (world,) = worlds
-    verdict = world.verdict if failure is None else world.broken(failure)
-    assert verdict is not None
     return Run(
         plan=world.plan,
         verdict=verdict,
@@ -128,13 +121,15 @@ class World:
         self.checker = Checker(self._violated, stop_seconds_max=plan.stop_seconds_max)
         self.witness = Witness(self._time, self.trace, report=self.checker.report, attempt_failed=self._attempt_failed)
         self.broker = MemoryBroker(self._time)
+        self.agenda = Agenda(self._time)
+        self.processes = Processes(self, self.checker)
         self.weather = Weather()
         self.draw = Random(f"network {plan.seed}")
         self.provider = Provider(
             plan.temper,
             Random(f"provider {plan.seed}"),
             self.witness.harmed,
-            caller=self._calling_worker,
+            caller=self.processes.calling_worker,
             on_word=self.witness.worked,
             on_prompt=self.witness.asked,
         )
@@ -145,19 +140,12 @@ class World:
             tracked=plan.temper.tracked > 0,
             asks=plan.temper.questions > 0,
             process=scheduler.current_process,
-            worker=self._calling_worker,
-            kill_caller=self._kill_caller,
+            worker=self.processes.calling_worker,
+            kill_caller=self.processes.kill_calling,
         )
-        self.processes: list[ReplicaProcess] = []
-        self.buried: list[ReplicaProcess] = []
         self.readers: list[Reader] = []
         self.harms: Counter[str] = Counter()
-        self.verdict: Verdict | None = None
         self._nursery: trio.Nursery
-        self._late: list[tuple[float, int, Callable[[], None]]] = []
-        self._late_serial = count()
-        self._late_changed = trio.Event()
-        self._process_changed = trio.Event()
 
     @property
     def now(self) -> float:
@@ -168,16 +156,15 @@ class World:
 
     # --- phases -------------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self) -> Verdict:
         plan = self.plan
-        clients = [Client(f"c{n}", self, Random(f"client {n} {plan.seed}")) for n in range(plan.clients)]
+        clients = [Client(f"c{n}", self, Random(f"client {n} {plan.seed}")) for n in range(plan.use.clients)]
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._deliver_late)
+            self._nursery.start_soon(self.agenda.run)
             self._nursery.start_soon(Vigil(self).run)
-            for number, speed in enumerate(plan.speeds):
-                self._start(f"r{number}", speed, number=1)
-            chats = [await clients[n % len(clients)].create() for n in range(plan.chats)]
-            for number in range(plan.readers):
+            self.processes.begin(self._nursery)
+            chats = [await clients[n % len(clients)].create() for n in range(plan.use.chats)]
+            for number in range(plan.readers.count):
                 self._attach(f"reader{number}", chats[number % len(chats)])
             if plan.tools:
                 draw = Random(f"people {plan.seed}")
@@ -188,15 +175,15 @@ class World:
             for reader in self.readers:
                 reader.settle()
             await trio.sleep(TOLD_SECONDS_MAX)
-            self._decide(chats)
-            for process in (*self.buried, *self.processes):
-                process.bury()
+            verdict = self._decide(chats)
+            self.processes.bury()
             self._nursery.cancel_scope.cancel()
+        return verdict
 
     async def _trouble(self, clients: list[Client], chats: list[UUID]) -> None:
         """The clients' time, with everything that the seed has in store."""
         plan = self.plan
-        for name, value in plan.weather.items():
+        for name, value in plan.troubles.weather.items():
             setattr(self.weather, name, value)
         faults = Faults(self, Random(f"faults {plan.seed}"))
         began = self.now
@@ -204,35 +191,33 @@ class World:
             nursery.start_soon(faults.run)
             nursery.start_soon(self._join_late, chats)
             nursery.start_soon(Harms(self, Random(f"harms {plan.seed}")).run)
-            if plan.quiet:
+            if plan.troubles.quiet:
                 nursery.start_soon(Bystanders(self, chats).run)
             with trio.move_on_after(CLIENT_SECONDS_MAX):
                 async with trio.open_nursery() as using:
                     for client in clients:
-                        using.start_soon(client.use, chats, plan.operations, plan.think_seconds)
-                await trio.sleep(plan.linger_seconds)
+                        using.start_soon(client.use, chats, plan.use.operations, plan.use.think_seconds)
+                await trio.sleep(plan.troubles.linger_seconds)
             nursery.cancel_scope.cancel()
         if not self.weather.fair or self.weather.live_late_seconds or self.weather.live_lost:
             self.checker.faults.append(Fault(kind="redis weather", time=began, until=self.now))
 
     async def _join_late(self, chats: list[UUID]) -> None:
         draw = Random(f"late {self.plan.seed}")
-        for number in range(self.plan.late_readers):
+        for number in range(self.plan.readers.late):
             await trio.sleep(draw.expovariate(1 / LATE_SECONDS))
             self._attach(f"late{number}", draw.choice(chats))
 
     def _heal(self) -> None:
         self.witness.note("healed")
         self.weather.clear()
-        for process in list(self.processes):
-            if not process.accepting:
-                self.restart(process)
+        self.processes.restart_all_that_are_out()
         self.provider.temper = Temper(first_seconds=0.01, words_max=3)
         self.toolbox.calm = True
 
     async def _come_to_rest(self, client: Client, chats: list[UUID]) -> None:
         await trio.sleep(LOOK_SECONDS)  # what was on its way when everything was mended has arrived
-        while self._late or self.weather.delayed_until > self.now:  # noqa: ASYNC110 - something is to arrive still
+        while not self.agenda.is_empty or self.weather.delayed_until > self.now:  # noqa: ASYNC110 - something is to arrive still
             await trio.sleep(LOOK_SECONDS)
         await self._until_rest(chats)
         for chat_id in chats:
@@ -252,11 +237,11 @@ class World:
             while not all(_at_rest(database.chats[chat_id]) for chat_id in with_agents(database, chats)):  # noqa: ASYNC110 - the clock jumps, and every look is at a state
                 await trio.sleep(LOOK_SECONDS)
 
-    def _decide(self, chats: list[UUID]) -> None:
+    def _decide(self, chats: list[UUID]) -> Verdict:
         self.witness.check_answers(self.provider.answers)
         self.witness.check_money(self.provider.answers)
         for reader in self.readers:
-            reader.subscriber.failures = self.witness.failures[reader.chat_id]
+            reader.subscriber.counts.failures = self.witness.failures[reader.chat_id]
             if reader.archived != self.witness.database.chats[reader.chat_id].state.archived:
                 detail = f"{reader.name} was told that archived is {reader.archived}"
                 self.witness.violate(Kind.GAP, reader.chat_id, detail)
@@ -265,7 +250,7 @@ class World:
         for chat_id in chats:
             self.checker.conclude(self._final(chat_id))
         check_families(self.witness.database, self.witness.violate)
-        self.verdict = self.checker.verdict()
+        return self.checker.verdict()
 
     def broken(self, failure: Exception) -> Verdict:
         """The verdict over a run that came to no end."""
@@ -287,45 +272,7 @@ class World:
             messages=tuple(message_of(msgspec.to_builtins(message)) for message in row.messages),
         )
 
-    # --- who is there -------------------------------------------------------------------------
-
-    async def accepting_process(self, draw: Random) -> ReplicaProcess:
-        """One that a balancer would choose, as soon as there is one."""
-        while True:
-            accepting = [process for process in self.processes if process.accepting]
-            if accepting:
-                return draw.choice(accepting)
-            await self._process_changed.wait()
-
-    def restart(self, process: ReplicaProcess, *, replaces: str = "") -> None:
-        """Start a new process in the place of one that is dead, or on its way out."""
-        if process in self.processes:
-            self.processes.remove(process)
-            self.buried.append(process)
-            self._start(process.replica_name, process.scheduled.speed, number=process.number + 1, replaces=replaces)
-
-    def _kill_caller(self) -> None:
-        """The process that runs right now; its supervisor starts another one, which knows whom it replaces."""
-        calling = scheduler.current_process()
-        for process in self.processes:
-            if process.scheduled is calling and process.alive:
-                worker_id = str(process.worker_id)
-                fault = Fault(kind="kill", time=self.now, until=self.now, worker_id=worker_id, replica=process.name)
-                self.checker.faults.append(fault)
-                process.kill()
-                self.later(RESTART_SECONDS, partial(self.restart, process, replaces=worker_id))
-                return
-
-    def _start(self, name: str, speed: float, *, number: int, replaces: str = "") -> None:
-        settings = replace(self.plan.settings, slots=self.plan.slots, replaces=replaces)
-        process = ReplicaProcess(name, self, settings, speed=speed, number=number)
-        self.witness.note("start", process.name)
-        self.processes.append(process)
-        process.start(self._nursery, self._process_ready)
-
-    def _process_ready(self) -> None:
-        self._process_changed.set()
-        self._process_changed = trio.Event()
+    # --- readers, and what they are told ------------------------------------------------------
 
     def _attach(self, name: str, chat_id: UUID) -> None:
         subscriber = self.checker.subscriber(str(chat_id), name)
@@ -347,21 +294,6 @@ class World:
             above = continued(row.state, self.witness.database.timeline)
             self.checker.forgotten(str(chat_id), up_to_version=above.snapshot_version)
 
-    # --- what is on its way -------------------------------------------------------------------
-
-    def later(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do it then."""
-        heappush(self._late, (self.now + seconds, next(self._late_serial), act))
-        self._late_changed.set()
-
-    async def _deliver_late(self) -> None:
-        while True:
-            self._late_changed = trio.Event()
-            with trio.move_on_at(self._late[0][0] if self._late else float("inf")):
-                await self._late_changed.wait()
-            while self._late and self._late[0][0] <= self.now:
-                heappop(self._late)[2]()
-
     # --- what is seen -------------------------------------------------------------------------
 
     def hear(self, name: str, fields: dict[str, object]) -> None:
@@ -374,10 +306,6 @@ class World:
         if name in CRASHES and not harmed:
             detail = f"{name}: {fields['error']}"
             self.checker.report(Violation(Kind.CRASH, str(fields.get("chat_id", "")), detail, self.now))
-
-    def _calling_worker(self) -> UUID | None:
-        calling = scheduler.current_process()
-        return next((process.worker_id for process in self.processes if process.scheduled is calling), None)
 
     def _attempt_failed(self, worker_id: UUID) -> None:
         until = self.now + TOLD_SECONDS_MAX

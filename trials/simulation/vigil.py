@@ -44,7 +44,7 @@ class Vigil:
 
     def _look(self) -> None:
         now = self._world.now
-        fit = [process for process in self._world.processes if process.fit]
+        fit = [process for process in self._world.processes.present if process.fit]
         self._fit_since = {process: self._fit_since.get(process, now) for process in fit}
         for row in self._world.witness.database.chats.values():
             harmed = row.id in self._world.witness.harmed.chats
@@ -71,5 +71,5 @@ class Vigil:
         return is_new
 
     def _owners(self, row: ChatRow) -> list[ReplicaProcess]:
-        processes = (*self._world.processes, *self._world.buried)
+        processes = (*self._world.processes.present, *self._world.processes.past)
         return [process for process in processes if process.worker_id == row.state.worker_id]

@@ -19,7 +19,7 @@ from chaos.__main__ import EXIT_BROKEN, EXIT_VIOLATIONS, leaves
 from chaos.api import Api
 from chaos.cluster import Cluster, open_cluster
 from chaos.fleet import Fleet
-from chaos.options import Options
+from chaos.options import ClusterOptions, FaultOptions, Options
 from chaos.users import sign_up
 from interruption import EXIT_INTERRUPTED, until_interrupted
 
@@ -111,7 +111,8 @@ async def _run(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
     keeping = [f"--{flag_name(KEEP_SETTING)}={KEEP_SECONDS / DAY_SECONDS:.6f}"] if _can_purge() else []
     if not keeping:
         say(f"this version has no setting {KEEP_SETTING}: nothing will be purged")
-    options = Options(faults=(), replicas=plan.replicas, seed=plan.seed, up_arguments=(*keeping, *plan.up_arguments))
+    cluster_options = ClusterOptions(replicas=plan.replicas, up_arguments=(*keeping, *plan.up_arguments))
+    options = Options(faults=FaultOptions(kinds=()), cluster=cluster_options, seed=plan.seed)
     async with open_cluster(options) as cluster:
         return await _Soak(plan, options, cluster, say).run()
 

@@ -2,7 +2,7 @@
 
 A connection is *silent* until the head of its first request is complete, *idle* between two requests, and *busy* while
 one is served; event streams are busy. A request that anybody may make makes its connection silent again until its body
-is there: who sends that as slowly as they like has no more of a claim than who sends nothing. Bounds, and what happens
+is there: a client that sends a body slowly gets no more time than one that sends nothing. Bounds, and what happens
 at each:
 
 * ``silent_per_address`` and ``silent``: the silent connection that came first is dropped, of that address or of all,

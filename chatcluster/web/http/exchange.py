@@ -1,9 +1,10 @@
 """One request and its response: the ASGI side of a connection.
 
-The application runs in the connection's own task. What it wants of the body is read when it asks for it, so no more of
-a body is here than one piece; nobody reads while it works, and a client that leaves then is noticed by whoever asks for
-more, or sends. What the application leaves to its outlet (``outlet.py``) goes on in the same task when it has returned:
-then nothing of the request is kept, and the client's leaving, which is watched (``departures.py``), ends the response.
+The application runs in the connection's own task. The body is read when the application asks for
+it, so no more than one piece of it is here. While the application works nothing is read: a client that leaves then is
+noticed when more is asked for, or sent. What the application leaves to its outlet (``outlet.py``) goes on in the same
+task when the application has returned: then nothing of the request is kept, and the response ends when the client
+leaves, which is watched (``departures.py``).
 
 Of a request that anybody may make (``BY_ANYBODY``) the body has to be here before its connection counts as one that has
 asked for something.

@@ -41,7 +41,7 @@ from chatcluster.web.http.departures import Departures
 FINISH_SECONDS = 5.0
 ACCEPT_AGAIN_SECONDS = 0.1
 LAST_SECONDS = 0.5
-"""The time for somebody who is accepted after the cut to say what is wanted."""
+"""The time that a connection which is accepted after the cut has to send its request."""
 
 
 class Server:
@@ -131,7 +131,7 @@ class Server:
                     accepting.start_soon(self._accept, port, public, connections)
 
     async def _accept(self, port: socket.socket, public: bool, connections: trio.Nursery) -> None:
-        """The next one is for whoever is quicker, of the replicas that share the port."""
+        """Of the replicas that share the port, the quickest accepts the next connection."""
         port.setblocking(False)
         with port:
             while True:

@@ -3112,6 +3112,7 @@ export interface components {
         };
         /** ReasoningPart */
         ReasoningPart: {
+            duration_ms?: number | null;
             text: string;
             /** @constant */
             type: "reasoning";

@@ -113,7 +113,7 @@ export const EMPTY_VIEW: ChatView = Object.freeze({
 const AT_REST: ReadonlySet<string> = new Set(["waiting", "error", "requires_action"]);
 
 /** Whether the chat has nothing to do: the turn is over, and nothing waits. */
-export function isAtRest(view: ChatView): boolean {
+export function isAtRest(view: Pick<ChatView, "status" | "queue">): boolean {
   return (view.status === "waiting" || view.status === "error") && view.queue.length === 0;
 }
 

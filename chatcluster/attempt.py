@@ -25,6 +25,7 @@ import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.answer_clock import AnswerClock
 from chatcluster.backoff import grown_seconds
 from chatcluster.config import Settings
 from chatcluster.content import seen
@@ -103,20 +104,20 @@ class Attempt:
         self.meter = Meter()
         self.finished: Finished | None = None
         self.asked_model: str | None = None
-        self._asked_at = 0.0
-        self._first_at: float | None = None
-        """When the first of the answer came."""
+        self._clock = AnswerClock()
 
     async def run(self, request: ModelRequest) -> NewMessage:
         """Call the model and stream what it says. Raises ``ProviderError``; an answer that shows nothing is one."""
         self.asked_model = request.model
-        self._asked_at = trio.current_time()
+        self._clock.asked(trio.current_time())
         finished = self.finished = await self._until_finished(msgspec.structs.replace(request, meter=self.meter))
-        first_at = self._first_at or trio.current_time()
-        telemetry.event("stage.ended", stage="stream", duration_seconds=trio.current_time() - first_at)
+        now = trio.current_time()
+        self._tell(self._clock.end_thought(now))
+        first_at = self._clock.first_at or now
+        telemetry.event("stage.ended", stage="stream", duration_seconds=now - first_at)
         telemetry.event(
             "model.answered",
-            first_token_ms=int((first_at - self._asked_at) * 1000),
+            first_token_ms=int((first_at - self._clock.asked_at) * 1000),
             output_tokens=finished.usage.output_tokens if finished.usage else None,
         )
         if not is_visible(self._deltas) and finished.reason != PAUSED:
@@ -143,19 +144,20 @@ class Attempt:
     @property
     def told(self) -> dict[str, object]:
         """The fields of an event on it, whatever became of it."""
-        finished, first_at = self.finished, self._first_at
+        finished, first_at = self.finished, self._clock.first_at
         fields = self.meter.told
         return fields | {
             "model": fields["model"] or self.asked_model,
             "answered_model": finished and finished.model,
             "finish_reason": finished and finished.reason,
-            "first_token_ms": None if first_at is None else int((first_at - self._asked_at) * 1000),
+            "first_token_ms": None if first_at is None else int((first_at - self._clock.asked_at) * 1000),
             "resumed": self.is_resumed or None,
         }
 
     def resume(self, said: Said, attachment: Attachment | None) -> None:
         """The answer has these words already, and they were shown."""
         self.is_resumed = True
+        self._clock.taken_over()
         self._attachment = attachment
         self._deltas = coalesced(said.deltas)
         self._joined = len(self._deltas)
@@ -251,11 +253,11 @@ class Attempt:
         else:
             part = _storable(part)
         self._streamed_bytes += _size(part)
-        if self._first_at is None:
-            self._first_at = trio.current_time()
+        now = trio.current_time()
+        if self._clock.first_at is None:
             self.meter.has_started = True
-            seconds = self._first_at - self._asked_at
-            telemetry.event("stage.ended", stage="time_to_first_token", duration_seconds=seconds)
+            telemetry.event("stage.ended", stage="time_to_first_token", duration_seconds=now - self._clock.asked_at)
+        self._tell(self._clock.hear(part, sequence, now))
         if not self._deltas or not _goes_on(self._deltas[-1], part):
             self._streamed_bytes += PART_BYTES
         if self._streamed_bytes > self._settings.attempt_bytes_max:
@@ -263,12 +265,17 @@ class Attempt:
                 f"the answer is longer than {self._settings.attempt_bytes_max} bytes (attempt-bytes-max)",
                 kind="answer_too_large",
             )
-        self._deltas.append(part)
+        self._tell(Delta(part, sequence))
+
+    def _tell(self, delta: Delta | None) -> None:
+        if delta is None:
+            return
+        self._deltas.append(delta.part)
         if len(self._deltas) - self._joined >= JOIN_DELTAS:
             self._deltas[self._joined :] = coalesced(self._deltas[self._joined :])
             self._joined = len(self._deltas)
-        if not isinstance(part, OpaquePart):
-            self._stream.part(part, sequence)
+        if not isinstance(delta.part, OpaquePart):
+            self._stream.part(delta.part, delta.sequence)
 
 
 def interrupted(said: Said, asked_model: str | None) -> NewMessage | None:

@@ -13,8 +13,12 @@ class TextPart(msgspec.Struct, tag="text", frozen=True):
     text: str
 
 
-class ReasoningPart(msgspec.Struct, tag="reasoning", frozen=True):
+class ReasoningPart(msgspec.Struct, tag="reasoning", frozen=True, omit_defaults=True):
+    """``duration_ms``: how long was thought, where somebody heard all of it. It needs no version of its own: whoever
+    does not know it shows the same words."""
+
     text: str
+    duration_ms: int | None = None
 
 
 class ToolCallPart(msgspec.Struct, tag="tool_call", frozen=True, omit_defaults=True):
@@ -276,10 +280,17 @@ def coalesced(deltas: Iterable[Part]) -> list[Part]:
         first, *rest = run
         if rest and isinstance(first, TextPart | ReasoningPart | ToolArgumentsPart):
             text = first.text + "".join(delta.text for delta in rest if isinstance(delta, type(first)))
-            parts.append(msgspec.structs.replace(first, text=text))
+            whole = msgspec.structs.replace(first, text=text)
+            parts.append(_measured(whole, rest) if isinstance(whole, ReasoningPart) else whole)
         else:
             parts.extend((first, *rest))
     return parts
+
+
+def _measured(thought: ReasoningPart, rest: Iterable[Part]) -> ReasoningPart:
+    """It took as long as it and the ``rest`` of it did together, as far as those were measured."""
+    lengths = [part.duration_ms for part in (thought, *rest) if isinstance(part, ReasoningPart) and part.duration_ms]
+    return msgspec.structs.replace(thought, duration_ms=sum(lengths)) if lengths else thought
 
 
 def _kind_of_text(part: Part) -> object:

@@ -250,6 +250,11 @@ class TenureStream:
 def _pieces(part: Part) -> Iterator[Part]:
     """The part as parts that are short enough for a frame, and say the same to those who join them."""
     match part:
+        case ReasoningPart(text="", duration_ms=int()):
+            yield part
+        case ReasoningPart(text=text, duration_ms=int(duration_ms)):
+            yield from _pieces(ReasoningPart(text))
+            yield ReasoningPart("", duration_ms)
         case TextPart(text=text) | ReasoningPart(text=text) | ToolArgumentsPart(text=text):
             for start in range(0, len(text), FRAME_CHARACTERS_MAX):
                 yield msgspec.structs.replace(part, text=text[start : start + FRAME_CHARACTERS_MAX])

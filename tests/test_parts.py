@@ -63,7 +63,7 @@ repeatable = settings(deadline=None, derandomize=True)
 NUMBERS = st.integers(0, 10**18 - 1)
 PARTS = st.one_of(
     st.builds(TextPart, st.text()),
-    st.builds(ReasoningPart, st.text()),
+    st.builds(ReasoningPart, st.text(), st.none() | st.integers(1, 2**31)),
     st.builds(ToolCallPart, st.text(), st.text(), st.text()),
     st.builds(ToolResultPart, st.text(), st.text(), st.booleans()),
     st.builds(
@@ -200,6 +200,24 @@ def test_neighbouring_deltas_of_one_kind_become_one_part() -> None:
         TextPart("."),
     )
     assert joined(()) == ()
+
+
+def test_a_thought_took_as_long_as_its_pieces_did_however_they_are_joined() -> None:
+    deltas = [ReasoningPart("let "), ReasoningPart("me"), ReasoningPart("", 1200), ReasoningPart(" see", 30)]
+    assert joined([*deltas, TextPart("a"), ReasoningPart("hm")]) == (
+        ReasoningPart("let me see", 1230),
+        TextPart("a"),
+        ReasoningPart("hm"),
+    )
+    for place in range(len(deltas)):
+        assert joined([*coalesced(deltas[:place]), *deltas[place:]]) == (ReasoningPart("let me see", 1230),)
+
+
+def test_a_thought_says_nothing_of_a_duration_that_is_not_known() -> None:
+    """What earlier versions wrote reads back, and they read what this one writes."""
+    assert encode(ReasoningPart("hm")) == b'{"type":"reasoning","text":"hm"}'
+    (read,) = decode_parts(b'[{"type":"reasoning","text":"hm","duration_ms":5,"later":1}]')
+    assert read == ReasoningPart("hm", 5)
 
 
 @repeatable

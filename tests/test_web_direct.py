@@ -49,19 +49,41 @@ async def test_the_requests_of_a_turn_go_the_short_way(client: httpx.AsyncClient
     assert litestars == []
 
 
-async def test_a_query_a_declared_header_and_a_guard_are_litestars(
+async def test_what_has_to_be_converted_a_header_that_is_there_twice_and_a_guard_are_litestars(
     client: httpx.AsyncClient, litestars: list[str]
 ) -> None:
     path = f"/api/v1/chats/{await new_chat(client)}"
 
     assert (await client.get(f"{path}/messages", params={"limit": 1})).status_code == 200
-    assert (await client.get(f"{path}/stream", headers={"Last-Event-ID": "no cursor"})).status_code == 400
+    assert (await client.get(f"{path}/stream", params={"family": "perhaps"})).status_code == 400
+    twice = [("Last-Event-ID", "no"), ("Last-Event-ID", "cursor")]
+    assert (await client.get(f"{path}/stream", headers=twice)).status_code == 400
     assert (await client.get("/api/v1/admin/tokens")).status_code == 200
     assert litestars == [
         "GET /api/v1/chats/{chat_id}/messages",
-        "GET /api/v1/chats/{chat_id}/stream",
+        *["GET /api/v1/chats/{chat_id}/stream"] * 2,
         "GET /api/v1/admin/tokens",
     ]
+
+
+async def test_texts_of_a_query_and_of_headers_go_the_short_way(
+    client: httpx.AsyncClient, litestars: list[str]
+) -> None:
+    """As those of a tab of the page do, when it comes and when it comes back."""
+    path, chat_id = "/api/v1/watch", await new_chat(client)
+    for query, headers in (
+        (f"chat={chat_id}&cursor=a%7Eb%20c&family=", {}),
+        (f"chat={chat_id}&family=", {"Last-Event-ID": "1.2-x"}),
+        ("chat=none&family=", {}),
+        ("cursor=a&family=", {}),
+    ):
+        litestars.clear()
+        short = await client.get(f"{path}?{query}true", headers=headers)
+        assert litestars == []
+        long = await client.get(f"{path}?{query}1", headers=headers)
+        assert litestars == ["GET /api/v1/watch"]
+        assert short.status_code in (400, 404)
+        assert short.json() == long.json()
 
 
 async def test_both_ways_give_the_same_answer(client: httpx.AsyncClient, litestars: list[str]) -> None:

@@ -1,6 +1,7 @@
 /** This page's server: the API at its own origin, what was read of it, and the one stream of this tab. */
 
 import { QueryClient } from "@tanstack/react-query";
+import { forgetAnswers, forgetDraftsOf } from "./chat/drafts.ts";
 import { Api, ApiError, type Chat, type DiffStatus, type ListChange, Tab } from "./client/index.ts";
 
 export type { DiffStatus };
@@ -99,7 +100,8 @@ function takeDiff(chatId: string, diff: DiffStatus): void {
 /** A chat as the server answered it last: older answers are passed over. */
 export function takeChat(chat: Chat): void {
   // What lists say of a chat is not all that is known of it.
-  queries.setQueryData<Chat>(["chat", chat.id], (known) => ({ ...known, ...newer(known, chat) }));
+  const now = queries.setQueryData<Chat>(["chat", chat.id], (known) => ({ ...known, ...newer(known, chat) }));
+  if (now && AT_REST.has(now.status)) forgetAnswers(chat.id);
   const replaced = (known: Chat): Chat => (known.id === chat.id ? newer(known, chat) : known);
   queries.setQueriesData<ChatPages>({ queryKey: LISTS }, (lists) =>
     lists && found(lists, chat.id)
@@ -108,12 +110,15 @@ export function takeChat(chat: Chat): void {
   );
 }
 
+const AT_REST: ReadonlySet<string> = new Set(["waiting", "error"]);
+
 function newer(known: Chat | undefined, chat: Chat): Chat {
   return known && known.snapshot_version > chat.snapshot_version ? known : chat;
 }
 
 /** A chat that is gone. */
 export function forgetChat(id: string): void {
+  forgetDraftsOf(id);
   queries.removeQueries({ queryKey: ["chat", id], exact: true });
   queries.removeQueries({ queryKey: ["messages", id] });
   queries.setQueriesData<ChatPages>(

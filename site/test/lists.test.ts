@@ -1,6 +1,7 @@
 /** The lists of chats as the tab's stream keeps them up to date, and when they are read again. */
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { keepAnswer, keepDraft, keepEdit, keptAnswer, keptDraft, keptEdit } from "../src/chat/drafts.ts";
 import type { Chat } from "../src/client/index.ts";
 import { type ChatPages, queries, readListsAgain, takeChange } from "../src/server.ts";
 
@@ -11,6 +12,7 @@ const list = (has_more: boolean, ...chats: Chat[]): ChatPages => ({ pages: [{ ch
 let readings: (() => void)[];
 
 beforeEach(() => {
+  localStorage.clear();
   vi.useFakeTimers();
   readings = [];
   vi.spyOn(queries, "invalidateQueries").mockImplementation(
@@ -29,6 +31,35 @@ function shown(hasMore: boolean): void {
   queries.setQueryData(["chats", { q: "", archived: false }], list(hasMore, chat("a"), chat("b")));
   queries.setQueryData(["chats", { pinned: true }], list(false));
 }
+
+const CALL = { call_id: "call_1", digest: "d" };
+
+describe("what was written and not sent", () => {
+  test.each([
+    ["running", 2, "mine"],
+    ["requires_action", 2, "mine"],
+    ["waiting", 0, "mine"],
+    ["waiting", 2, ""],
+    ["error", 2, ""],
+  ])("into what a call asks is forgotten once the chat is at rest: %s, version %s", (status, version, left) => {
+    queries.setQueryData(["chat", "a"], chat("a", { status: "requires_action" }));
+    for (const id of ["a", "b"]) keepAnswer(id, CALL, "mine");
+    told("status", chat("a", { status, snapshot_version: version }));
+    expect([keptAnswer("a", CALL), keptAnswer("b", CALL)]).toEqual([left, "mine"]);
+  });
+
+  test("goes with the chat", () => {
+    for (const id of ["a", "b"]) {
+      for (const name of [id, `files.${id}`, `attempt.${id}`]) keepDraft(name, "mine");
+      keepEdit(id, 7, "mine");
+      keepAnswer(id, CALL, "mine");
+    }
+    takeChange({ change: "deleted", chatId: "a", chat: null, diff: null });
+    const keptOf = (id: string) => [id, `files.${id}`, `attempt.${id}`].map(keptDraft);
+    expect([...keptOf("a"), keptEdit("a", 7), keptAnswer("a", CALL)].join("")).toBe("");
+    expect([...keptOf("b"), keptEdit("b", 7), keptAnswer("b", CALL)]).toEqual(Array(5).fill("mine"));
+  });
+});
 
 const told = (change: string, what: Chat) => takeChange({ change, chatId: what.id, chat: what, diff: null });
 

@@ -103,6 +103,19 @@ describe("a link", () => {
   });
 });
 
+describe("code", () => {
+  test("hides nothing, and is not turned around by what stands before it", () => {
+    const block = shown("```js\nif (a != 'u\u202E \u2066// ok\u2069 \u2066') b();\n```").querySelector("pre");
+    expect(block?.textContent).toContain("'u⟨U+202E⟩ ⟨U+2066⟩// ok⟨U+2069⟩ ⟨U+2066⟩'");
+    const word = shown("\u202Erun `rm\u200B -rf`").querySelector("bdi > code");
+    expect(word?.textContent).toBe("rm⟨U+200B⟩ -rf");
+  });
+
+  test("keeps the joiners that languages and pictures are written with", () => {
+    expect(shown("`می\u200cخواهم 👩\u200d🚀`").querySelector("code")?.textContent).toBe("می\u200cخواهم 👩\u200d🚀");
+  });
+});
+
 describe("what models write", () => {
   test("is shown: headings, lists, tables, code, emphasis", () => {
     const page = shown(

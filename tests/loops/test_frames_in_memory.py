@@ -99,10 +99,12 @@ async def test_p10_a_long_piece_becomes_frames_of_bounded_size_and_is_sent_in_bo
     for text in pieces:
         stream.part(TextPart(text))
     stream.part(ReasoningPart("hm"))
+    stream.part(ReasoningPart("c" * (2 << 20)))
+    stream.part(ReasoningPart("", 70))
     await trio.sleep(1)
     frames = await streams.read(CHAT, after=START, limit=1000)
     assert max(len(frame.data) for frame in frames) < 4 * FRAME_CHARACTERS_MAX + 100
     assert max(streams.batches) < APPEND_BYTES_MAX + 4 * FRAME_CHARACTERS_MAX + 100
     bodies = [decode_frame(frame.data) for frame in frames]
     said = joined(body.part for body in bodies if isinstance(body, PartFrame))
-    assert said == (TextPart("".join(pieces)), ReasoningPart("hm"))
+    assert said == (TextPart("".join(pieces)), ReasoningPart(f"hm{'c' * (2 << 20)}", 70))

@@ -11,8 +11,8 @@ import trio
 from chatcluster.attempt import ATTACHED_MAX
 from chatcluster.chat import Underway
 from chatcluster.models import Continuation
-from chatcluster.parts import Role, ToolCallPart, text_of
-from chatcluster.ports import Attachment
+from chatcluster.parts import OpaquePart, ReasoningPart, Role, ToolCallPart, text_of
+from chatcluster.ports import Attachment, Delta
 from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.reader import Reader
 from loops.scripted_model import Call
@@ -128,6 +128,43 @@ async def test_one_death_after_the_other_and_still_one_answer(world: World) -> N
     await reader.until_status("waiting")
     assert chat.history[-1] == f"assistant: {''.join(WORDS[:3])}" == reader.history[-1]
     assert [event.type for event in reader.view.events if event.type in ("attempt", "resumed")].count("attempt") == 1
+
+
+async def test_of_a_thought_that_two_owners_heard_nobody_says_how_long_it_was(world: World) -> None:
+    """What was thought to its end before keeps its duration, and its place to attach behind."""
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    await trio.sleep(1)
+    call.play(Delta(ReasoningPart("Hm."), 2))
+    await trio.sleep(1)
+    call.say_numbered(3, "So")
+    await said_until(reader, world, "So")
+    call.play(Delta(ReasoningPart("Well, "), 4))
+    await reader.until(lambda reader: any("Well" in str(event.data) for event in reader.events))
+    await killed(world, chat)
+    again = await world.model.next_call()
+    assert again.request.attach == Attachment("resp_1", 4)
+    await trio.sleep(1)
+    again.play(Delta(ReasoningPart("now."), 5))
+    again.say_numbered(6, " it is.")
+    again.finish()
+    await reader.until_status("waiting")
+    first, _, second, _ = chat.row.messages[-1].parts
+    assert isinstance(first, ReasoningPart)
+    assert first.duration_ms == pytest.approx(2000, abs=200)
+    assert second == ReasoningPart("Well, now.")
+
+
+async def test_a_thought_that_ended_keeps_the_place_behind_it(world: World) -> None:
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    call.play(Delta(ReasoningPart("Hm."), 2))
+    await trio.sleep(1)
+    call.play(Delta(OpaquePart("p", "m", "signature", "{}"), 3))
+    await reader.until(lambda reader: any("duration_ms" in str(event.data) for event in reader.events))
+    await killed(world, chat)
+    again = await world.model.next_call()
+    assert again.request.attach == Attachment("resp_1", 2), "what is not shown comes again"
 
 
 async def test_an_answer_that_the_provider_has_forgotten_is_asked_for_anew_at_once(world: World) -> None:

@@ -11,7 +11,7 @@ import trio
 from chatcluster import events, parts
 from chatcluster.catch_up import LARGE_BYTES
 from chatcluster.errors import ChatNotFound, TooMany
-from chatcluster.parts import BEGINNING, parse_cursor
+from chatcluster.parts import BEGINNING, Part, ReasoningPart, joined, parse_cursor
 from chatcluster.subscriber import BEHIND_SECONDS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
 from loops.cluster_world import OWNER, SWEEPS, Chat, SimulatedReplica, World
 from loops.reader import Reader, View, parse_events, story_of
@@ -127,6 +127,45 @@ async def test_reasoning_and_text_are_streamed_apart_and_joined_in_history(world
     assert kinds == sorted(kinds, key=["reasoning", "text"].index), "in the order in which it was said"
     (message,) = [e.data["message"] for e in reader.events if e.line == "assistant: Hi there"]
     assert message["parts"] == [{"type": "reasoning", "text": "Hm, so"}, {"type": "text", "text": "Hi there"}]
+
+
+async def test_how_long_was_thought_is_streamed_and_kept(world: World) -> None:
+    """Each thought lasts from the question, or the last word before it, to the first that comes after it."""
+    owner = await world.replica()
+    chat = await owner.create("hello")
+    reader = await owner.read(chat)
+    call = await world.model.next_call()
+    for words in ("Hm", ", so"):
+        await trio.sleep(1)
+        call.think(words)
+    await trio.sleep(1)
+    call.say("Hi")
+    await reader.until_preview("Hi")
+    await trio.sleep(2)
+    call.think("Really?")
+    call.answer("!")
+    await reader.until_status("waiting")
+    streamed = joined(msgspec.convert(e.data["part"], Part) for e in reader.events if e.type == "part")
+    first, said, second, end = chat.row.messages[-1].parts
+    assert streamed == (first, said, second, end)
+    assert isinstance(first, ReasoningPart)
+    assert isinstance(second, ReasoningPart)
+    assert first.text == "Hm, so"
+    assert first.duration_ms == pytest.approx(3000, abs=200)
+    assert second.duration_ms == pytest.approx(2000, abs=200)
+
+
+async def test_a_thought_that_was_stopped_was_measured_by_nobody(world: World) -> None:
+    owner = await world.replica()
+    chat = await owner.create("hello")
+    reader = await owner.read(chat)
+    call = await world.model.next_call()
+    await trio.sleep(1)
+    call.think("Hm")
+    await reader.until(lambda reader: any(event.type == "part" for event in reader.events))
+    await owner.interrupt(chat)
+    await reader.until_status("waiting")
+    assert chat.row.messages[-1].parts == (ReasoningPart("Hm"),)
 
 
 async def test_a_title_is_shown_when_it_changes(world: World) -> None:

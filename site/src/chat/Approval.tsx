@@ -8,6 +8,7 @@ import { INPUT } from "../ui/Field.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
+import { focusComposer } from "./Composer.tsx";
 import { keepAnswer, keptAnswer } from "./drafts.ts";
 import { plain } from "./json.ts";
 import { Questions } from "./Questions.tsx";
@@ -17,11 +18,14 @@ type ApprovalProps = { chat: OpenChat; asked: readonly ActionCall[] };
 
 /** What the chat waits for: each call that a person has to decide on, or that somebody else answers. */
 export default function Approval({ chat, asked }: ApprovalProps) {
+  const leave = (detail: number) => {
+    if (detail === 0 && asked.length === 1) focusComposer(); // by keyboard: what was pressed goes away
+  };
   return asked.map((call) =>
     call.kind === "approval" ? (
-      <Decision key={keyOf(call)} chat={chat} call={call} />
+      <Decision key={keyOf(call)} chat={chat} call={call} onAnswered={leave} />
     ) : call.kind === "question" && call.questions ? (
-      <Questions key={call.digest} chat={chat} call={call} questions={call.questions} />
+      <Questions key={call.digest} chat={chat} call={call} questions={call.questions} onAnswered={leave} />
     ) : (
       <Waiting key={keyOf(call)} call={call} />
     ),
@@ -66,18 +70,20 @@ function AgentName({ id }: { id: string }) {
 const REMEMBER = { "": "Ask me again", chat: "Always in this chat", always: "Always, in all my chats" } as const;
 type Remember = keyof typeof REMEMBER;
 
-function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
+type DecisionProps = { chat: OpenChat; call: ActionCall; onAnswered: (detail: number) => void };
+
+function Decision({ chat, call, onAnswered }: DecisionProps) {
   const asked = plain(call.arguments);
-  const [text, setText] = useState(() => keptAnswer(call) || asked);
+  const [text, setText] = useState(() => keptAnswer(chat.id, call) || asked);
   const [remember, setRemember] = useState<Remember>("");
   const [isBusy, setBusy] = useState(false);
   const isEdited = text !== asked;
   const problem = isEdited ? notAnObject(text) : "";
   const change = (next: string) => {
     setText(next);
-    keepAnswer(call, next === asked ? "" : next);
+    keepAnswer(chat.id, call, next === asked ? "" : next);
   };
-  const decide = async (deed: "approve" | "deny") => {
+  const decide = async (deed: "approve" | "deny", detail: number) => {
     setBusy(true);
     try {
       const body = deed === "approve" ? approval(call, remember, isEdited ? text : null) : {};
@@ -85,7 +91,8 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
         `/chats/${call.chat_id ?? chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`,
         body,
       );
-      keepAnswer(call, "");
+      keepAnswer(chat.id, call, "");
+      onAnswered(detail);
     } catch (error) {
       sayError(deed === "approve" ? "Approve" : "Deny", error);
     }
@@ -112,10 +119,14 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
       </label>
       {problem && <p className="text-bad">{problem}</p>}
       <div className="flex flex-wrap items-center gap-2">
-        <Button look="main" disabled={isBusy || problem !== ""} onClick={() => void decide("approve")}>
+        <Button
+          look="main"
+          disabled={isBusy || problem !== ""}
+          onClick={({ detail }) => void decide("approve", detail)}
+        >
           {isEdited ? "Approve as edited" : "Approve"}
         </Button>
-        <Button disabled={isBusy} onClick={() => void decide("deny")}>
+        <Button disabled={isBusy} onClick={({ detail }) => void decide("deny", detail)}>
           Deny
         </Button>
         <select

@@ -3,6 +3,7 @@ import { type ChatView, type Handover, type Message, type Retry, textOf } from "
 import { Button } from "../ui/Button.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { useNow } from "../ui/Time.tsx";
+import { focusComposer } from "./Composer.tsx";
 import { useReplicaName } from "./replicas.ts";
 
 type CalloutsProps = { view: ChatView; onTryAgain: (message: Message) => void };
@@ -22,13 +23,21 @@ export function Callouts({ view, onTryAgain }: CalloutsProps) {
         <Notice
           tone="bad"
           role="alert"
-          action={asked && !view.archived && <Button onClick={() => onTryAgain(asked)}>Try again</Button>}
+          action={asked && !view.archived && <TryAgain onPress={() => onTryAgain(asked)} />}
         >
           The answer failed: {view.error?.message ?? "the server gave no reason"}
         </Notice>
       )}
     </>
   );
+}
+
+function TryAgain({ onPress }: { onPress: () => void }) {
+  const press = ({ detail }: { detail: number }) => {
+    onPress();
+    if (detail === 0) focusComposer(); // by keyboard: the button goes away
+  };
+  return <Button onClick={press}>Try again</Button>;
 }
 
 const isResting = (view: ChatView) => view.status === "waiting" || view.status === "error";

@@ -1,12 +1,17 @@
 import { useEffect, useState } from "react";
 import type { ThemedToken } from "shiki/core";
+import { visibleInCode } from "../workspace/visible.ts";
 import { CopyButton } from "./CopyButton.tsx";
 
 type CodeBlockProps = { code: string; language: string; isIncomplete: boolean };
 
-/** A block of code. It gets its colours once it is complete: until then each token would begin them anew. */
+/**
+ * A block of code. It gets its colours once it is complete: until then each token would begin them anew. Nothing in it is
+ * hidden, as code can be made to read otherwise than it runs; what is copied is the code itself.
+ */
 export function CodeBlock({ code, language, isIncomplete }: CodeBlockProps) {
-  const lines = useTokens(code, language, isIncomplete);
+  const shown = visibleInCode(code);
+  const lines = useTokens(shown, language, isIncomplete);
   return (
     <div className="my-3 overflow-hidden rounded-xl border border-line">
       <div className="flex items-center justify-between border-b border-line bg-raised py-0.5 pl-3 pr-1 text-xs text-soft">
@@ -15,7 +20,7 @@ export function CodeBlock({ code, language, isIncomplete }: CodeBlockProps) {
       </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard */}
       <pre tabIndex={0} dir="ltr" className="code-token overflow-x-auto bg-side p-3 text-[0.85em] leading-relaxed">
-        <code>{lines ? <Coloured lines={lines} /> : code}</code>
+        <code>{lines ? <Coloured lines={lines} /> : shown}</code>
       </pre>
     </div>
   );

@@ -9,6 +9,7 @@ import {
   type Content,
   contentOf,
   filesIn,
+  isAtRest,
   type OpenChat,
   type Message as Said,
   textOf,
@@ -23,7 +24,7 @@ import { useWorkspaceFound } from "../workspace/found.ts";
 import { isLimit, patchChat } from "./actions.ts";
 import { ChatMenu } from "./ChatMenu.tsx";
 import { Composer, focusComposer } from "./Composer.tsx";
-import { attemptDone, attemptKey } from "./drafts.ts";
+import { attemptDone, attemptKey, forgetAnswers } from "./drafts.ts";
 import { History } from "./History.tsx";
 import { Queue } from "./Queue.tsx";
 import { useSeen } from "./seen.ts";
@@ -41,6 +42,10 @@ export function Conversation({ id }: { id: string }) {
   useTitle(known?.title);
   useWorkspaceFound(id, view.messages);
   useSeen(facts.data, view.ready);
+  const isOver = view.ready && isAtRest(view);
+  useEffect(() => {
+    if (isOver) forgetAnswers(id);
+  }, [isOver, id]);
   const problem = page.error ?? facts.error;
   const wasDeleted = useDeleted();
   if (wasDeleted || isGone(problem)) return <Gone />;

@@ -6,6 +6,7 @@
 import { type ComponentProps, isValidElement, type ReactElement, type ReactNode } from "react";
 import { harden } from "rehype-harden";
 import { Streamdown, useIsCodeFenceIncomplete } from "streamdown";
+import { visibleInCode } from "../workspace/visible.ts";
 import { CodeBlock } from "./CodeBlock.tsx";
 import { hostOf } from "./links.ts";
 
@@ -34,7 +35,11 @@ const COMPONENTS = {
   img: ({ alt }: { alt?: string }) => <span>{alt || "image"}</span>,
   pre: ({ children }: { children?: ReactNode }) => <Fence>{children}</Fence>,
   code: ({ children, className }: ComponentProps<"code">) => <code className={className}>{children}</code>,
-  inlineCode: ({ children }: ComponentProps<"code">) => <code>{children}</code>,
+  inlineCode: ({ children }: ComponentProps<"code">) => (
+    <bdi>
+      <code>{visibleInCode(textIn(children))}</code>
+    </bdi>
+  ),
   input: ({ checked }: ComponentProps<"input">) => (
     <input type="checkbox" checked={checked ?? false} disabled readOnly aria-label={checked ? "done" : "to do"} />
   ),

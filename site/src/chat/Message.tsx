@@ -9,16 +9,17 @@ import {
   type Notice,
   type OpenChat,
   type Part,
+  type Reasoning,
   type Message as Said,
-  type Source,
   textOf,
+  thought,
 } from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
 import { rowsOf } from "../ui/Field.tsx";
 import { isComposing, isTouch } from "../ui/keys.ts";
 import { tokensOf } from "../ui/money.ts";
 import { ahead, laterPart } from "../ui/parts.tsx";
-import { Time } from "../ui/Time.tsx";
+import { duration, Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Answer } from "./Answer.tsx";
 import { CopyButton } from "./CopyButton.tsx";
@@ -140,9 +141,10 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const isGrowing = isStreaming && at === parts.length - 1;
     const key = `${at} ${part.type}`;
     if (part.type === "text") return <Answer key={key} text={part.text} isStreaming={isGrowing} />;
-    if (part.type === "reasoning") return <Thoughts key={key} text={part.text} isGrowing={isGrowing} />;
+    if (part.type === "reasoning" && parts[at - 1]?.type !== "reasoning")
+      return <Thoughts key={key} pieces={run(parts, at, "reasoning")} isGrowing={isGrowing} />;
     if (part.type === "source" && parts[at - 1]?.type !== "source")
-      return <Sources key={key} sources={run(parts, at)} />;
+      return <Sources key={key} sources={run(parts, at, "source")} />;
     if (part.type !== "tool_call") return null;
     const kind = asked.find((call) => call.call_id === part.id)?.kind;
     const answered = results.get(part.id);
@@ -154,10 +156,12 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
   });
 }
 
-/** The sources that stand together from this place on. */
-function run(parts: readonly Part[], from: number): readonly Source[] {
-  const end = parts.findIndex((part, at) => at > from && part.type !== "source");
-  return parts.slice(from, end < 0 ? parts.length : end).filter((part) => part.type === "source");
+/** The parts of a type that stand together from this place on. */
+function run<T extends Part["type"]>(parts: readonly Part[], from: number, type: T): Extract<Part, { type: T }>[] {
+  const end = parts.findIndex((part, at) => at > from && part.type !== type);
+  return parts
+    .slice(from, end < 0 ? parts.length : end)
+    .filter((part): part is Extract<Part, { type: T }> => part.type === type);
 }
 
 /** What the turn goes on without; each is told once, also if a further replica says it again. */
@@ -169,15 +173,19 @@ export function Notices({ notices }: { notices: readonly Notice[] }) {
   ));
 }
 
-function Thoughts({ text, isGrowing }: { text: string; isGrowing: boolean }) {
+function Thoughts({ pieces, isGrowing }: { pieces: readonly Reasoning[]; isGrowing: boolean }) {
+  const { duration_ms: durationMs } = thought(pieces);
+  const ended = durationMs ? `Thought for ${duration(durationMs)}` : "Thought";
   return (
     <details className="group/thoughts my-2 text-sm text-soft">
       <summary className="inline-flex min-h-7 items-center gap-1.5 rounded-lg">
         <ChevronRight size={15} aria-hidden className="group-open/thoughts:rotate-90" />
         <Brain size={15} aria-hidden />
-        {isGrowing ? "Thinking …" : "Thoughts"}
+        {isGrowing ? "Thinking …" : ended}
       </summary>
-      <div className="foreign mt-1 whitespace-pre-wrap border-l-2 border-line pl-3">{text}</div>
+      <div className="foreign mt-1 whitespace-pre-wrap border-l-2 border-line pl-3">
+        {pieces.map((piece) => piece.text).join("\n\n")}
+      </div>
     </details>
   );
 }

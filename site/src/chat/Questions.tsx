@@ -1,4 +1,4 @@
-import { useId, useState } from "react";
+import { useId, useRef, useState } from "react";
 import type { ActionCall, CallQuestion, OpenChat } from "../client/index.ts";
 import { Button } from "../ui/Button.tsx";
 import { INPUT } from "../ui/Field.tsx";
@@ -19,12 +19,19 @@ type Field = {
   isRequired: boolean;
 };
 type Choice = { value: string; title: string };
-type QuestionsProps = { chat: OpenChat; call: ActionCall; questions: readonly CallQuestion[] };
+type QuestionsProps = {
+  chat: OpenChat;
+  call: ActionCall;
+  questions: readonly CallQuestion[];
+  /** With the detail of the press that answered them. */
+  onAnswered?: (detail: number) => void;
+};
 
 /** What the server of a tool asks the user: forms to fill in, and pages to go to. */
-export function Questions({ chat, call, questions }: QuestionsProps) {
+export function Questions({ chat, call, questions, onAnswered }: QuestionsProps) {
+  const detail = useRef(0);
   const [isBusy, setBusy] = useState(false);
-  const [written] = useState(() => writtenBefore(call));
+  const [written] = useState(() => writtenBefore(chat.id, call));
   const reply = async (action: "accept" | "decline", form?: FormData) => {
     setBusy(true);
     const answers = Object.fromEntries(
@@ -36,7 +43,8 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
     try {
       const path = `/chats/${call.chat_id ?? chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/answer`;
       await chat.api.post(path, { answers, digest: call.digest });
-      keepAnswer(call, "");
+      keepAnswer(chat.id, call, "");
+      onAnswered?.(detail.current);
     } catch (error) {
       sayError("Answer", error);
     }
@@ -46,7 +54,10 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
     <form
       aria-label={`Questions of ${call.name}`}
       className="my-2 flex flex-col gap-2 rounded-xl bg-warn-tint p-3.5 text-sm"
-      onChange={(event) => keepAnswer(call, allOf(new FormData(event.currentTarget)))}
+      onClickCapture={(event) => {
+        detail.current = event.detail;
+      }}
+      onChange={(event) => keepAnswer(chat.id, call, allOf(new FormData(event.currentTarget)))}
       onSubmit={(event) => {
         event.preventDefault();
         void reply("accept", new FormData(event.currentTarget));
@@ -91,9 +102,9 @@ const allOf = (form: FormData): string =>
   JSON.stringify(Object.fromEntries([...form.keys()].map((name) => [name, form.getAll(name).map(String)])));
 
 /** What was written before all was told anew, or loaded anew; null if nothing was. */
-function writtenBefore(call: ActionCall): Written | null {
+function writtenBefore(chatId: string, call: ActionCall): Written | null {
   try {
-    return JSON.parse(keptAnswer(call) || "null");
+    return JSON.parse(keptAnswer(chatId, call) || "null");
   } catch {
     return null;
   }

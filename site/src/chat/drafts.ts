@@ -46,12 +46,21 @@ export const keptEdit = (chatId: string, messageId: number): string => keptDraft
 export const keepEdit = (chatId: string, messageId: number, text: string): void =>
   keepDraft(`edit.${chatId}.${messageId}`, text);
 
-/** What is written into what a call asks, until somebody has answered it: with other arguments it is another question. */
-export const keptAnswer = (call: AskedCall): string => keptDraft(answerName(call));
-export const keepAnswer = (call: AskedCall, text: string): void => keepDraft(answerName(call), text);
+/**
+ * What is written, on the page of a chat, into what a call asks, until somebody has answered it: with other arguments it is
+ * another question.
+ */
+export const keptAnswer = (chatId: string, call: AskedCall): string => keptDraft(answerName(chatId, call));
+export const keepAnswer = (chatId: string, call: AskedCall, text: string): void =>
+  keepDraft(answerName(chatId, call), text);
 
 type AskedCall = Pick<ActionCall, "call_id" | "digest">;
-const answerName = ({ call_id, digest }: AskedCall) => `answer.${call_id}.${digest}`;
+const answerName = (chatId: string, { call_id, digest }: AskedCall) => `answer.${chatId}.${call_id}.${digest}`;
+
+/** The chat is at rest, so nobody asks anything there: somebody answered, or it was stopped, or too late. */
+export function forgetAnswers(chatId: string): void {
+  forgetKept(`${PREFIX}answer.${chatId}.`);
+}
 
 /**
  * The key to send a draft with: the same for the same request until it is done, so that it is done once. What is written in
@@ -78,6 +87,13 @@ function lastAttempt(draft: string): Record<string, unknown> {
 /** The draft was taken: the same words again are another message. */
 export function attemptDone(draft: string): void {
   keepDraft(`attempt.${draft}`, "");
+}
+
+/** The chat is gone. */
+export function forgetDraftsOf(chatId: string): void {
+  for (const name of [chatId, `attempt.${chatId}`, `files.${chatId}`]) keepDraft(name, "");
+  forgetKept(`${PREFIX}edit.${chatId}.`);
+  forgetAnswers(chatId);
 }
 
 /** Whoever signs in next at this browser sees nothing of them. */

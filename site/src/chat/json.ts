@@ -1,6 +1,6 @@
 /** JSON as people read it. Its text stays as it is: numbers keep all their digits, and names that are there twice stand there twice. Pure. */
 
-import { UNSEEN } from "../workspace/visible.ts";
+import { MEANT, UNSEEN } from "../workspace/visible.ts";
 
 const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/gs;
 const OPENING: ReadonlySet<string> = new Set(["{", "["]);
@@ -25,12 +25,9 @@ export function indented(json: string): string {
   return written;
 }
 
-/** Of what is not seen these belong to how some languages are written. */
-const JOINERS = "\u200c\u200d";
-
-/** The same JSON, in which nothing is hidden: what is not seen, or turns the text around, is escaped; but for joiners. */
+/** The same JSON, in which nothing is hidden: what is not seen, or turns the text around, is escaped; but for what is meant. */
 export const plain = (json: string): string =>
-  json.replace(UNSEEN, (hidden) => (hidden === "\r" || JOINERS.includes(hidden) ? hidden : escaped(hidden)));
+  json.replace(UNSEEN, (hidden) => (MEANT.includes(hidden) ? hidden : escaped(hidden)));
 
 const escaped = (text: string) =>
   text

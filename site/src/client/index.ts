@@ -19,5 +19,6 @@ export {
   type Notice,
   type Page,
   textOf,
+  thought,
 } from "./view.ts";
 export type * from "./wire.ts";

@@ -3116,6 +3116,7 @@ export interface components {
         };
         /** ReasoningPart */
         ReasoningPart: {
+            duration_ms?: number | null;
             text: string;
             /** @constant */
             type: "reasoning";

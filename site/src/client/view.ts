@@ -5,7 +5,8 @@
  *
  * - `message` appends to the history, or replaces the message of the same `id`. A message of the assistant or of a tool
  *   takes the place of the preview: what was streamed is now history, in the same words.
- * - `part` appends to the preview. Text after text is one text.
+ * - `part` appends to the preview. Text after text is one text, and reasoning after reasoning one thought, which took as
+ *   long as its pieces say together.
  * - Pieces of `tool_output` are what a running call has printed so far, joined by their offsets: `outputs`, until the
  *   call's result is history. They stay through attempts, as another replica goes on with the call. So does its
  *   `tool_progress`: how far it is. A `notice` says what the turn goes on without, until the turn ends.
@@ -31,6 +32,7 @@ import type {
   Message,
   Part,
   Queued,
+  Reasoning,
   Retry,
   Status,
   ToolProgress,
@@ -112,7 +114,7 @@ export const EMPTY_VIEW: ChatView = Object.freeze({
 const AT_REST: ReadonlySet<string> = new Set(["waiting", "error", "requires_action"]);
 
 /** Whether the chat has nothing to do: the turn is over, and nothing waits. */
-export function isAtRest(view: ChatView): boolean {
+export function isAtRest(view: Pick<ChatView, "status" | "queue">): boolean {
   return (view.status === "waiting" || view.status === "error") && view.queue.length === 0;
 }
 
@@ -243,11 +245,14 @@ function placed(messages: readonly Message[], message: Message): readonly Messag
 
 function appended(preview: readonly Part[], part: Part): readonly Part[] {
   switch (part.type) {
-    case "text":
+    case "text": {
+      const last = preview.at(-1);
+      if (last?.type !== "text") return [...preview, part];
+      return [...preview.slice(0, -1), { ...last, text: last.text + part.text }];
+    }
     case "reasoning": {
       const last = preview.at(-1);
-      if (last?.type !== part.type) return [...preview, part];
-      return [...preview.slice(0, -1), { ...last, text: last.text + part.text }];
+      return last?.type === "reasoning" ? [...preview.slice(0, -1), thought([last, part])] : [...preview, part];
     }
     case "source":
     case "tool_call":
@@ -263,6 +268,13 @@ function appended(preview: readonly Part[], part: Part): readonly Part[] {
     default:
       return preview;
   }
+}
+
+/** Pieces of reasoning as one, which took as long as those of them did that were measured. */
+export function thought(pieces: readonly Reasoning[]): Reasoning {
+  const text = pieces.map((piece) => piece.text).join("");
+  const durationMs = pieces.reduce((sum, piece) => sum + (piece.duration_ms ?? 0), 0);
+  return { type: "reasoning", text, ...(durationMs > 0 && { duration_ms: durationMs }) };
 }
 
 /** A page of history as the API answers it; `cursor` is where the stream goes on after it. */

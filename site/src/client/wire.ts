@@ -19,13 +19,16 @@ export type FilePart = { type: "file"; file_id: string; name: string; media_type
 /** What is sent: a text, or parts. */
 export type Content = string | readonly ({ type: "text"; text: string } | { type: "file"; file_id: string })[];
 
+/** What the model thought; a piece of it may say how long that took, without any words. */
+export type Reasoning = { type: "reasoning"; text: string; duration_ms?: number | null };
+
 /** Where the provider found, when it searched the web, what the text before it says. */
 export type Source = { type: "source"; url: string; title?: string | null };
 
 export type Part =
   | FilePart
   | { type: "text"; text: string }
-  | { type: "reasoning"; text: string }
+  | Reasoning
   | Source
   | { type: "tool_call"; id: string; name: string; arguments: string }
   | { type: "tool_arguments"; call_id: string; text: string }

@@ -23,20 +23,22 @@ export function Chart({ title, at, tracks, kind, words }: ChartProps) {
   const top = Math.max(...all, 0);
   return (
     <figure aria-labelledby={heading} className="flex flex-col gap-1 rounded-xl border border-line p-3">
-      <figcaption className="flex flex-wrap items-baseline gap-x-4 text-sm">
-        <span id={heading} className="flex-1 font-semibold">
+      <figcaption className="text-sm">
+        <span id={heading} className="block font-semibold">
           {title}
         </span>
-        {tracks.map((track) => (
-          <span key={track.name} className="flex items-center gap-1.5 text-xs text-soft">
-            <svg width="10" height="10" aria-hidden>
-              <rect width="10" height="10" rx="2" fill={COLOURS[track.look]} />
-            </svg>
-            {track.name}: {told(track, words)}
-          </span>
-        ))}
+        <span className="flex flex-wrap gap-x-4">
+          {tracks.map((track) => (
+            <span key={track.name} className="flex items-center gap-1.5 whitespace-nowrap text-xs text-soft">
+              <svg width="10" height="10" aria-hidden>
+                <rect width="10" height="10" rx="2" fill={COLOURS[track.look]} />
+              </svg>
+              {track.name}: {told(track, words)}
+            </span>
+          ))}
+        </span>
       </figcaption>
-      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" className="h-32 w-full" aria-hidden>
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" className="mt-auto h-32 w-full" aria-hidden>
         <line x1="0" x2={WIDTH} y1={HEIGHT - 0.5} y2={HEIGHT - 0.5} stroke="var(--color-line)" />
         <line x1="0" x2={WIDTH} y1="0.5" y2="0.5" stroke="var(--color-line)" strokeDasharray="2 4" />
         {top > 0 &&

@@ -18,6 +18,13 @@ const named = (character: string) =>
 /** With a name in the place of each character that is not seen. */
 export const visible = (text: string): string => text.replace(UNSEEN, named);
 
+/** Of what is not seen these belong to how some languages are written, or to how a line ends. */
+export const MEANT = "\r\u200c\u200d";
+
+/** As `visible`, but for what is meant: code that is to be read, and that one may copy. */
+export const visibleInCode = (text: string): string =>
+  text.replace(UNSEEN, (character) => (MEANT.includes(character) ? character : named(character)));
+
 /** What a terminal would show of a line: behind a carriage return it is written anew. */
 const lastWritten = (line: string): string => {
   const written = line.replace(/\r+$/, "");

@@ -93,7 +93,7 @@ class CompletionFold:
                 self._heard = 0 if self._sent else None
             case TextPart(text=text):
                 yield from self._hear(text)
-            case ReasoningPart(text=text) if self._heard is None:
+            case ReasoningPart(text=text) if text and self._heard is None:
                 yield self._chunk({"reasoning_content": text})
             case Message(role=Role.ASSISTANT):
                 yield from self._commit(told)

@@ -95,7 +95,10 @@ async def test_each_action_is_answered_by_a_picture(inside: AgentClient) -> None
         ("screenshot", {}),
         ("move", {"x": 10, "y": 20}),
         ("click", {"x": 640, "y": 400, "button": "left"}),
-        ("key", {"text": "Escape"}),
+        ("click", {}),
+        ("triple_click", {"x": 640, "y": 400, "hold": "ctrl+shift"}),
+        ("scroll", {"amount": 1, "hold": "Ctrl"}),
+        ("key", {"text": "Escape", "repeat": 3}),
         ("wait", {"seconds": 0.1}),
     ):
         answer = await did(inside, action, **values)

@@ -45,7 +45,7 @@ from chatcluster.workspaces.agent.refused import Refused
 DISPLAY = ":1"
 LONG_EDGE_MAX = 1568
 DEPTH = 24
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 ACTION_SECONDS = 30.0
 SETTLE_SECONDS = 0.3
 """The time for focus and drawing after an action."""

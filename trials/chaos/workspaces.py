@@ -50,6 +50,7 @@ TURN_SECONDS_MAX = 180.0
 START_SECONDS_MAX = 600.0
 """All workspaces begin at once, at first and after the host was killed. The host starts two of a user's at a time and
 gives each two minutes, whatever else the machine does."""
+AGAIN_SECONDS = 1.0
 KILL_AFTER_SECONDS = (0.1, 1.5)
 STOPPED_SECONDS_MAX = 2.0
 STOPS = 0.25
@@ -100,12 +101,7 @@ class Worker:
         client = WorkspaceClient(self._cluster.url, self._cluster.token)
         async with client:
             self._chat_id = (await client.create())["id"]
-            made = await self._turn(
-                client, 'call=create_workspace {"template_id": "default"}', seconds_max=START_SECONDS_MAX
-            )
-            self._running_since = made.began
-            if READY not in made.result and not self._killer.agent_died("", made.began):
-                raise RuntimeError(f"a workspace cannot be made: {made.result[:300]}")
+            await self._make(client)
             mine = [one for one in await client.workspaces() if one["chat_id"] == self._chat_id]
             self._workspace_id = mine[0]["id"]
             while not self._killer.is_done:
@@ -115,6 +111,19 @@ class Worker:
                 else:
                     await self._command(client)
             await self._count_runs(client)
+
+    async def _make(self, client: WorkspaceClient) -> None:
+        """Ask for a workspace until there is one: what cannot be done in a moment says so. Raises ``RuntimeError``."""
+        told = ""
+        with trio.move_on_after(START_SECONDS_MAX):
+            while True:
+                order = 'call=create_workspace {"template_id": "default"}'
+                made = await self._turn(client, order, seconds_max=START_SECONDS_MAX)
+                told, self._running_since = made.result, made.began
+                if READY in told or self._killer.agent_died("", made.began):
+                    return
+                await trio.sleep(AGAIN_SECONDS)
+        raise RuntimeError(f"a workspace cannot be made: {told[:300]}")
 
     async def _ensure_running(self, client: WorkspaceClient) -> None:
         """Start the workspace, if somebody was killed who may have run it. Raises ``RuntimeError``."""

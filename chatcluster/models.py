@@ -102,6 +102,13 @@ class ThinkTags(StrEnum):
     """Before ``</think>``: the first tag is in the prompt."""
 
 
+class ComputerTool(StrEnum):
+    """In which words of its provider a model is told of the screen of a workspace."""
+
+    TOOLSET_20260801 = "computer_toolset_20260801"
+    """Anthropic's, for its models since August 2026."""
+
+
 NOT_EXTRA = ("messages", "input", "system", "tools", "tool_choice")
 """Fields of the conversation, which no option speaks for."""
 
@@ -120,6 +127,8 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """None: it has not."""
     web_search: dict[str, Any] | None = None
     """The provider searches the web for its answers, with these settings, as it names them; None: it does not."""
+    computer_tool: ComputerTool | None = None
+    """None: as it is told of any other tool, which every model understands."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request, as the provider names them; none of ``NOT_EXTRA``."""
 
@@ -361,6 +370,8 @@ def require_able(model: ModelEntry, kind: Kind) -> None:
     reasons = model.options.reasoning_effort is not None or model.options.thinking_tokens is not None
     if kind is not Kind.OPENAI and reasons and model.options.temperature is not None:
         raise InvalidRequest(f"options: providers of kind {kind} take no temperature of a model that reasons")
+    if model.options.computer_tool is not None and kind is not Kind.ANTHROPIC:
+        raise InvalidRequest(f"options: computer_tool is of providers of kind anthropic; {model.provider} is {kind}")
     needed = CONTINUED_ON.get(model.continuation, kind)
     if kind is not needed:
         raise InvalidRequest(

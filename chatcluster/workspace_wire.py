@@ -57,11 +57,14 @@ INSTRUCTION_BYTES_MAX = 64 << 10
 PATCH_BYTES_MAX = 1 << 20
 DIFF_FILES_MAX = 2000
 
-ACTIONS = ("screenshot", "click", "double_click", "drag", "move", "scroll", "key", "type", "wait")
+ACTIONS = ("screenshot", "click", "double_click", "triple_click", "drag", "move", "scroll", "key", "type", "wait")
 """What can be done on a screen."""
 BUTTONS = ("left", "middle", "right")
 DIRECTIONS = ("up", "down", "left", "right")
+HELD_DURING = ("click", "double_click", "triple_click", "drag", "scroll")
+"""What keys may be held down during."""
 NOTCHES_MAX = 50
+REPEATS_MAX = 50
 TYPED_CHARACTERS_MAX = 2000
 PAUSE_SECONDS_MAX = 10.0
 
@@ -181,6 +184,10 @@ class Desktop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Notches of the wheel."""
     text: str = ""
     """What to type; or a key, such as ``Return`` or ``ctrl+l``."""
+    repeat: int = 1
+    """How often the key is pressed."""
+    hold: str = ""
+    """Keys that are held down meanwhile, such as ``ctrl+shift``."""
     seconds: float = 1.0
 
 

@@ -95,7 +95,10 @@ async def test_each_action_is_answered_by_a_picture(inside: AgentClient) -> None
         ("screenshot", {}),
         ("move", {"x": 10, "y": 20}),
         ("click", {"x": 640, "y": 400, "button": "left"}),
-        ("key", {"text": "Escape"}),
+        ("click", {}),
+        ("triple_click", {"x": 640, "y": 400, "hold": "ctrl+shift"}),
+        ("scroll", {"amount": 1, "hold": "Ctrl"}),
+        ("key", {"text": "Escape", "repeat": 3}),
         ("wait", {"seconds": 0.1}),
     ):
         answer = await did(inside, action, **values)
@@ -127,6 +130,10 @@ async def test_a_large_screen_is_scaled_and_so_are_the_coordinates(
         ("drag", {"x": 1, "y": 1}),
         ("scroll", {"x": 1, "y": 1, "direction": "in"}),
         ("scroll", {"x": 1, "y": 1, "amount": 1000}),
+        ("triple_click", {"y": 1}),
+        ("click", {"x": 1, "y": 1, "hold": "ctrl;x"}),
+        ("move", {"x": 1, "y": 1, "hold": "ctrl"}),
+        ("key", {"text": "Tab", "repeat": 0}),
         ("key", {"text": "a; touch x"}),
         ("key", {"text": "Foo"}),
         ("key", {"text": "ctrl+"}),

@@ -54,6 +54,11 @@ def test_a_key_that_is_held_with_others_is_the_key_and_not_its_capital(text: str
     assert last == pressed
 
 
+def test_a_key_is_pressed_as_often_as_was_asked() -> None:
+    ((*_, first, second),) = _key(NO_SCREEN, Desktop(action="key", text="shift+Tab", repeat=2))
+    assert (first, second) == ("shift+Tab", "shift+Tab")
+
+
 def test_every_end_of_a_line_is_typed_once() -> None:
     ((*_, typed),) = _type(NO_SCREEN, Desktop(action="type", text="a\r\nb\rc\nd"))
     assert typed == "a\nb\nc\nd"

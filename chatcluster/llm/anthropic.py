@@ -18,12 +18,8 @@ again, with the answer as it is. A refusal is ``content_filter``; without a visi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
-from chatcluster.content import CITATIONS
 from chatcluster.llm.addresses import end_point_url
 from chatcluster.llm.answers import (
     BLOCK_CHARACTERS,
@@ -39,8 +35,9 @@ from chatcluster.llm.answers import (
     new_call_id,
     read_event,
 )
+from chatcluster.llm.anthropic_blocks import Block, BlockDelta, StreamEvent, begun_by, event_decoder
 from chatcluster.llm.anthropic_request import CONTAINER, THINKING, request_body
-from chatcluster.llm.chunks import is_json_object
+from chatcluster.llm.computer_toolset import SET, TOOL
 from chatcluster.llm.counts import read_count, read_searches
 from chatcluster.llm.failures import Provider, from_stray_text
 from chatcluster.llm.sources import Sources
@@ -77,83 +74,13 @@ _REASONS = {
 }
 
 
-class _Delta(msgspec.Struct):
-    """What a delta changes of a block, or of the message."""
-
-    type: Any = None
-    text: Any = None
-    thinking: Any = None
-    signature: Any = None
-    partial_json: Any = None
-    citation: Any = None
-    stop_reason: Any = None
-    stop_details: Any = None
-    container: Any = None
-
-
-class _Message(msgspec.Struct):
-    model: Any = None
-    usage: Any = None
-
-
-class _Event(msgspec.Struct):
-    type: Any = None
-    index: Any = None
-    message: Any = None
-    content_block: Any = None
-    delta: _Delta | None = None
-    usage: Any = None
-    error: Any = None
-    content: Any = None
-    model: Any = None
-    stop_reason: Any = None
-
-
-_event_decoder = msgspec.json.Decoder(_Event)
-
-
-@dataclass
-class _Block:
-    """A block that is still being streamed."""
-
-    start: dict[str, Any]
-    call_id: str | None = None
-    """Ours, where it is a call."""
-    given: str = ""
-    """The arguments that came with its beginning: they stand if none come after it."""
-    texts: list[str] = field(default_factory=list)
-    signatures: list[str] = field(default_factory=list)
-    inputs: list[str] = field(default_factory=list)
-    citations: list[Any] = field(default_factory=list)
-
-    @property
-    def type(self) -> str:
-        kind = self.start.get("type")
-        return kind if isinstance(kind, str) else ""
-
-    def opaque(self) -> tuple[str, bytes] | None:
-        """Kind and data of what goes back to the server, now that the block is whole."""
-        match self.type:
-            case "text":
-                return (CITATIONS, encode(self.citations)) if self.citations else None
-            case "tool_use":
-                return None
-            case "thinking":
-                signature = "".join(self.signatures)
-                block = self.start | {"thinking": "".join(self.texts), "signature": signature}
-                return (self.type, encode(block)) if signature else None
-        inputs = "".join(self.inputs)
-        block = self.start | ({"input": msgspec.Raw(inputs.encode())} if is_json_object(inputs) else {})
-        return (self.type, encode(block)) if self.type else None
-
-
 class MessageDecoder:
     """One answer; see the module's docstring. Every method may raise ``ProviderError``."""
 
     def __init__(self, route: Route, *, new_call_id: Callable[[], str] = new_call_id) -> None:
         self._route = route
         self._new_call_id = new_call_id
-        self._blocks: dict[int, _Block] = {}
+        self._blocks: dict[int, Block] = {}
         self._kept_characters = 0
         self._reason: str | None = None
         self._why = ""
@@ -161,8 +88,8 @@ class MessageDecoder:
         self._tokens: dict[str, int] = {}
         self._model: str | None = None
         self._calls = 0
-        self._bare_calls: list[str] = []
-        """Those that ended without any arguments, by our IDs, and which one came last."""
+        self._bare_calls: dict[str, str] = {}
+        """Those of which no arguments came, by our IDs, with what that means if none are missing; and the last call."""
         self._last_call: str | None = None
         self._sources = Sources()
         self._has_said_something = False
@@ -182,7 +109,7 @@ class MessageDecoder:
             return []
         if not payload.strip():
             return [KEEP_ALIVE]
-        event = read_event(_event_decoder, payload, self._server)
+        event = read_event(event_decoder, payload, self._server)
         if event.type == "error" or event.error or isinstance(payload, ErrorPayload):
             raise from_stray_text(self._server, payload)
         parts: list[Part] = []
@@ -207,7 +134,7 @@ class MessageDecoder:
     def cited(self) -> Sequence[Part]:
         return self._sources.rest()
 
-    def _take(self, event: _Event, parts: list[Part]) -> None:
+    def _take(self, event: StreamEvent, parts: list[Part]) -> None:
         index = event.index if isinstance(event.index, int) else 0
         match event.type:
             case "message_start" if isinstance(event.message, dict):
@@ -215,7 +142,7 @@ class MessageDecoder:
             case "content_block_start" if isinstance(event.content_block, dict):
                 self._begin(index, event.content_block, parts)
             case "content_block_delta" if event.delta is not None:
-                if index not in self._blocks and (start := _begun_by(event.delta)):
+                if index not in self._blocks and (start := begun_by(event.delta)):
                     self._begin(index, start, parts)
                 if index in self._blocks:
                     self._grow(self._blocks[index], event.delta, parts)
@@ -241,7 +168,7 @@ class MessageDecoder:
             known = {name: count for name, count in found.items() if count is not None}
             self._tokens |= {name: max(count, self._tokens.get(name, 0)) for name, count in known.items()}
 
-    def _take_ending(self, delta: _Delta, parts: list[Part]) -> None:
+    def _take_ending(self, delta: BlockDelta, parts: list[Part]) -> None:
         if isinstance(delta.stop_reason, str):
             self._reason = _REASONS.get(delta.stop_reason, "other")
         if isinstance(delta.stop_details, dict):
@@ -250,21 +177,21 @@ class MessageDecoder:
         if isinstance(delta.container, dict):
             parts.append(self._opaque(CONTAINER, encode(delta.container)))
 
-    def _take_whole(self, event: _Event, parts: list[Part]) -> None:
+    def _take_whole(self, event: StreamEvent, parts: list[Part]) -> None:
         """An answer that was not streamed."""
         self._take_head(event.model, event.usage)
         for index, start in enumerate(event.content):
             if isinstance(start, dict):
                 self._begin(index, start, parts)
                 self._end_block(self._blocks.pop(index), parts)
-        self._take_ending(_Delta(stop_reason=event.stop_reason), parts)
+        self._take_ending(BlockDelta(stop_reason=event.stop_reason), parts)
         self._end_blocks(parts)
 
     def _begin(self, index: int, start: dict[str, Any], parts: list[Part]) -> None:
         self._take_space(BLOCK_CHARACTERS + len(encode(start)))
         if index in self._blocks:
             self._end_block(self._blocks.pop(index), parts)
-        block = self._blocks[index] = _Block(start)
+        block = self._blocks[index] = Block(start)
         if block.type != "text":
             parts.extend(self._sources.rest())
         if block.type == "tool_use":
@@ -281,16 +208,18 @@ class MessageDecoder:
             block.citations.extend(citations)
             self._sources.take(citations)
 
-    def _begin_call(self, block: _Block, parts: list[Part]) -> None:
+    def _begin_call(self, block: Block, parts: list[Part]) -> None:
         name, provider_id, arguments = (block.start.get(key) for key in ("name", "id", "input"))
         if not isinstance(name, str) or not name:
             raise nameless_call(self._server)
         self._calls += 1
         block.call_id = self._last_call = self._new_call_id()
         block.given = encode(arguments).decode() if arguments else ""
+        if self._route.options.computer_tool is not None and block.start.get("toolset_name") == SET:
+            block.member, name = name, TOOL
         parts.append(ToolCallPart(block.call_id, name, "", kept_id(provider_id)))
 
-    def _grow(self, block: _Block, delta: _Delta, parts: list[Part]) -> None:
+    def _grow(self, block: Block, delta: BlockDelta, parts: list[Part]) -> None:
         if isinstance(delta.text, str) and delta.text:
             parts.append(TextPart(delta.text))
         elif isinstance(delta.thinking, str) and delta.thinking:
@@ -298,7 +227,7 @@ class MessageDecoder:
             parts.append(ReasoningPart(delta.thinking))
         elif isinstance(delta.partial_json, str) and delta.partial_json:
             self._keep(block.inputs, delta.partial_json)
-            if block.call_id is not None:
+            if block.call_id is not None and not block.member:
                 parts.append(ToolArgumentsPart(block.call_id, delta.partial_json))
         elif isinstance(delta.signature, str):
             self._keep(block.signatures, delta.signature)
@@ -311,12 +240,11 @@ class MessageDecoder:
         self._take_space(len(text))
         kept.append(text)
 
-    def _end_block(self, block: _Block, parts: list[Part]) -> None:
-        if block.call_id is not None and not "".join(block.inputs).strip():
-            if block.given:
-                parts.append(ToolArgumentsPart(block.call_id, block.given))
-            else:
-                self._bare_calls.append(block.call_id)
+    def _end_block(self, block: Block, parts: list[Part]) -> None:
+        if block.call_id is not None and (arguments := block.late_arguments):
+            parts.append(ToolArgumentsPart(block.call_id, arguments))
+        elif block.call_id is not None and not block.has_inputs:
+            self._bare_calls[block.call_id] = block.without_arguments
         if (opaque := block.opaque()) is not None:
             parts.append(self._opaque(*opaque))
 
@@ -327,7 +255,8 @@ class MessageDecoder:
             self._end_block(self._blocks.pop(index), parts)
         parts.extend(self._sources.rest())
         unknown = self._last_call if self._reason in CUT_SHORT else None
-        parts.extend(ToolArgumentsPart(call_id, "{}") for call_id in self._bare_calls if call_id != unknown)
+        bare = self._bare_calls.items()
+        parts.extend(ToolArgumentsPart(call_id, meant) for call_id, meant in bare if call_id != unknown)
         self._bare_calls.clear()
 
     def _opaque(self, kind: str, data: bytes) -> OpaquePart:
@@ -365,13 +294,6 @@ class MessageDecoder:
             cache_write_tokens=tokens.get("cache_creation_input_tokens"),
             searches=tokens.get("searches"),
         )
-
-
-def _begun_by(delta: _Delta) -> dict[str, Any] | None:
-    """The block that the delta is of, where nothing began it."""
-    if isinstance(delta.text, str) and delta.text:
-        return {"type": "text", "text": ""}
-    return {"type": "thinking", "thinking": ""} if isinstance(delta.thinking, str) and delta.thinking else None
 
 
 _INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")

@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chatcluster.content import CITATIONS
+from chatcluster.llm.anthropic_tools import MARK, member_of, offers_set, wire_call, wire_tools
+from chatcluster.llm.computer_toolset import SET
 from chatcluster.llm.conversation import (
     EMPTY_RESULT,
     AnsweredCall,
@@ -37,7 +39,7 @@ from chatcluster.llm.conversation import (
     result_texts,
 )
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import SEARCH, Route, is_for, search_settings, with_extra, with_prefix
+from chatcluster.llm.wire import Route, is_for, with_extra, with_prefix
 from chatcluster.parts import (
     PAUSED,
     UNDECODABLE,
@@ -50,7 +52,7 @@ from chatcluster.parts import (
     ToolCallPart,
     encode,
 )
-from chatcluster.ports import ModelRequest, ToolSpec
+from chatcluster.ports import ModelRequest
 
 OUTPUT_TOKENS_DEFAULT = 32_000
 THINKING_TOKENS_MIN = 1024
@@ -59,9 +61,6 @@ CONTAINER = "container"
 """The kind of opaque part that names where the server runs its tools; it is no block."""
 BEGINNING = "(The conversation begins with an answer.)"
 IMAGE_NOTE = ""
-NO_TOOL = ToolSpec("none", "There are no tools.", {})
-SEARCH_TOOL = {"type": "web_search_20250305", "name": SEARCH}
-MARK = b',"cache_control":{"type":"ephemeral"}'
 MARKED_MESSAGES = 2
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -100,6 +99,8 @@ class _Plan:
     """IDs of the server's own calls that it has just stopped at."""
     container: str | None = None
     lacks_thinking: bool = False
+    has_set: bool = False
+    """Calls of the screen are said in the provider's words."""
     has_calls: bool = False
 
     def takes(self, block: _Named | None) -> bool:
@@ -117,10 +118,10 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
 
 
 def _pieces(request: ModelRequest, route: Route) -> Iterator[bytes]:
-    plan = _Plan()
+    plan = _Plan(has_set=offers_set(request, route))
     yield from _planned(plan, request.messages, route)
     yield encode(_parameters(route, plan))[:-1]
-    yield from _wire_tools(request, route, plan)
+    yield from wire_tools(request, route, has_calls=plan.has_calls)
     yield from _wire_system(plan.system)
     yield b',"messages":['
     yield from _wire_messages(plan, route)
@@ -144,29 +145,6 @@ def _parameters(route: Route, plan: _Plan) -> dict[str, Any]:
     if plan.container is not None:
         parameters["container"] = plan.container
     return with_extra(parameters, options)
-
-
-def _wire_tools(request: ModelRequest, route: Route, plan: _Plan) -> Iterator[bytes]:
-    """The tools that are offered; where none is, one that is none: calls of the past without tools are refused."""
-    search = search_settings(request, route)
-    offered = [*map(_wire_tool, request.tools), *([] if search is None else [SEARCH_TOOL | search])]
-    *others, last = offered or [_wire_tool(NO_TOOL) if plan.has_calls else {}]
-    if not last:
-        return
-    yield b',"tools":['
-    for tool in others:
-        yield from encoded_text(encode(tool) + b",")
-    yield from encoded_text(encode(last)[:-1] + MARK + b"}]")
-    if not (offered and request.may_call_tools):
-        yield b',"tool_choice":{"type":"none"}'
-
-
-def _wire_tool(tool: ToolSpec) -> dict[str, Any]:
-    wire: dict[str, Any] = {"name": tool.name}
-    if tool.description:
-        wire["description"] = tool.description
-    wire["input_schema"] = tool.parameters or {"type": "object", "properties": {}}
-    return wire
 
 
 def _wire_system(messages: list[Message]) -> Iterator[bytes]:
@@ -296,7 +274,7 @@ def _wire_messages(plan: _Plan, route: Route) -> Iterator[bytes]:
         yield b'%s{"role":"%s","content":[' % (comma, group.role.value.encode())
         comma = b","
         blocks = chain(
-            chain.from_iterable(map(_result_block, group.results)),
+            chain.from_iterable(_result_block(call, plan) for call in group.results),
             chain.from_iterable(_blocks_of(one, plan, route) for one in group.said),
         )
         yield from _joined_blocks(blocks, marked=at in users[-MARKED_MESSAGES:])
@@ -330,7 +308,7 @@ def _blocks_of(said: Utterance, plan: _Plan, route: Route) -> Iterator[bytes | N
         if isinstance(part, TextPart):
             yield from _text_block(part.text, _citations_behind(parts, at, route))
         elif isinstance(part, ToolCallPart):
-            yield from _call_block(next(calls))
+            yield from _call_block(next(calls), plan)
         elif isinstance(part, OpaquePart) and at in sent:
             yield from encoded_text(part.data.encode()[:-1])
             yield None
@@ -377,14 +355,15 @@ def _document_block(document: DocumentPart) -> Iterator[bytes | None]:
     yield None
 
 
-def _call_block(call: AnsweredCall) -> Iterator[bytes | None]:
-    wire = {"type": "tool_use", "id": call.id, "name": call.name, "input": msgspec.Raw(call.arguments.encode())}
-    yield from encoded_text(encode(wire)[:-1])
+def _call_block(call: AnsweredCall, plan: _Plan) -> Iterator[bytes | None]:
+    yield from encoded_text(encode(wire_call(call, member_of(call) if plan.has_set else None))[:-1])
     yield None
 
 
-def _result_block(call: AnsweredCall) -> Iterator[bytes | None]:
-    yield b'{"type":"tool_result","tool_use_id":%s,"content":[' % encode(call.id)
+def _result_block(call: AnsweredCall, plan: _Plan) -> Iterator[bytes | None]:
+    is_of_set = plan.has_set and member_of(call) is not None
+    yield b'{"type":"tool_result","tool_use_id":%s' % encode(call.id)
+    yield b',"toolset_name":%s,"content":[' % encode(SET) if is_of_set else b',"content":['
     text = "".join(result_texts(call, IMAGE_NOTE))
     if call.images and text == EMPTY_RESULT:
         text = ""

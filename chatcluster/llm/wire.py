@@ -91,6 +91,8 @@ def with_prefix(request: ModelRequest, route: Route) -> Route:
     digest = blake2b(encode([(tool.name, tool.description, tool.parameters) for tool in request.tools]), digest_size=8)
     if (settings := search_settings(request, route)) is not None:
         digest.update(encode(settings))
+    if route.options.computer_tool is not None:
+        digest.update(route.options.computer_tool.encode())
     if not request.tools and any(isinstance(part, ToolCallPart) for said in request.messages for part in said.parts):
         digest.update(b"calls")  # some wires have to offer a tool nevertheless
     for message in request.messages:

@@ -13,8 +13,10 @@ from chatcluster.workspace_wire import (
     ACTIONS,
     BUTTONS,
     DIRECTIONS,
+    HELD_DURING,
     NOTCHES_MAX,
     PAUSE_SECONDS_MAX,
+    REPEATS_MAX,
     TYPED_CHARACTERS_MAX,
 )
 
@@ -38,6 +40,8 @@ def _tool(
     effect: Effect,
     required: Sequence[str] = (),
     seconds_max: float = 60.0,
+    *,
+    runs_alone: bool = False,
     **properties: dict[str, Any],
 ) -> Tool:
     return Tool(
@@ -50,6 +54,7 @@ def _tool(
             "additionalProperties": False,
         },
         effect=effect,
+        runs_alone=runs_alone,
         idle_seconds=seconds_max + SLACK_SECONDS,
         total_seconds=seconds_max + SLACK_SECONDS,
     )
@@ -209,8 +214,12 @@ ON_SCREEN = (
         Effect.TRACKED,
         ["action"],
         TYPING_SECONDS_MAX,
+        runs_alone=True,
         action={"type": "string", "enum": list(ACTIONS)},
-        x={**_PLACE, "description": "For click, double_click, move and scroll; where a drag begins"},
+        x={
+            **_PLACE,
+            "description": "For clicks and scroll (default: at the pointer), and move; where a drag begins",
+        },
         y={**_PLACE, "description": "With x"},
         to_x={**_PLACE, "description": "Where a drag ends"},
         to_y={**_PLACE, "description": "With to_x"},
@@ -222,6 +231,12 @@ ON_SCREEN = (
             "maxLength": TYPED_CHARACTERS_MAX,
             "description": "For type: what to type. For key: a key, such as Return or Tab, or several held together, "
             "such as ctrl+l",
+        },
+        repeat={"type": "integer", "minimum": 1, "maximum": REPEATS_MAX, "description": "Of key; default 1"},
+        hold={
+            **_TEXT,
+            "maxLength": 100,
+            "description": f"Keys that are held down meanwhile, such as ctrl: for {', '.join(HELD_DURING)}",
         },
         seconds={
             "type": "number",

@@ -1,6 +1,7 @@
 """The tool for the screen of the chat's workspace: ``computer``, one action at a time, answered by a picture.
 
-An action is a call in the agent's ledger, so a next owner goes on with it and it is done once. The picture is no larger
+An action is a call in the agent's ledger, so a next owner goes on with it and it is done once. Several of a step are
+done one after the other, in the order in which the model asked for them. The picture is no larger
 than what models look at, and an action's coordinates are those of the picture; the agent says so of any that are not.
 
 It is offered where the chat's workspace has a screen; and where there is none yet, but a template for one that has.
@@ -21,7 +22,7 @@ from chatcluster.tools.workspace_calls import WorkspaceCalls
 from chatcluster.tools.workspace_link import Refused
 from chatcluster.workspace_wire import CallState, Kind
 
-WHOLE_NUMBERS = ("x", "y", "to_x", "to_y", "amount")
+WHOLE_NUMBERS = ("x", "y", "to_x", "to_y", "amount", "repeat")
 NO_PICTURE = "It was done, but its picture is not kept any more. Take a screenshot."
 
 

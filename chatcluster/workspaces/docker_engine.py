@@ -43,7 +43,7 @@ API_VERSION = (1, 41)
 with a later one: that one is spoken with them."""
 HOST_LABEL, WORKSPACE_LABEL, EPOCH_LABEL = "chatcluster.host", "chatcluster.workspace", "chatcluster.epoch"
 PULL_SECONDS_MAX = 600.0
-START_SECONDS = 30.0
+START_SECONDS = 100.0
 GONE_SECONDS_MAX = 15.0
 LOOK_SECONDS = 0.1
 SAID_CHARACTERS_MAX = 400

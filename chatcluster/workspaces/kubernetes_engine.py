@@ -214,7 +214,8 @@ class KubernetesEngine:
                 if there is None or there["metadata"]["uid"] != uid:
                     return
                 await trio.sleep(LOOK_SECONDS)
-        raise SandboxFailed(f"{KINDS[kind]} {name} cannot be removed")
+        gone = "; if its node is gone, delete that node, or the pod by force" if kind == PODS else ""
+        raise SandboxFailed(f"{KINDS[kind]} {name} cannot be removed{gone}")
 
     async def _address(self, workspace_id: str) -> str:
         """The pod's, once its container runs. Raises ``SandboxFailed`` with what the cluster says, if it does not."""

@@ -121,6 +121,7 @@ async def test_p7_an_action_is_done_once_whoever_owns_the_chat() -> None:
     async with place.turn() as first:
         (tool,) = [tool for tool in await first.tools.tools() if tool.name == "computer"]
         assert tool.effect is Effect.TRACKED
+        assert tool.runs_alone, "what is typed is for what was clicked before"
         with trio.move_on_after(3):
             await first.run("computer", "c1", action="type", text="Ada")
     async with place.turn() as second:

@@ -26,7 +26,8 @@ from chaos.vitals import LOOP_WATCH
 from chatcluster.local.embedded import child
 from chatcluster.local.local_cluster import read_cluster, read_token
 
-START_SECONDS_MAX = 90.0
+START_SECONDS_MAX = 600.0
+"""More than `up` has patience for: it ends by itself where something does not start, and says what."""
 POLL_SECONDS = 0.1
 STOP_SECONDS_MAX = 30.0
 

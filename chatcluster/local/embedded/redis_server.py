@@ -22,7 +22,7 @@ from chatcluster.local.embedded.embedded_server import EmbeddedServer
 from chatcluster.local.embedded.home import locked
 
 HOST = "127.0.0.1"
-START_SECONDS_MAX = 10.0
+START_SECONDS_MAX = 60.0
 PORTS_TRIED_MAX = 5
 STOP_ESCALATION = ((signal.SIGTERM, 5.0),)
 LEFTOVER_ESCALATION = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))

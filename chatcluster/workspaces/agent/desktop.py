@@ -29,8 +29,10 @@ import trio
 from chatcluster.workspace_wire import (
     BUTTONS,
     DIRECTIONS,
+    HELD_DURING,
     NOTCHES_MAX,
     PAUSE_SECONDS_MAX,
+    REPEATS_MAX,
     TYPED_CHARACTERS_MAX,
     Code,
     Desktop,
@@ -43,7 +45,7 @@ from chatcluster.workspaces.agent.refused import Refused
 DISPLAY = ":1"
 LONG_EDGE_MAX = 1568
 DEPTH = 24
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 ACTION_SECONDS = 30.0
 SETTLE_SECONDS = 0.3
 """The time for focus and drawing after an action."""
@@ -126,7 +128,12 @@ class Screens:
         """None for what takes no hands."""
         if (make := _ACTIONS.get(wanted.action)) is None:
             raise Refused(Code.INVALID_REQUEST, f"action is one of: {', '.join(_ACTIONS)}")
-        return make(self, wanted)
+        commands = make(self, wanted)
+        return _holding(wanted, commands) if wanted.hold else commands
+
+    def _at_pointer(self, wanted: Desktop) -> list[str]:
+        """The place that is said, or else the one where the pointer is."""
+        return [] if wanted.x is None and wanted.y is None else self._at(wanted.x, wanted.y)
 
     def _at(self, x: int | None, y: int | None) -> list[str]:
         """The place on the screen of a place in the picture."""
@@ -250,12 +257,15 @@ def _button(wanted: Desktop) -> str:
 
 
 def _click(screens: Screens, wanted: Desktop) -> list[list[str]]:
-    return [[XDOTOOL, *screens._at(wanted.x, wanted.y), "click", _button(wanted)]]
+    return [[XDOTOOL, *screens._at_pointer(wanted), "click", _button(wanted)]]
 
 
-def _double_click(screens: Screens, wanted: Desktop) -> list[list[str]]:
-    place = screens._at(wanted.x, wanted.y)
-    return [[XDOTOOL, *place, "click", "--repeat", "2", "--delay", "80", _button(wanted)]]
+def _clicks(times: int) -> Callable[[Screens, Desktop], list[list[str]]]:
+    def click(screens: Screens, wanted: Desktop) -> list[list[str]]:
+        place = screens._at_pointer(wanted)
+        return [[XDOTOOL, *place, "click", "--repeat", str(times), "--delay", "80", _button(wanted)]]
+
+    return click
 
 
 def _drag(screens: Screens, wanted: Desktop) -> list[list[str]]:
@@ -275,18 +285,30 @@ def _scroll(screens: Screens, wanted: Desktop) -> list[list[str]]:
         raise Refused(Code.INVALID_REQUEST, f"direction is one of: {', '.join(DIRECTIONS)}")
     if not 0 < wanted.amount <= NOTCHES_MAX:
         raise Refused(Code.INVALID_REQUEST, f"amount is 1 to {NOTCHES_MAX}")
-    place = screens._at(wanted.x, wanted.y)
+    place = screens._at_pointer(wanted)
     return [[XDOTOOL, *place, "click", "--repeat", str(wanted.amount), "--delay", "20", _WHEEL[wanted.direction]]]
 
 
+def _holding(wanted: Desktop, commands: list[list[str]]) -> list[list[str]]:
+    if wanted.action not in HELD_DURING:
+        raise Refused(Code.INVALID_REQUEST, f"hold is for: {', '.join(HELD_DURING)}")
+    keys = _keys(wanted.hold)
+    return [[program, "keydown", keys, *arguments, "keyup", keys] for program, *arguments in commands]
+
+
 def _key(_: Screens, wanted: Desktop) -> list[list[str]]:
-    text = wanted.text
+    if not 0 < wanted.repeat <= REPEATS_MAX:
+        raise Refused(Code.INVALID_REQUEST, f"repeat is 1 to {REPEATS_MAX}")
+    return [[XDOTOOL, "key", "--clearmodifiers", *[_keys(wanted.text)] * wanted.repeat]]
+
+
+def _keys(text: str) -> str:
     *held, last = (*text[:-2].split("+"), "+") if text.endswith("++") else (text,) if text == "+" else text.split("+")
     if len(held) >= _KEYS_MAX:
         raise Refused(Code.INVALID_REQUEST, f"text has {_KEYS_MAX} keys at most")
     if held and len(last.strip()) == 1:  # who writes Ctrl+C names a key, and holds no shift
         last = last.lower()
-    return [[XDOTOOL, "key", "--clearmodifiers", "+".join(map(_key_name, (*held, last)))]]
+    return "+".join(map(_key_name, (*held, last)))
 
 
 def _key_name(key: str) -> str:
@@ -338,7 +360,8 @@ def _screenshot(_: Screens, __: Desktop) -> list[list[str]]:
 _ACTIONS: dict[str, Callable[[Screens, Desktop], list[list[str]]]] = {
     "screenshot": _screenshot,
     "click": _click,
-    "double_click": _double_click,
+    "double_click": _clicks(2),
+    "triple_click": _clicks(3),
     "drag": _drag,
     "move": _move,
     "scroll": _scroll,

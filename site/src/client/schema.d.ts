@@ -2263,6 +2263,12 @@ export interface components {
             expires_at: string;
             path: string;
         };
+        /**
+         * ComputerTool
+         * @description In which words of its provider a model is told of the screen of a workspace.
+         * @enum {string}
+         */
+        ComputerTool: "computer_toolset_20260801";
         /** ContextEntry */
         ContextEntry: {
             /** @default  */
@@ -2833,6 +2839,7 @@ export interface components {
         };
         /** ModelOptions */
         ModelOptions: {
+            computer_tool?: components["schemas"]["ComputerTool"] | null;
             extra_body?: {
                 [key: string]: unknown;
             };

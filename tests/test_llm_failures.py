@@ -461,6 +461,8 @@ OVERFLOWS += [
     (400, "messages.0.content: String should have at most 100000 characters"),
     (400, "prompt_tokens (9000) > max_model_len (8192)"),
     (None, "Token count exceeds model limit"),
+    (429, "Requested tokens exceed the model's maximum context length of 8192"),
+    (503, "upstream: prompt is too long: 210000 tokens > 200000 maximum"),
 ]
 
 ANSWERS_TOO_LONG = [

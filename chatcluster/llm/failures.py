@@ -132,9 +132,11 @@ _RULES = (
         too_long.TEXTS,
         _OPEN_STATUSES | {424, 500},
     ),
-    # More than a minute's share in one request: to wait does not help.
+    # More than a minute's share in one request, or a prompt that is too long in a wrong status: to wait does not help.
     _Rule(
-        Verdict("context_overflow", retryable=False), texts=("request too large for",), text_statuses=frozenset({429})
+        Verdict("context_overflow", retryable=False),
+        texts=("request too large for", "maximum context length", "context window", "prompt is too long"),
+        text_statuses=frozenset({429, 502, 503}),
     ),
     _Rule(
         Verdict("opaque_refused", retryable=False),

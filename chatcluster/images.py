@@ -39,6 +39,8 @@ IMAGE_BYTES_MAX = 512 << 10
 """An image that goes on as it is has at most so many bytes."""
 READ_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
+PHOTOGRAPHS = ("JPEG", "MPO")
+"""MPO is how phones write a photograph with more than one picture of it."""
 JPEG_QUALITY = 85
 ORIENTATION = 0x0112
 TURNS = {
@@ -140,7 +142,7 @@ def _fit(image: Image.Image, data: bytes, is_small: bool) -> FitImage:
     has_alpha = "A" in image.getbands() or "transparency" in image.info
     flat = (image if turn is None else image.transpose(turn)).convert("RGBA" if has_alpha else "RGB")
     flat.thumbnail((SIDE_PIXELS_MAX, SIDE_PIXELS_MAX))
-    if image.format != "JPEG":  # of a photograph it would be large, and takes long
+    if image.format not in PHOTOGRAPHS:  # of a photograph it would be large, and takes long
         png = _saved(flat, "PNG")
         if len(png) <= IMAGE_BYTES_MAX:
             return FitImage(MEDIA_TYPES["PNG"], png)

@@ -5,7 +5,8 @@ thread, one image at a time, as pixels take memory, and users take turns, as one
 
 What happens on failure: an image that cannot be read, or is too large, is an ``UnfitImage``; in a tool's result a line
 that says so takes its place, as it does for one image too many. Nothing is decoded before its size is known: a small
-file may say that it has a billion pixels.
+file may say that it has a billion pixels. What a camera wrote about a picture is looked at for how it was held, and for
+nothing else: where that is damaged the picture is taken as it lies.
 """
 
 from __future__ import annotations
@@ -38,7 +39,20 @@ IMAGE_BYTES_MAX = 512 << 10
 """An image that goes on as it is has at most so many bytes."""
 READ_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
+PHOTOGRAPHS = ("JPEG", "MPO")
+"""MPO is how phones write a photograph with more than one picture of it."""
 JPEG_QUALITY = 85
+ORIENTATION = 0x0112
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What sets a picture upright, by the orientation that is noted in it. Models do not look for that."""
 
 T = TypeVar("T")
 
@@ -115,23 +129,35 @@ def fit(data: bytes) -> FitImage:
             is_small = max(width, height) <= SIDE_PIXELS_MAX and len(data) <= IMAGE_BYTES_MAX
             opened.load()
             return _fit(opened, data, is_small)
-    except (ValueError, OSError, SyntaxError, EOFError, MemoryError) as error:
+    except UnfitImage:
+        raise
+    except Exception as error:  # noqa: BLE001 - the library raises whatever it runs into
         raise UnfitImage(f"it cannot be read ({type(error).__name__})") from None
 
 
 def _fit(image: Image.Image, data: bytes, is_small: bool) -> FitImage:
-    from PIL import ImageOps
-
-    if is_small and image.format in MEDIA_TYPES and not getattr(image, "is_animated", False):
+    turn = _turn(image)
+    if is_small and turn is None and image.format in MEDIA_TYPES and not getattr(image, "is_animated", False):
         return FitImage(MEDIA_TYPES[image.format], data)
     has_alpha = "A" in image.getbands() or "transparency" in image.info
-    flat = ImageOps.exif_transpose(image).convert("RGBA" if has_alpha else "RGB")
+    flat = (image if turn is None else image.transpose(turn)).convert("RGBA" if has_alpha else "RGB")
     flat.thumbnail((SIDE_PIXELS_MAX, SIDE_PIXELS_MAX))
-    if image.format != "JPEG":  # of a photograph it would be large, and takes long
+    if image.format not in PHOTOGRAPHS:  # of a photograph it would be large, and takes long
         png = _saved(flat, "PNG")
         if len(png) <= IMAGE_BYTES_MAX:
             return FitImage(MEDIA_TYPES["PNG"], png)
     return FitImage(MEDIA_TYPES["JPEG"], _saved(flat.convert("RGB"), "JPEG", quality=JPEG_QUALITY))
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What sets it upright."""
+    from PIL import Image
+
+    try:
+        name = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - as above, and a note that nobody can read is none
+        return None
+    return Image.Transpose[name] if name else None
 
 
 def _saved(image: Image.Image, form: str, **options: int) -> bytes:

@@ -382,7 +382,7 @@ def test_a_missing_page_points_to_the_base_url() -> None:
     assert "llm-base-url" not in failure(404, error_body(code="model_not_found")).message
 
 
-OVERFLOWS = [
+OVERFLOWS: list[tuple[int | None, str]] = [
     (400, "prompt is too long: 210000 tokens > 200000 maximum"),
     (400, "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000"),
     (413, ""),
@@ -433,6 +433,36 @@ OVERFLOWS += [
     (400, "messages: Too much media: 0 document pages + 101 images > 100"),
     (400, "Too many images in request. Max is 10."),
     (400, "At most 1 image(s) may be provided in one prompt."),
+]
+
+# In words of no server that is known here: that something was sent, and that it is too much.
+OVERFLOWS += [
+    (400, "too many tokens: size limit exceeded by 11326 tokens. Try using shorter or fewer inputs."),
+    (
+        400,
+        "Malformed input request: expected maxLength: 20000, actual: 30000, please reformat your input and try again.",
+    ),
+    (
+        400,
+        "Requested generation length 1 is not possible! The provided prompt is 10000 tokens long, so generating 1 "
+        "tokens requires a sequence length of 10001, but the maximum supported sequence length is just 8192!",
+    ),
+    (400, "Prompt is too large: 9000 tokens, limit 8192"),
+    (400, "The conversation is too long, please start a new one"),
+    (400, "Request body too large for gpt-x model. Max size: 8000 tokens."),
+    (400, "Total tokens of image and text exceed max message tokens."),
+    (400, "the max input characters is 24000"),
+    (400, "Prompt 超长"),
+    (400, "输入长度超过模型最大限制"),
+    (422, "Sequence length 9000 exceeds n_ctx 8192"),
+    (400, "Your prompt contains more tokens than the model supports (9000/8192)"),
+    (400, "This model only supports 8192 tokens, but 9000 were given"),
+    (400, "KV cache is full"),
+    (400, "messages.0.content: String should have at most 100000 characters"),
+    (400, "prompt_tokens (9000) > max_model_len (8192)"),
+    (None, "Token count exceeds model limit"),
+    (429, "Requested tokens exceed the model's maximum context length of 8192"),
+    (503, "upstream: prompt is too long: 210000 tokens > 200000 maximum"),
 ]
 
 ANSWERS_TOO_LONG = [
@@ -489,7 +519,7 @@ def test_p10_no_words_take_long_to_read_however_often_they_are_repeated(message:
 
 
 @pytest.mark.parametrize(("status", "message"), OVERFLOWS)
-def test_too_long_is_known_in_each_of_the_ways_in_which_servers_say_it(status: int, message: str) -> None:
+def test_too_long_is_known_in_each_of_the_ways_in_which_servers_say_it(status: int | None, message: str) -> None:
     """The one failure that a shorter history mends."""
     verdict = judge(status, ErrorObject(message=message, type="invalid_request_error"))
     assert verdict == Verdict("context_overflow", retryable=False)
@@ -501,3 +531,23 @@ def test_too_long_is_known_in_each_of_the_ways_in_which_servers_say_it(status: i
 def test_too_many_of_something_else_is_not_too_long(message: str) -> None:
     assert judge(429, ErrorObject(message=message)).kind == "rate_limit"
     assert judge(400, ErrorObject(message=message)).kind != "context_overflow"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Tool name is too long: maximum of 64",
+        "messages.1.tool_calls.0.function.arguments: too long",
+        "Invalid 'user': string too long. Expected a string with maximum length 64",
+        "Your access token has exceeded its limit of uses",
+        "max_completion_tokens exceeds the maximum of 8192",
+        "Requested output length exceeds the limit of 4096 tokens",
+        "messages.0.content.1.image.source.base64.data: image exceeds 5 MB maximum: 6291456 bytes > 5242880 bytes",
+        "The request exceeded the maximum number of concurrent requests",
+        "messages: roles must alternate",
+        "x" * 500 + " the prompt is much too long",
+    ],
+)
+def test_what_no_shorter_conversation_mends_is_the_configuration(message: str) -> None:
+    """Where the words are long, a server repeats what it was asked."""
+    assert judge(400, ErrorObject(message=message)).kind == "config"

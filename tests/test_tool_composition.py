@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 from loops.scripted_tools import ScriptedTools, tool
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from chatcluster.chat import Status
-from chatcluster.images import IMAGE_BYTES_MAX, IMAGES_MAX, SIDE_PIXELS_MAX, scaled, with_images_scaled
+from chatcluster.images import IMAGE_BYTES_MAX, IMAGES_MAX, ORIENTATION, SIDE_PIXELS_MAX, scaled, with_images_scaled
 from chatcluster.parts import ImagePart, NoticePart, TextPart
 from chatcluster.ports import Chat, ToolCall, ToolResult
 from chatcluster.tools.composition import Composition, unique_name
@@ -161,6 +163,66 @@ def test_what_is_no_image_is_said_to_be_left_out(data: str) -> None:
     said = scaled(ImagePart("image/png", data))
     assert isinstance(said, TextPart)
     assert "left out" in said.text
+
+
+def noted(size: tuple[int, int], tiff: bytes) -> ImagePart:
+    """A photograph, white on its left, with what its camera noted."""
+    image = Image.new("RGB", size)
+    image.paste("white", (0, 0, size[0] // 2, size[1]))
+    image.save(out := io.BytesIO(), "JPEG", exif=b"Exif\0\0" + tiff)
+    return ImagePart("image/jpeg", base64.b64encode(out.getvalue()).decode())
+
+
+def tiff(*fields: tuple[int, int, int, bytes]) -> bytes:
+    """Notes of a camera: tag, type, count and value of each."""
+    entries = b"".join(struct.pack("<HHI4s", *field) for field in fields)
+    return b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + bytes(4)
+
+
+HELD_SIDEWAYS = (0x0112, 3, 1, b"\6\0\0\0")
+WIDTH_THAT_IS_A_WORD = (0x0100, 2, 4, b"wide")
+
+
+@pytest.mark.parametrize("width", [40, SIDE_PIXELS_MAX * 2])
+@pytest.mark.parametrize(
+    "notes",
+    [tiff(HELD_SIDEWAYS), tiff(HELD_SIDEWAYS, WIDTH_THAT_IS_A_WORD)],
+    ids=["", "and something odd"],
+)
+def test_a_picture_stands_upright_whatever_else_its_camera_noted(width: int, notes: bytes) -> None:
+    """Models do not look how the camera was held."""
+    upright = opened(scaled(noted((width, width // 2), notes)))
+    assert upright.width == upright.height // 2
+    assert upright.getpixel((upright.width // 2, 0)) == (255, 255, 255)
+    assert ORIENTATION not in upright.getexif()
+
+
+def test_a_photograph_of_several_pictures_is_a_photograph() -> None:
+    """As PNG, which is tried for others, it takes four times as long."""
+    image = Image.new("RGB", (40, 20))
+    image.save(out := io.BytesIO(), "MPO", save_all=True, append_images=[image])
+    part = scaled(ImagePart("image/jpeg", base64.b64encode(out.getvalue()).decode()))
+    assert isinstance(part, ImagePart)
+    assert part.media_type == "image/jpeg"
+
+
+@pytest.mark.parametrize("notes", [b"", b"II", tiff((0x0112, 3, 1, b"\x63\0\0\0")), tiff((0x0112, 2, 4, b"six\0"))])
+def test_notes_that_nobody_can_read_are_none(notes: bytes) -> None:
+    picture = noted((40, 20), notes)
+    assert scaled(picture) == picture
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, IndexError, struct.error, ZeroDivisionError])
+def test_whatever_the_library_runs_into_the_image_is_left_out(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Image.Image) -> None:
+        raise kind("out of range")
+
+    monkeypatch.setattr(PngImageFile, "load", fail)
+    said = scaled(picture(4, 4))
+    assert isinstance(said, TextPart)
+    assert f"it cannot be read ({kind.__name__})" in said.text
 
 
 async def test_of_many_images_the_first_are_kept() -> None:

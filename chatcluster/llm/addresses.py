@@ -45,9 +45,10 @@ def user_header(base_url: str) -> dict[str, str]:
 
 
 def secrets_in(base_url: str) -> tuple[str, ...]:
-    """The passwords and keys in a URL, as they stand there and as they are meant."""
+    """The passwords and keys in a URL, as they stand there, as they are meant, and as they are sent."""
     parts = urlsplit(base_url.strip())
     query = parse_qs(parts.query)
     values = [value for name in query if SECRET_NAME.search(name) for value in query[name]]
     passwords = [parts.password, unquote(parts.password)] if parts.password else []
+    passwords += [header.removeprefix("Basic ") for header in user_header(base_url).values()]
     return (*passwords, *values)

@@ -13,20 +13,20 @@ Texts go to people and into the history: at most 500 characters, printable ones,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from typing import NamedTuple
 
 from chatcluster.errors import ProviderError
+from chatcluster.llm import too_long
 from chatcluster.llm.error_bodies import ErrorObject, read_error_body, read_error_object
 from chatcluster.llm.finish_reasons import FinishReason
 from chatcluster.llm.retry_after import read_retry_after
+from chatcluster.llm.too_long import READ_CHARACTERS_MAX
 
 DETAIL_CHARACTERS_MAX = 500
-READ_CHARACTERS_MAX = 16 << 10
-"""What of a text is looked at, for the first ``DETAIL_CHARACTERS_MAX`` that can be shown."""
 SECRET_CHARACTERS_MIN = 6
 """Shorter ones are the dummies that local servers get, and stand in ordinary words."""
 
@@ -88,6 +88,8 @@ class _Rule(NamedTuple):
     text_statuses: frozenset[int | None] = _OPEN_STATUSES
     stems: tuple[str, ...] = ()
     """Parts of codes."""
+    says_so: Callable[[str], bool] | None = None
+    """Counts under ``text_statuses`` as well, where no known text does."""
 
 
 def _codes(text: str) -> frozenset[str]:
@@ -126,55 +128,15 @@ _RULES = (
     _Rule(
         Verdict("context_overflow", retryable=False),
         frozenset({413}),
-        _codes(
-            "context_length_exceeded exceed_context_size_error model_context_window_exceeded request_too_large "
-            "context_window_exceeded ContextWindowExceededError string_above_max_length prompt_too_long "
-            "model_max_prompt_tokens_exceeded tokens_limit_reached 1261"
-        ),
-        (
-            "maximum context length",
-            "context length",
-            "context window",
-            "context size",
-            "context overflow",
-            "prompt is too long",
-            "input is too long",
-            "prompt too long",
-            "input token count",
-            "too many input tokens",
-            "reduce the length of the messages",
-            "context limit",
-            "maximum prompt length",
-            "exceeded model token limit",
-            "prompt token count",
-            "token limit exceeded",
-            "tokens in the prompt cannot exceed",
-            "input tokens exceed",
-            "input length",
-            "maximum input length",
-            "maximum model length",
-            "max_seq_len",
-            "max_input_len",
-            "max_num_tokens",
-            "prompt exceeds max length",
-            "`inputs` tokens + `max_new_tokens`",
-            "`inputs` must have less than",
-            "total tokens limit",
-            "prompt has too many tokens",
-            "contextwindowexceedederror",
-            # What a summary makes shorter as well: too many messages, too many bytes, too many images.
-            "'messages': array too long",
-            "'input': array too long",
-            "payload size exceeds",
-            "too many images",
-            "too much media",
-            "image(s) may be provided",
-        ),
+        _codes(too_long.CODES),
+        too_long.TEXTS,
         _OPEN_STATUSES | {424, 500},
     ),
-    # More than a minute's share in one request: to wait does not help.
+    # More than a minute's share in one request, or a prompt that is too long in a wrong status: to wait does not help.
     _Rule(
-        Verdict("context_overflow", retryable=False), texts=("request too large for",), text_statuses=frozenset({429})
+        Verdict("context_overflow", retryable=False),
+        texts=("request too large for", "maximum context length", "context window", "prompt is too long"),
+        text_statuses=frozenset({429, 502, 503}),
     ),
     _Rule(
         Verdict("opaque_refused", retryable=False),
@@ -267,6 +229,12 @@ _RULES = (
             "ModelStreamErrorException InternalServerException network_error"
         ),
     ),
+    # In words that nobody has heard: a summary is tried, and what the server says is told if that does not help.
+    _Rule(
+        Verdict("context_overflow", retryable=False),
+        text_statuses=frozenset({None, 200, 400, 422}),
+        says_so=too_long.says_so,
+    ),
     _Rule(
         Verdict("config", retryable=False),
         frozenset(range(300, 500)),
@@ -279,48 +247,17 @@ _RULES = (
 )
 
 
-_ANSWER_LIMIT_TEXTS = (
-    "max_tokens is too large",
-    "max_completion_tokens is too large",
-    "max_output_tokens is too large",
-    "maximum allowed number of output tokens",
-    "range of max_tokens",
-    "tokens` must be less than or equal to",
-    "maxoutputtokens value of",
-    "max_output_tokens': integer above maximum",
-)
-_ASKED_AND_CONTEXT = re.compile(r"(?:too large:|requested) (\d{1,9})\b.{0,80}?context length is (?:only )?(\d{1,9})")
-_CONTEXT_AND_ASKED = re.compile(
-    r"maximum context length (?:is|of) (\d{1,9})\b.{0,200}?\b(\d{1,9}) (?:in the (?:completion|output)|tokens for the)"
-)
-"""Whole numbers, not too long: to try each end of one with each beginning of the next took minutes (P10)."""
-PROMPT_SHARE_MIN = 4
-"""Where an answer's limit leaves less than this part of the context to the prompt, it is the limit that is wrong."""
-
-
-def answer_limit_is_too_high(error: ErrorObject) -> bool:
-    """Whether it is refused how long the answer may get: no shorter conversation mends that."""
-    text = error.message[:READ_CHARACTERS_MAX].lower()
-    if any(words in text for words in _ANSWER_LIMIT_TEXTS):
-        return True
-    if found := _ASKED_AND_CONTEXT.search(text):
-        asked, context = map(int, found.groups())
-    elif found := _CONTEXT_AND_ASKED.search(text):
-        context, asked = map(int, found.groups())
-    else:
-        return False
-    return asked > context - context // PROMPT_SHARE_MIN
-
-
 def judge(status: int | None, error: ErrorObject) -> Verdict:
     """The verdict on a failure with HTTP ``status`` (None: reported within a successful response)."""
     status = error.status if status is None and error.status is not None else status
     codes = {_normal(error.code), _normal(error.type)} - {""}
     text = error.message[:READ_CHARACTERS_MAX].lower()
-    if status in _OPEN_STATUSES and answer_limit_is_too_high(error):
+    if status in _OPEN_STATUSES and too_long.answer_limit_is_refused(error.message):
         return Verdict("config", retryable=False)
     for rule in _RULES:
-        says_so = status in rule.text_statuses and any(words in text for words in rule.texts)
+        says_so = status in rule.text_statuses and (
+            any(words in text for words in rule.texts) or (rule.says_so is not None and rule.says_so(text))
+        )
         is_meant = codes & rule.codes or any(stem in code for code in codes for stem in rule.stems)
         if status in rule.statuses or is_meant or says_so:
             return rule.verdict
@@ -368,7 +305,7 @@ def _broken_off(provider: Provider, found: ErrorObject, code: str = "") -> Provi
     text = found.message or "no details"
     if not code and (found.code or found.type):
         code = f" ({found.code or found.type})"
-    advice = LOWER_THE_LIMIT if verdict.kind == "config" and answer_limit_is_too_high(found) else ""
+    advice = LOWER_THE_LIMIT if verdict.kind == "config" and too_long.answer_limit_is_refused(found.message) else ""
     return provider.error(
         f"{provider.name} broke off its answer{code}: {text}{advice}",
         verdict.kind,
@@ -390,7 +327,7 @@ LOWER_THE_LIMIT = "; lower the model's limit of output tokens (chatcluster model
 
 
 def _advice(status: int, error: ErrorObject, headers: Mapping[str, str]) -> str:
-    if status in _OPEN_STATUSES and answer_limit_is_too_high(error):
+    if status in _OPEN_STATUSES and too_long.answer_limit_is_refused(error.message):
         return LOWER_THE_LIMIT
     if status in (400, 404) and "v1/responses" in error.message:
         return SPEAK_RESPONSES

@@ -22,17 +22,14 @@ from chaos.api import Api
 from chaos.cluster import Cluster
 from chaos.fleet import Fleet
 from chaos.options import Options
+from chaos.tools import PATIENCE
 from chatcluster.config import ENV_PREFIX, env_name
 from chatcluster.errors import ConfigError
 from chatcluster.local.keeper import Keeper, Ready
 
-SHARED = frozenset(
-    map(
-        env_name,
-        ("database_url", "redis_url", "encryption_keys", "llm_base_url", "llm_api_key", "llm_model", "push_key"),
-    )
-)
-"""The settings that both versions are given."""
+NEEDED = ("database_url", "redis_url", "encryption_keys", "llm_base_url", "llm_api_key", "llm_model", "push_key")
+SHARED = frozenset(map(env_name, NEEDED)) | PATIENCE.keys()
+"""The settings that both versions are given: what any version needs, and how soon a question is answered for nobody."""
 STOP_MARGIN_SECONDS = 5.0
 """What a replica may take on top of its drain."""
 

@@ -29,8 +29,8 @@ pytestmark = [
 REASONING, WORDS = 2, 20
 STEPS = (5, 10, 15, 20)
 """So many words each attempt says before it falls silent; the next one says all."""
-SERVING = {"slots": 0, "sse_heartbeat_seconds": 3600, "drain_notice_seconds": 0}
-WORKING = {"drain_seconds": 0.2, "drain_notice_seconds": 0}
+SERVING: dict[str, Any] = {"slots": 0, "sse_heartbeat_seconds": 3600, "drain_notice_seconds": 0}
+WORKING: dict[str, Any] = {"drain_seconds": 0.2, "drain_notice_seconds": 0}
 
 
 def question_of(name: str) -> str:

@@ -100,7 +100,7 @@ async def of_openai_js(client: NodeClient, addresses: Addresses) -> None:
 
 
 async def of_ai_sdk(client: NodeClient, addresses: Addresses) -> None:
-    order = {"id": uuid.uuid4().hex, "urls": list(addresses.urls), "token": addresses.token}
+    order: dict[str, Any] = {"id": uuid.uuid4().hex, "urls": list(addresses.urls), "token": addresses.token}
     told = await client("live", text=CALLS, body={"tools": [WEATHER]}, **order)
     assert (told["told"]["status"], "12 degrees" in told["told"]["text"]) == ("ready", True)
     assert words(400).startswith(told["stopped"]["text"])

@@ -71,6 +71,10 @@ class Unbooked:
     def spent(self) -> tuple[Spent, ...]:
         return tuple(self._spent)
 
+    def newest_attempt(self, history_version: int) -> int:
+        """The highest number of an attempt at the next message of that history; 0 if there is none."""
+        return max((one.attempt for one in self._spent if one.history_version == history_version), default=0)
+
     def booked(self, spent: tuple[Spent, ...]) -> None:
         """Forget these: they are in the database now."""
         self._spent = [one for one in self._spent if one not in spent]

@@ -151,6 +151,12 @@ class HeldChat:
         self.history.prompts = msgspec.structs.replace(self.history.prompts, kept=digest)
 
     @property
+    def newest_attempt(self) -> int:
+        """The number of the newest attempt at the next message. A failover may have lost that it was started; what it
+        cost is booked under its number all the same, so no other attempt may have that."""
+        return max(self.chat.attempt, self.unbooked.newest_attempt(self.chat.history_version))
+
+    @property
     def _fence(self) -> Fence:
         return Fence(self.chat.id, self._worker_id, self.chat.epoch, self.chat.history_version)
 

@@ -233,7 +233,7 @@ class Runner:
         """Whether the chat may have been in the middle of this attempt when the tenure began."""
         number = (self.chat.history_version, self.chat.attempt)
         if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
-            await self._held.commit(StartAttempt(self.chat.attempt + 1))
+            await self._held.commit(StartAttempt(self._held.newest_attempt + 1))
             self._forsaken.tell_given_up()
         chat = self.chat
         takes_over = self._attempted == (0, 0) and chat.attempt > 1

@@ -55,7 +55,8 @@ class TurnEnds:
 
     async def release(self) -> None:
         """Give the chat back, with its work undone."""
-        await self.end(Release(DRAINED if self.draining else RELEASED), "released")
+        cause = DRAINED if self.draining else RELEASED
+        await self.end(Release(cause, self._held.newest_attempt), "released")
 
     async def end(self, command: OwnerCommand, word: str) -> None:
         """The turn is over; ``word`` is what the stream is closed with if the tenure is as well."""

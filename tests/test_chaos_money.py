@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from chaos.broken_answers import BrokenAnswers
 from chaos.money import AGENTS, OTHERS, SURELY_SENT, Row, found, group_of, summary
 from checker import Kind
 
@@ -133,6 +134,21 @@ def test_a_ledger_numbers_answers_and_notes_what_became_of_them(tmp_path: Path) 
     assert first == Line(2, "answer", "Hello there", 4, 7, 2, 3, told=False, at=first.at)
     assert rest == []
     assert line_of(answers[0], told=True).number == 1
+
+
+def test_what_broke_off_by_order_is_a_failure_of_its_conversation_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(str(path))
+    broken = BrokenAnswers(path, clock_offset=0.0)
+    for talk, words, sent in (("c0n1", "cut_after=3", 3), ("c0n1", "cut_after=3", 2), ("c0n2", "cut_after=3", 3)):
+        question = Question(spoken=(Spoken("user", f"Question {talk}q1x [[{words}]]"),), request=b"{}")
+        answer = Answer(Script(mode="words", tokens=5, cut_after=3), question)
+        answer.sent = sent
+        ledger.begin(answer)
+        ledger.note(answer, told=False)
+    assert [fault.chats for fault in broken.of("c0n1", "chat")] == [("chat",)], "the second was stopped before that"
+    assert broken.of("c0n1", "chat") == [], "each is told once"
+    assert len(broken.of("c0n2", "other")) == 1
 
 
 def test_a_ledger_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:

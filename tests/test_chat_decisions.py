@@ -60,6 +60,7 @@ from chatcluster.errors import (
     MessageNotFound,
     MessageNotUser,
     MessageSummarized,
+    Moved,
     OwnershipError,
     ParentArchived,
     QueueFull,
@@ -367,6 +368,17 @@ def test_a_retry_survives_the_release_of_the_chat() -> None:
     released = owner(state_of(RUNNING, retry=RETRY), Release())
     assert (released.state.retry, released.state.worker_id) == (RETRY, None)
     assert released.state.claimable
+
+
+def test_an_attempt_that_was_on_when_its_start_was_lost_keeps_its_number() -> None:
+    state = state_of(RUNNING, attempt=1, retry=msgspec.structs.replace(RETRY, attempt=1))
+    released = owner(state, Release(attempt=2)).state
+    assert (released.attempt, released.retry) == (2, None)
+    assert owner(state, Release(attempt=1)).state.retry is not None, "that attempt had failed"
+    started = owner(state, StartAttempt(3)).state
+    assert (started.attempt, started.retry) == (3, None)
+    with pytest.raises(Moved):
+        owner(started, StartAttempt(3))
 
 
 def test_attempt_and_retry_start_anew_with_every_history_version() -> None:

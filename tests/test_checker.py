@@ -6,6 +6,7 @@ one differs from a good one in one thing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -119,10 +120,16 @@ class Reading:
         self.status("running", 1, version=2)
         return self
 
-    def end(self, *messages: FinalMessage, version: int | None = None, status: str = "waiting") -> dict[Kind, int]:
-        """The chat comes to rest with this history; what is wrong."""
+    def end(
+        self,
+        *messages: FinalMessage,
+        version: int | None = None,
+        status: str = "waiting",
+        failures: Sequence[Fault] = (),
+    ) -> dict[Kind, int]:
+        """The chat comes to rest with this history; what is wrong. ``failures`` of its model are known by then."""
         self.version = self.version if version is None else version
-        self.checker.conclude(final(*messages, snapshot_version=self.version, status=status))
+        self.checker.conclude(final(*messages, snapshot_version=self.version, status=status), failures)
         return wrong(self.checker)
 
 
@@ -680,6 +687,17 @@ def test_p5_streamed_text_does_not_vanish_when_the_answer_is_stopped(reading: Re
     for write in (sent("why?", 0), asked("interrupt", 1)):
         reading.checker.wrote(write)
     assert reading.end(QUESTION) == {Kind.TEXT: 1}
+
+
+@pytest.mark.parametrize(("chat", "found"), [(CHAT, {}), ("another chat", {Kind.TEXT: 1})])
+def test_p5_unless_its_model_had_failed_in_that_moment(reading: Reading, chat: str, found: dict[Kind, int]) -> None:
+    answering(reading)
+    failed = Fault(kind="provider", time=reading.time, until=reading.time + 1, chats=(chat,))
+    reading.status("interrupting", 1, version=3)
+    reading.status("waiting", 1, version=4)
+    for write in (sent("why?", 0), asked("interrupt", 1)):
+        reading.checker.wrote(write)
+    assert reading.end(QUESTION, failures=[failed]) == found
 
 
 def test_p5_a_preview_whose_question_is_edited_away_vanishes_with_the_reset(reading: Reading) -> None:

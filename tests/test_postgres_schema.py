@@ -21,6 +21,7 @@ from chatcluster.postgres.queries import load_queries
 
 pytestmark = pytest.mark.postgres
 
+CHATS = load_queries("chats.sql")
 LEDGER = load_queries("ledger.sql")
 CLAIMS = load_queries("claims.sql")
 REGISTRY = load_queries("registry.sql")
@@ -190,6 +191,25 @@ def scans(plan: Any) -> Iterator[tuple[str, str]]:
         yield plan["Node Type"], plan.get("Index Name") or plan["Relation Name"]
     for child in plan.get("Plans", ()):
         yield from scans(child)
+
+
+async def test_p10_a_chat_with_most_of_the_messages_does_not_decide_how_the_others_are_read(database: Database) -> None:
+    async def read(connection: Connection) -> set[str]:
+        chat_id = await insert_chat(connection)
+        await connection.execute(
+            "INSERT INTO messages (chat_id, revision, role, content) SELECT $1, n, 'user', '[]' FROM"
+            " generate_series(1, 2000) AS n",
+            chat_id,
+        )
+        await connection.execute("ANALYZE messages")
+        asked = ([str(chat_id)], 1 << 20, 1 << 20)
+        plans = (
+            await explain(connection, CHATS["read_histories"], *asked, 0, 0),
+            await explain(connection, CHATS["read_histories_before"], *asked, 2**40),
+        )
+        return {index for plan in plans for _, index in scans(plan) if index.startswith("messages")}
+
+    assert await database.transaction(read) == {"messages_by_chat"}
 
 
 async def test_a_claim_reads_the_chats_that_wait_and_no_others(database: Database) -> None:

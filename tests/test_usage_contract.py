@@ -99,6 +99,16 @@ async def test_an_interruption_books_what_was_spent_until_then(world: World) -> 
     assert outcome.ended.usage == bill
 
 
+async def test_an_attempt_whose_start_a_failover_lost_has_its_number_for_itself(world: World) -> None:
+    chat = await claimed(world)
+    lost = msgspec.structs.replace(chat, attempt=chat.attempt + 1)
+    await commit(world, chat, Release(attempt=lost.attempt), spent(lost), known=False)
+    after = (await world.claim()).chat
+    assert after.attempt == lost.attempt + 1
+    await commit(world, after, ANSWER, spent(after))
+    assert await world.bill(chat.id) == TWO
+
+
 async def test_searches_are_booked_and_added_up(world: World) -> None:
     chat = await claimed(world)
     outcome = await commit(world, chat, ANSWER, spent(chat, searches=3))

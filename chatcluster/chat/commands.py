@@ -330,9 +330,12 @@ class Fail(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """The owner gives the chat back, with its work undone, for another replica to claim. ``cause`` says why."""
+    """The owner gives the chat back, with its work undone, for another replica to claim. ``cause`` says why.
+
+    ``attempt``: the newest that it has begun, for a failover may have lost that it was started."""
 
     cause: str = RELEASED
+    attempt: int = 0
 
 
 UserCommand = (

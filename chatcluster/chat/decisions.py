@@ -193,9 +193,10 @@ def _edit_queued(draft: Draft, command: EditQueued) -> None:
 
 
 def _start_attempt(draft: Draft, command: StartAttempt) -> None:
-    draft.after.attempt += 1
-    if command.number not in (None, draft.after.attempt):
-        raise Moved(f"attempt {command.number} cannot start where {draft.after.attempt} is the next one")
+    number = draft.after.attempt + 1 if command.number is None else command.number
+    if number <= draft.after.attempt:
+        raise Moved(f"attempt {number} cannot start where {draft.after.attempt} is on")
+    draft.after.attempt = number
     draft.after.retry = None
     draft.after.answer = ""
 
@@ -272,6 +273,8 @@ def _fail(draft: Draft, command: Fail) -> None:
 
 def _release(draft: Draft, command: Release) -> None:
     owned_calls.give_back(draft)
+    if command.attempt > draft.after.attempt:
+        draft.after.attempt, draft.after.retry = command.attempt, None
     draft.end_tenure()
     draft.after.cause = command.cause
 

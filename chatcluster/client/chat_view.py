@@ -19,7 +19,8 @@ The rules, for a user interface in any language:
 * A ``status`` at rest (``waiting``, ``error``, ``requires_action``) drops the preview too: had it become history, its
   message would be there, or would be about to come.
 * A later epoch with a worker, by a takeover or a drain, is a **handover**: told until a user's next message.
-* ``ready`` says that the view is whole, ``turn`` that a turn ended: its messages are in the history by then.
+* ``ready`` says that the view is whole, ``turn`` that a turn ended: its messages are in the history by then, so it
+  drops what is left of the preview.
 
 The cursor of the last event that was applied is the place to resume at. Pure: no I/O, no clock.
 """
@@ -214,6 +215,7 @@ class ChatView:
             case TitleEvent(title=title):
                 self.title = title
             case TurnEvent():
+                self._drop_preview()
                 self.turn = event
                 self.under_way.notices.clear()
             case ReadyEvent():

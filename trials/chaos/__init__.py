@@ -21,6 +21,7 @@ What it is made of:
 * ``crowd.py``     the faults of readers
 * ``injector.py``  which fault comes when; ``watching.py`` watches readers through it and has them judged
 * ``busy.py``      load beside the cluster
+* ``money.py``     what was booked, held against what the model counted; ``broken_answers.py`` what it broke off
 * ``recovery.py``  how long after a fault each reader was told that its chat goes on
 * ``journal.py``   the replicas' logs: who died that nobody killed, who was taken for dead and lived
 * ``operators.py``  what the cluster's page tells operators, held against all that

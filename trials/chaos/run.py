@@ -11,6 +11,7 @@ import trio
 from checker import Checker
 
 from chaos.api import Api
+from chaos.broken_answers import BrokenAnswers
 from chaos.bystanders import figures, violations
 from chaos.cluster import Cluster
 from chaos.fleet import Fleet
@@ -45,7 +46,9 @@ class Run:
         self._fleet = Fleet(self._api, size=options.cluster.replicas, signal_command=options.cluster.signal_command)
         checker = self._checker = Checker(self._teller.violated)
         self._tools = None if cluster.tools is None else Tools(cluster.tools, checker.report)
-        self._talks = Talks(options, self._api, self._home, self._fleet, checker, record, self._tools)
+        self._clock = OwnClock()
+        broken = None if cluster.ledger is None else BrokenAnswers(cluster.ledger, self._clock.wall_offset)
+        self._talks = Talks(options, self._api, self._home, self._fleet, checker, record, self._tools, broken)
         self._victim_chats = (
             None
             if cluster.servers is None
@@ -64,7 +67,6 @@ class Run:
         )
         self._money = None if cluster.ledger is None else Money(cluster.ledger, checker.report)
         self._vitals = Vitals()
-        self._clock = OwnClock()
 
     async def run(self) -> dict[str, Any]:
         """The whole run; its summary. Raises ``RuntimeError`` when it cannot go on."""

@@ -11,6 +11,7 @@ from checker import Checker, FinalChat, Subscriber
 from checker.history import message_of
 
 from chaos.api import Api, NotFound
+from chaos.broken_answers import BrokenAnswers
 from chaos.reader import Reader
 from chaos.tools import Tools
 from chaos.writer import Writer
@@ -38,8 +39,9 @@ class Talk:
         mix: dict[str, float],
         tools: Tools | None = None,
         home: Api | None = None,
+        broken: BrokenAnswers | None = None,
     ) -> None:
-        """``home``: replicas that know of agents, where not all of them may."""
+        """``home``: replicas that know of agents, where not all of them may. ``broken``: if they can be known."""
         self.writer = writer
         self.readers: Sequence[Reader] = ()
         self._read = read
@@ -48,6 +50,7 @@ class Talk:
         self._checker = checker
         self._mix = mix
         self._tools = tools
+        self._broken = broken
         self._losses = 0
         """How many failovers there were when the chat was looked at last."""
 
@@ -69,7 +72,8 @@ class Talk:
         if self.readers[0].gone.is_set():
             self._checker.gone(self.writer.chat)
             return None
-        self._checker.conclude(final)
+        failures = [] if self._broken is None else self._broken.of(self.writer.name, self.writer.chat)
+        self._checker.conclude(final, failures)
         if self._tools is not None:
             messages, _ = await self._api.history(self.writer.chat)
             self._tools.judge(self.writer.chat, messages)

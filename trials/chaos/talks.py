@@ -11,6 +11,7 @@ import trio
 from checker import Checker
 
 from chaos.api import Api
+from chaos.broken_answers import BrokenAnswers
 from chaos.fleet import Fleet
 from chaos.options import Options, parse_mix
 from chaos.reader import Reader
@@ -56,8 +57,9 @@ class Talks:
         checker: Checker,
         record: Record,
         tools: Tools | None,
+        broken: BrokenAnswers | None,
     ) -> None:
-        """``home``: replicas that know of agents, where not all of them may."""
+        """``home``: replicas that know of agents, where not all of them may. ``broken``: if they can be known."""
         self.figures = TalkFigures()
         self._options = options
         self._api = api
@@ -66,6 +68,7 @@ class Talks:
         self._checker = checker
         self._record = record
         self._tools = tools
+        self._broken = broken
         self._mix = parse_mix(options.load.mix, OPERATIONS)
         self._under_way: dict[int, Talk] = {}
 
@@ -83,7 +86,7 @@ class Talks:
             draw = self._options.draw("writer", name)
             writer = Writer(name, self._api, self._checker, self._record, self._options, draw)
             read = partial(self._read, name)
-            talk = Talk(writer, read, self._api, self._checker, self._mix, self._tools, self._home)
+            talk = Talk(writer, read, self._api, self._checker, self._mix, self._tools, self._home, self._broken)
             self._under_way[line] = talk
             final = await talk.run(ending)
             if final is not None:

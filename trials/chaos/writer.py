@@ -39,7 +39,7 @@ class Writer:
         self.acknowledged = 0
         self.refused = 0
         self.tries = 0
-        self._name = name
+        self.name = name
         self._api = api
         self._checker = checker
         self._record = record
@@ -162,7 +162,7 @@ class Writer:
     def _text(self) -> tuple[str, str | None]:
         """A question, and the whole answer to it."""
         self._count += 1
-        word = f"{self._name}q{self._count}x"
+        word = f"{self.name}q{self._count}x"
         options = self._options
         tokens = round(self._draw.uniform(*options.load.answer_seconds) * options.load.tokens_per_second)
         called, steps = (orders(self._draw, confusing=not options.cluster.beside) if options.load.tools else ""), 2

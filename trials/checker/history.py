@@ -177,7 +177,8 @@ class Fault:
     """Something that was done to the cluster. ``worker_id`` and ``replica`` are those of its victim, if it has one.
 
     ``kind``: kill, stop, term, or one that begins with ``redis`` or ``postgres``. ``until``: when it was over. Or
-    ``provider``: an attempt of this worker failed, and nothing of it is kept; ``until``: when every reader was told.
+    ``provider``: an attempt of this worker, or of ``chats``, failed, and nothing of it is kept; ``until``: when every
+    reader was told.
     Or a harm, which hits ``chats``, its victims, or the chats of ``worker_id``, and nobody else.
     """
 

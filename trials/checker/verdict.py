@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from checker.agreement import Agreement
@@ -149,8 +149,9 @@ class Checker:
 
     # --- the end ------------------------------------------------------------------------------
 
-    def conclude(self, final: FinalChat) -> None:
-        """The chat has come to rest, or had the time to; all faults so far are known. Nothing of it follows."""
+    def conclude(self, final: FinalChat, failures: Sequence[Fault] = ()) -> None:
+        """The chat has come to rest, or had the time to; all faults so far are known, and ``failures`` of its model.
+        Nothing of it follows."""
         chat = self._chats.pop(final.chat, _Chat())
         conversation = Conversation(final, chat.writes, chat.known_failures, self.report, self.losses)
         conversation.check()
@@ -158,7 +159,7 @@ class Checker:
         for reader in chat.readers:
             reader.finish(final)
             for doubt in reader.findings.doubts:
-                self._settle(doubt, doubt.worker_id or chat.agreement.workers.get(doubt.epoch))
+                self._settle(doubt, doubt.worker_id or chat.agreement.workers.get(doubt.epoch), failures)
 
     def judge(self, recovery: Recovery) -> None:
         """Whether a reader was told in time, and nothing was cut that need not have been."""
@@ -184,9 +185,9 @@ class Checker:
             {kind: self._counts[kind] for kind in Kind}, tuple(self._violations), self._excused, self._lost_by_failover
         )
 
-    def _settle(self, doubt: Doubt, worker_id: str | None) -> None:
+    def _settle(self, doubt: Doubt, worker_id: str | None, failures: Sequence[Fault]) -> None:
         """A fault explains the doubt, or it is a violation."""
-        if any(_explains(fault, doubt, worker_id) for fault in self.faults):
+        if any(_explains(fault, doubt, worker_id) for fault in (*self.faults, *failures)):
             self._excused += 1
         else:
             self.report(doubt.violation)
@@ -202,7 +203,8 @@ def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
     time = doubt.violation.time
     of_owner = worker_id is not None and fault.worker_id == worker_id
     if fault.kind == "provider":
-        return time is not None and fault.time <= time and of_owner and doubt.began <= fault.until
+        failed = of_owner or doubt.violation.chat in fault.chats
+        return time is not None and fault.time <= time and failed and doubt.began <= fault.until
     if time is None or fault.time > time or doubt.began > fault.until + AFTERMATH_SECONDS:
         return False
     frozen = fault.kind == "stop" and doubt.replica in (fault.replica, PUBLIC)

@@ -1,7 +1,8 @@
 """What was generated, noted in a file for a judge: one line of JSON for each answer, once nothing more of it is said.
 
 An answer that is noted has a number, which its usage tells as the tokens that were read from the cache: by that a judge
-knows which line a row of somebody's books is of. ``told``: its client was sent how many tokens it took.
+knows which line a row of somebody's books is of. ``told``: its client was sent how many tokens it took. ``broken``: it
+was ordered to fail in the middle, and got there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 
 from chatcluster.errors import ConfigError
 from chatcluster.llm.simulator.answer import Answer
+from chatcluster.llm.simulator.said import Ending
 from chatcluster.llm.simulator.summaries import asks_for_summary
 
 TEXT_CHARACTERS_MAX = 200
@@ -31,6 +33,7 @@ class Line(msgspec.Struct, frozen=True):
     reasoning: int
     sent: int
     told: bool
+    broken: bool = False
     at: float = 0.0
     """When nothing more was said, in seconds since 1970."""
 
@@ -72,6 +75,7 @@ def line_of(answer: Answer, *, told: bool) -> Line:
         reasoning=answer.reasoning_count,
         sent=answer.sent,
         told=told,
+        broken=answer.ending is not Ending.COMPLETE and answer.sent == answer.sent_count,
         at=time.time(),
     )
 

@@ -16,7 +16,8 @@
  *   message or change of status, an `error` until the chat runs again.
  * - A `status` at rest drops the preview too, and what was asked of the user unless it is still asked.
  * - A later epoch with a worker, by a takeover or a drain, is a handover: it is told until a user's next message.
- * - `ready` says that the view is whole; `turn` that a turn ended: its messages are in the history by then.
+ * - `ready` says that the view is whole; `turn` that a turn ended: its messages are in the history by then, so it drops
+ *   what is left of the preview.
  *
  * Events and parts of a kind that is not known here are passed over: a client need not be as new as the replica that
  * happens to serve it. A view is never changed, only followed by another one; what did not change is the same object.
@@ -158,7 +159,7 @@ function change(view: ChatView, event: ChatEvent): Partial<ChatView> {
     case "title":
       return { title: event.title };
     case "turn":
-      return { turn: event, notices: EMPTY_VIEW.notices };
+      return { turn: event, notices: EMPTY_VIEW.notices, ...DROPPED };
     case "action_required":
       return { asked: event.calls };
     case "ready":

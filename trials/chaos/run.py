@@ -47,8 +47,7 @@ class Run:
         checker = self._checker = Checker(self._teller.violated)
         self._tools = None if cluster.tools is None else Tools(cluster.tools, checker.report)
         self._clock = OwnClock()
-        ledger = cluster.ledger
-        broken = None if ledger is None else BrokenAnswers(ledger, self._clock.wall_offset)
+        broken = None if cluster.ledger is None else BrokenAnswers(cluster.ledger, self._clock.wall_offset)
         self._talks = Talks(options, self._api, self._home, self._fleet, checker, record, self._tools, broken)
         self._victim_chats = (
             None

@@ -59,7 +59,7 @@ class Talks:
         tools: Tools | None,
         broken: BrokenAnswers | None,
     ) -> None:
-        """``home``: replicas that know of agents, where not all of them may."""
+        """``home``: replicas that know of agents, where not all of them may. ``broken``: if they can be known."""
         self.figures = TalkFigures()
         self._options = options
         self._api = api

@@ -25,7 +25,8 @@ P10       all of the above, for every chat that a fault was not aimed at; and ho
 ========  =========================================================================  ======================
 
 Readers are checked as they read, so that a run of any length needs little memory; the rest is decided
-once, at the end.
+once, at the end. What a reader holds is kept by subject: ``preview.py``, the answer under way; ``told.py``, the
+messages, how far its connection has got, a stop; ``findings.py``, what is wrong, and what it is judged by.
 """
 
 from checker.history import PROMISES, Event, Fault, FinalChat, FinalMessage, Kind, Recovery, Violation, Write

@@ -6,7 +6,9 @@ seed decides everything that happens, in which order, and when; so a run can be 
 * ``scheduler.py``  trio made repeatable; processes that freeze, and whose clocks go at their own speed
 * ``seeding.py``    which faults a seed brings, and how much of each
 * ``network.py``    what lies between a process and the servers: delays, cuts, lost answers, late hints
-* ``process.py``    one replica process: started, killed, frozen, drained; requests and streams through it
+* ``process.py``    one replica process: started, killed, frozen, drained; ``http_server.py``, its requests and streams
+* ``processes.py``  all of them: who is there, and who starts the next one
+* ``agenda.py``     what the world does later
 * ``provider.py``   the model: what it says, how it stalls and fails
 * ``client.py``     users who send, interrupt, edit, promote, delete, archive and rename
 * ``reader.py``     subscribers who hop between replicas with their cursor

@@ -17,7 +17,7 @@ import openai
 import pytest
 import trio
 from cluster_processes import WAIT_SECONDS, Cluster, Process
-from door_callers import Addresses, Answer, Audience, Caller, published_clients
+from door_callers import Addresses, Answer, Audience, Caller, published_clients, until
 from test_ai_sdk_clients import plain, words
 
 pytestmark = [
@@ -109,22 +109,20 @@ async def six_faults(cluster: Cluster, serving: Sequence[Process], audience: Aud
 
 
 async def is_taken_for_dead(frozen: Process, other: Process, cluster: Cluster) -> None:
-    with trio.fail_after(WAIT_SECONDS):
-        while True:
-            alive = {one["worker_id"] for one in (await get(other, cluster, "/replicas"))["replicas"]}
-            if frozen.worker_id not in alive:
-                return
-            await trio.sleep(0.1)
+    async def is_gone() -> bool:
+        replicas = (await get(other, cluster, "/replicas"))["replicas"]
+        return frozen.worker_id not in {one["worker_id"] for one in replicas}
+
+    await until(is_gone)
 
 
 async def all_are_at_rest(replica: Process, cluster: Cluster, count: int) -> None:
-    with trio.fail_after(WAIT_SECONDS):
-        while True:
-            chats = (await get(replica, cluster, "/chats?limit=100"))["chats"]
-            assert len(chats) == count, "nothing was asked twice"
-            if all(chat["status"] == "waiting" for chat in chats):
-                return
-            await trio.sleep(0.1)
+    async def rest() -> bool:
+        chats = (await get(replica, cluster, "/chats?limit=100"))["chats"]
+        assert len(chats) == count, "nothing was asked twice"
+        return all(chat["status"] == "waiting" for chat in chats)
+
+    await until(rest)
 
 
 async def get(replica: Process, cluster: Cluster, path: str) -> Any:

@@ -11,13 +11,9 @@ from litestar.types import ASGIApp
 
 from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, NotFound
-from chatcluster.ports import Chat
-from chatcluster.ports.responses import AskedMessage
-from chatcluster.turn_log import TurnStart
 from chatcluster.web.api.answers import REFUSALS
-from chatcluster.web.doors.ai_sdk.asking import AT_REST, Asked, ask
+from chatcluster.web.doors.ai_sdk.asking import ask, resumed
 from chatcluster.web.doors.ai_sdk.bodies import SubmitChat, check
-from chatcluster.web.doors.ai_sdk.ids import answer_id
 from chatcluster.web.doors.ai_sdk.telling import messages_of, streamed
 from chatcluster.web.doors.door_stream import answered
 from chatcluster.web.doors.given_files import restored
@@ -25,8 +21,6 @@ from chatcluster.web.doors.named_chats import find_chat, require_chat
 from chatcluster.web.request import ApiRequest
 
 STREAM, STOP = "/stream", "/stop"
-RESUMABLE_SECONDS = 30.0
-"""An answer that ended is told again for so long. Who has all of it is told the same, under the same ID."""
 
 
 @post("/chat", status_code=200, responses=REFUSALS)
@@ -51,19 +45,8 @@ async def tell(request: ApiRequest, chat: FromPath[str]) -> ASGIApp:
     if not name.endswith(STREAM):
         return answered(await messages_of(request, await require_chat(request, name)))
     found = await find_chat(request, name.removesuffix(STREAM))
-    asked = None if found is None or found.archived else await _newest(request, found)
-    if found is None or asked is None:
-        return ASGIResponse(status_code=204)
-    start = TurnStart(asked.message_id, asked.revision, found.snapshot_version)
-    return streamed(request, Asked(found, start, answer_id(asked.message_id), anew=True))
-
-
-async def _newest(request: ApiRequest, chat: Chat) -> AskedMessage | None:
-    """What is answered now, or was a moment ago: a page that lost the stream comes back for the rest of the answer."""
-    responses = request.services.readers.logs.responses
-    if chat.status in AT_REST and not await responses.ended_lately(chat.id, RESUMABLE_SECONDS):
-        return None
-    return await responses.asked(chat.id)
+    asked = None if found is None else await resumed(request, found)
+    return ASGIResponse(status_code=204) if asked is None else streamed(request, asked)
 
 
 @post("/chat/{chat:path}", status_code=200, responses=REFUSALS)

@@ -75,6 +75,15 @@ class Audience:
         assert not lacking, f"{awaited} did not come to {lacking}"
 
 
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """What a cluster alone knows has to be polled."""
+    with trio.fail_after(WAIT_SECONDS):
+        while True:
+            if await holds():
+                return
+            await trio.sleep(0.1)
+
+
 class Tell(Protocol):
     def __call__(self, text: str = "", at: int | None = None) -> None: ...
 

@@ -16,9 +16,8 @@ import httpx
 import openai
 import pytest
 import trio
-from cluster_looks import all_are_at_rest, is_taken_for_dead
 from cluster_processes import WAIT_SECONDS, Cluster, Process
-from door_callers import Addresses, Answer, Audience, Caller, published_clients
+from door_callers import Addresses, Answer, Audience, Caller, published_clients, until
 from test_ai_sdk_clients import plain, words
 
 pytestmark = [
@@ -107,6 +106,31 @@ async def six_faults(cluster: Cluster, serving: Sequence[Process], audience: Aud
     await hit_owner(signal.SIGKILL)
     await all_are_at_rest(serving[3], cluster, len(audience.at))
     serving[2].send(signal.SIGCONT)
+
+
+async def is_taken_for_dead(frozen: Process, other: Process, cluster: Cluster) -> None:
+    async def is_gone() -> bool:
+        replicas = (await get(other, cluster, "/replicas"))["replicas"]
+        return frozen.worker_id not in {one["worker_id"] for one in replicas}
+
+    await until(is_gone)
+
+
+async def all_are_at_rest(replica: Process, cluster: Cluster, count: int) -> None:
+    async def rest() -> bool:
+        chats = (await get(replica, cluster, "/chats?limit=100"))["chats"]
+        assert len(chats) == count, "nothing was asked twice"
+        return all(chat["status"] == "waiting" for chat in chats)
+
+    await until(rest)
+
+
+async def get(replica: Process, cluster: Cluster, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    async with httpx.AsyncClient(headers=headers, timeout=WAIT_SECONDS) as client:
+        answer = await client.get(f"{replica.url}/api/v1{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
 
 async def all_is_as_history_says(cluster: Cluster, addresses: Addresses, answers: Mapping[str, Answer]) -> None:

@@ -15,7 +15,7 @@ from web_world import World, client_of, error_code
 
 from chatcluster.chat import CallState, CommitStep, OpenCall
 from chatcluster.parts import Message, NewMessage, Role, TextPart, ToolCallPart, ToolResultPart, text_of
-from chatcluster.web.doors.ai_sdk.resuming import RESUMABLE_SECONDS
+from chatcluster.web.doors.ai_sdk.asking import RESUMABLE_SECONDS
 
 Json = dict[str, Any]
 ASKED = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hello"}]}

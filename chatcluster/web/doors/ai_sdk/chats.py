@@ -12,9 +12,8 @@ from litestar.types import ASGIApp
 from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, NotFound
 from chatcluster.web.api.answers import REFUSALS
-from chatcluster.web.doors.ai_sdk.asking import ask
+from chatcluster.web.doors.ai_sdk.asking import ask, resumed
 from chatcluster.web.doors.ai_sdk.bodies import SubmitChat, check
-from chatcluster.web.doors.ai_sdk.resuming import resumed
 from chatcluster.web.doors.ai_sdk.telling import messages_of, streamed
 from chatcluster.web.doors.door_stream import answered
 from chatcluster.web.doors.given_files import restored

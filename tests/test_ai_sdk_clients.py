@@ -112,17 +112,6 @@ async def a_reload_in_mid_answer_ends_up_with_all_of_it_and_doubles_nothing(clus
     await site.is_as_history_says(again)
 
 
-async def an_answer_that_ended_while_the_page_was_away_is_all_there(cluster: Cluster, page: NodeClient) -> None:
-    site = Site(cluster)
-    asked = '[[call=get_weather {"city": "Oslo"}]] [[step=2 tokens=24 tps=40]]'
-    late = await page("late", text=asked, output={"degrees": 12}, body={"tools": [WEATHER]}, **site.order)
-    assert late["called"] == ["get_weather"], "once"
-    assert late["before"] != late["messages"]
-    for told in (late, late["saved"]):
-        assert (told["status"], told["error"], len(told["messages"])) == ("ready", None, 2)
-        await site.is_as_history_says(told)
-
-
 async def only_the_route_to_stop_stops(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster)
     stopped = await page("stop", text="[[tokens=10000 tps=40]]", **site.order)
@@ -217,7 +206,6 @@ async def test_what_a_page_does_with_the_sdk_it_does_here(cluster: Cluster, tool
         cluster,
         it_asks_is_answered_and_asks_again,
         a_reload_in_mid_answer_ends_up_with_all_of_it_and_doubles_nothing,
-        an_answer_that_ended_while_the_page_was_away_is_all_there,
         only_the_route_to_stop_stops,
         an_answer_is_asked_for_anew_and_a_question_is_changed,
         an_error_is_one,

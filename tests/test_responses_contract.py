@@ -116,17 +116,6 @@ async def test_a_history_at_rest_asks_for_nothing(site: Site) -> None:
     assert (str(chat.status), chat.runnable) == ("waiting", False)
 
 
-async def test_whether_an_answer_ended_lately_is_known(site: Site) -> None:
-    said = NewMessage(Role.USER, (TextPart("hello"),)), NewMessage(Role.ASSISTANT, (TextPart("hi"),))
-    answered = (await site.store.create(NewChat(uuid4(), OWNER, "a chat", None, said, at_rest=True))).chat.id
-    assert await site.responses.ended_lately(answered, 600)
-    assert not await site.responses.ended_lately(answered, 0)
-    unanswered, _ = await site.chat(at_rest=True)
-    under_way, _ = await site.chat()
-    for chat_id in (unanswered, under_way, uuid4()):
-        assert not await site.responses.ended_lately(chat_id, 600)
-
-
 async def test_users_messages_are_known_by_their_number_and_the_newest(site: Site) -> None:
     chat_id, first = await site.chat(at_rest=True)
     second = (await site.store.apply(chat_id, Send((TextPart("and?"),)), owner_id=OWNER)).message

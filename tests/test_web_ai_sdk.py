@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from base64 import b64encode
-from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -15,7 +13,6 @@ from web_world import World, client_of, error_code
 
 from chatcluster.chat import CallState, CommitStep, OpenCall
 from chatcluster.parts import Message, NewMessage, Role, TextPart, ToolCallPart, ToolResultPart, text_of
-from chatcluster.web.doors.ai_sdk.asking import RESUMABLE_SECONDS
 
 Json = dict[str, Any]
 ASKED = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
@@ -104,21 +101,6 @@ def history(world: World) -> list[Message]:
 
 def asked(world: World) -> list[str]:
     return [text_of(one.parts) for one in history(world) if one.role is Role.USER]
-
-
-async def test_p3_who_comes_back_for_an_answer_that_has_just_ended_is_told_all_of_it() -> None:
-    world = World()
-    async with client_of(world) as client:
-        await submitted(client, user("one", "one"))
-        await finish(world)
-        told = (await client.get("/api/ai/chat/x/stream")).text
-        shown = (await client.get("/api/ai/chat/x")).json()["messages"]
-        assert f'"messageId":"{shown[1]["id"]}"' in told
-        assert "".join(re.findall('"delta":"(.*?)"', told)) == shown[1]["parts"][-1]["text"]
-        assert told.endswith("data: [DONE]\n\n")
-        (row,) = world.database.chats.values()
-        row.updated_at -= timedelta(seconds=RESUMABLE_SECONDS)
-        assert (await client.get("/api/ai/chat/x/stream")).status_code == 204
 
 
 async def test_what_is_asked_again_is_known_by_the_answer_before_it_however_few_messages_are_sent() -> None:

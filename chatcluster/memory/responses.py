@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from chatcluster.chat import Status
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.parts import Role
 from chatcluster.ports.responses import AskedMessage, StoredResponse
-
-AT_REST = (Status.WAITING, Status.ERROR)
 
 Table = dict[tuple[UUID, int], StoredResponse]
 """Responses by chat, and the message that begins them."""
@@ -58,14 +54,6 @@ class MemoryResponses:
             messages = [] if row is None else [one for one in row.messages if one.id >= since]
             asked = [AskedMessage(one.id, one.revision) for one in messages if one.role is Role.USER]
             return next(iter(asked[-1:] if number is None else asked[number : number + 1]), None)
-
-    async def ended_lately(self, chat_id: UUID, seconds: float) -> bool:
-        async with self._link.crossing("ended_lately"):
-            row = self._database.chats.get(chat_id)
-            if row is None or row.state.status not in AT_REST or not row.messages:
-                return False
-            since = self._database.now() - timedelta(seconds=seconds)
-            return row.updated_at > since and row.messages[-1].role is not Role.USER
 
     def _owned(self, chat_id: UUID, message_id: int, owner_id: UUID) -> StoredResponse | None:
         """What belongs to a chat goes with it."""

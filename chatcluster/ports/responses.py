@@ -58,8 +58,3 @@ class Responses(Protocol):
         """The user's message of this number in the chat's history, from 0 at the message ``since`` on; the newest
         without one. None: none."""
         ...
-
-    async def ended_lately(self, chat_id: UUID, seconds: float) -> bool:
-        """Whether the chat rests, its newest message is not one of its user's, and it has changed within so many
-        seconds: its last turn ended since then, or a little before."""
-        ...

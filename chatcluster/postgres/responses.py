@@ -39,9 +39,6 @@ class PostgresResponses:
     async def asked(self, chat_id: UUID, number: int | None = None, *, since: int = 0) -> AskedMessage | None:
         return await self._database.autocommit(_asked, chat_id, number, since)
 
-    async def ended_lately(self, chat_id: UUID, seconds: float) -> bool:
-        return await self._database.autocommit(_ended_lately, chat_id, seconds)
-
 
 async def _add(connection: Connection, response: StoredResponse) -> None:
     await connection.execute(SQL["add"], *msgspec.structs.astuple(response))
@@ -70,7 +67,3 @@ async def _asked_after(connection: Connection, chat_id: UUID, message_id: int) -
 async def _asked(connection: Connection, chat_id: UUID, number: int | None, since: int) -> AskedMessage | None:
     row = await connection.fetchrow(SQL["newest_asked" if number is None else "asked"], chat_id, number or 0, since)
     return None if row is None else AskedMessage(row["id"], row["revision"])
-
-
-async def _ended_lately(connection: Connection, chat_id: UUID, seconds: float) -> bool:
-    return bool(await connection.fetchval(SQL["ended_lately"], chat_id, seconds))

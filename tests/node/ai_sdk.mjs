@@ -77,36 +77,6 @@ export async function reload(client, order) {
   return { ...outcomeOf(again), stoppedAs: chat.status, before };
 }
 
-/** It loses its connection in mid-answer, and resumes when the answer is over: the page itself, and as it was saved. */
-export async function late(client, order) {
-  const called = [];
-  const more = {
-    sendAutomaticallyWhen: client.lastAssistantMessageIsCompleteWithToolCalls,
-    onToolCall: ({ toolCall }) => {
-      called.push(toolCall.toolName);
-      void chat.addToolOutput({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output: order.output });
-    },
-  };
-  const chat = chatOf(client, { ...order, ...more });
-  void chat.sendMessage({ text: order.text });
-  await started(chat);
-  await chat.stop();
-  const before = structuredClone(chat.messages);
-  const saved = chatOf(client, { ...order, ...more, url: order.other, messages: before });
-  await rested(chat, order);
-  for (const one of [chat, saved]) {
-    await one.resumeStream();
-    await settled(one);
-  }
-  return { ...outcomeOf(chat), saved: outcomeOf(saved), before, called };
-}
-
-async function rested(chat, { id, token }) {
-  const headers = { Authorization: `Bearer ${token}` };
-  const at = `${chat.transport.api}/${encodeURIComponent(id)}`;
-  while ((await (await fetch(at, { headers })).json()).status !== "waiting") await new Promise((done) => setTimeout(done, 20));
-}
-
 export async function resume(client, order) {
   const chat = chatOf(client, order);
   await chat.resumeStream();

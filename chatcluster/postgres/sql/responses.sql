@@ -47,12 +47,3 @@ order by id limit 1 offset $2
 -- name: newest_asked
 select id, revision from messages where chat_id = $1 and id >= $3 and role = 'user' and deleted_at is null
 order by id desc limit 1 offset $2
-
--- name: ended_lately
-select exists (
-    select from chats where id = $1 and status in ('waiting', 'error')
-        and updated_at > statement_timestamp() - $2::float8 * interval '1 second'
-        and (
-            select role from messages where chat_id = chats.id and deleted_at is null order by id desc limit 1
-        ) <> 'user'
-)

@@ -32,8 +32,6 @@ from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
 from chatcluster.web.request import ApiRequest
 
 AT_REST = (Status.WAITING, Status.ERROR)
-RESUMABLE_SECONDS = 30.0
-"""An answer that ended is told again for so long. Who has all of it is told the same, under the same ID."""
 
 
 class Asked(NamedTuple):
@@ -58,18 +56,6 @@ async def ask(request: ApiRequest, data: SubmitChat) -> Asked:
         return await _go_on(request, data, chat)
     await configure(request, chat, data.wishes)
     return await (_ask_again(request, data, chat) if data.asks_again else _ask_next(request, data, chat))
-
-
-async def resumed(request: ApiRequest, chat: Chat) -> Asked | None:
-    """The answer under way, or one that has just ended: a page that lost the stream comes back for the rest of it."""
-    responses = request.services.readers.logs.responses
-    if chat.archived or (chat.status in AT_REST and not await responses.ended_lately(chat.id, RESUMABLE_SECONDS)):
-        return None
-    newest = await responses.asked(chat.id)
-    if newest is None:
-        return None
-    start = TurnStart(newest.message_id, newest.revision, chat.snapshot_version)
-    return Asked(chat, start, answer_id(newest.message_id), anew=True)
 
 
 async def _go_on(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:

@@ -11,9 +11,11 @@ from litestar.types import ASGIApp
 
 from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, NotFound
+from chatcluster.turn_log import TurnStart
 from chatcluster.web.api.answers import REFUSALS
-from chatcluster.web.doors.ai_sdk.asking import ask, resumed
+from chatcluster.web.doors.ai_sdk.asking import AT_REST, Asked, ask
 from chatcluster.web.doors.ai_sdk.bodies import SubmitChat, check
+from chatcluster.web.doors.ai_sdk.ids import answer_id
 from chatcluster.web.doors.ai_sdk.telling import messages_of, streamed
 from chatcluster.web.doors.door_stream import answered
 from chatcluster.web.doors.given_files import restored
@@ -40,13 +42,16 @@ async def submit(request: ApiRequest, data: JSONBody[SubmitChat]) -> ASGIApp:
 @get("/chat/{chat:path}", responses=REFUSALS)
 async def tell(request: ApiRequest, chat: FromPath[str]) -> ASGIApp:
     """The messages of a chat, the newest 500 (or 1 MiB), to begin a page with. With `/stream` behind the chat's ID: the
-    answer under way, or one that ended within the last half minute, from its beginning on; 204 if there is none."""
+    answer under way, from its beginning on; 204 if there is none."""
     name = str(chat).removeprefix("/")
     if not name.endswith(STREAM):
         return answered(await messages_of(request, await require_chat(request, name)))
     found = await find_chat(request, name.removesuffix(STREAM))
-    asked = None if found is None else await resumed(request, found)
-    return ASGIResponse(status_code=204) if asked is None else streamed(request, asked)
+    asked = None if found is None or found.archived else await request.services.readers.logs.responses.asked(found.id)
+    if found is None or asked is None or found.status in AT_REST:
+        return ASGIResponse(status_code=204)
+    start = TurnStart(asked.message_id, asked.revision, found.snapshot_version)
+    return streamed(request, Asked(found, start, answer_id(asked.message_id), anew=True))
 
 
 @post("/chat/{chat:path}", status_code=200, responses=REFUSALS)

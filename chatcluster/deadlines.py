@@ -2,7 +2,8 @@
 
 Every replica sweeps, every second or so, and none is in charge: the store answers each overdue call under the lock of
 its chat's row, by its own clock, in one transaction a chat, and passes over what another one has locked. So a call is
-answered once, by the replica that comes first. Then the turn goes on: a chat with no open call is claimed like others.
+answered once, by the replica that comes first. Then the turn goes on: a chat that has no call left
+which waits for somebody is claimed like others.
 
 What happens on failure: a replica that dies in mid-sweep has answered some calls, each of them wholly, and the others
 are overdue still. While Postgres cannot be reached nothing is swept; the deadlines are in the rows. A chat that cannot

@@ -155,7 +155,8 @@ class TenureStream:
             if len(self._held.parts) == 1:
                 self._publisher.flush_at(self._held.until, self)
             return
-        self._held.until = now + self._publisher.coalesce_seconds
+        if not _is_silent(part):
+            self._held.until = now + self._publisher.coalesce_seconds
         self._add_part(part, sequence)
 
     def flush(self) -> Position:
@@ -245,6 +246,11 @@ class TenureStream:
         if self.state is State.LIVE:
             self.unsent.append(added)
         self._publisher.pending(self)
+
+
+def _is_silent(part: Part) -> bool:
+    """Whether it only says how long was thought: the word that follows is the first one, and goes at once."""
+    return isinstance(part, ReasoningPart) and not part.text
 
 
 def _pieces(part: Part) -> Iterator[Part]:

@@ -98,6 +98,16 @@ def test_but_not_one_that_was_hurt_or_while_nobody_could_know(tmp_path: Path, fa
     assert list(false_takeovers(tmp_path, [fault], clock_offset=0.0)) == []
 
 
+def test_who_was_hurt_is_known_by_the_log_as_the_run_may_not_have_heard_that_it_began_anew(tmp_path: Path) -> None:
+    for seconds, worker_id in ((1, "a"), (3, "b"), (6, "c")):
+        logged(tmp_path, seconds, "replica.started", worker_id=worker_id, name="replica-2")
+    logged(tmp_path, 2, "lease.lost", worker_id="a", reason="not renewed in time")
+    logged(tmp_path, 5, "replica.buried", worker_id="b", proof="session")
+    fault = Fault(kind="kill", time=4.0, until=4.0, worker_id="a", replica="replica-2")
+    (violation,) = false_takeovers(tmp_path, [fault], clock_offset=0.0)
+    assert violation.time == 2.0, "nobody had hurt it when it lost its lease"
+
+
 def test_who_has_seen_a_process_die_or_leaves_takes_nobody_for_dead(tmp_path: Path) -> None:
     logged(tmp_path, 5, "replica.buried", worker_id="a", proof="told")
     logged(tmp_path, 5, "lease.lost", worker_id="b", reason="the row is gone")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+import msgspec
 import pytest
+from chaos.cluster import Cluster
+from chaos.options import Options
+from chaos.record import Record
 from chaos.recovery import Watch
+from chaos.run import Run
 from chaos.summary import OF_TIME, summarize
 from checker import Checker, Event, Fault, Kind, Recovery, Violation
 
@@ -30,6 +36,14 @@ def test_p8_that_the_chat_has_an_owner_is_none() -> None:
     watch = running(Checker())
     watch.see(Event(6.5, "replica-1", "2.1-9", "status", {"status": "running", "epoch": 1, "worker_id": "a"}))
     assert not watch.done.is_set()
+
+
+async def test_the_summary_of_a_run_has_what_readers_got_in_the_place_of_a_stream(tmp_path: Path) -> None:
+    with Record(tmp_path / "record.jsonl") as record:
+        run = Run(Options(), Cluster("http://127.0.0.1:1", "token", None, None, None), record, lambda _: None)
+        run._talks.figures.reader_errors["503"] += 2
+        summary = msgspec.json.decode(msgspec.json.encode(run._summary(None)))
+    assert summary["reader_errors"] == {"503": 2}
 
 
 @pytest.mark.parametrize("kind", list(Kind))

@@ -668,7 +668,8 @@ def interrupted_late(reading: Reading, *faults: Fault) -> dict[Kind, int]:
 
 def test_p5_an_interruption_that_takes_too_long_is_a_violation(reading: Reading) -> None:
     killed = Fault(kind="kill", time=2.0, until=2.0, worker_id="worker-a", replica="replica-1")
-    assert interrupted_late(reading, killed) == {Kind.UNSTOPPED: 1}
+    failed = Fault(kind="provider", time=0.0, until=60.0, chats=(CHAT,))
+    assert interrupted_late(reading, killed, failed) == {Kind.UNSTOPPED: 1}
 
 
 @pytest.mark.parametrize(("kind", "replica"), [("stop", "replica-1"), ("postgres-crash", "")])

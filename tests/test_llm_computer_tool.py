@@ -138,6 +138,11 @@ def test_a_tool_of_somebody_s_own_that_has_the_name_is_left_alone() -> None:
         '{"action": "scroll", "amount": "all"}',
         '{"action": "type"}',
         '{"action": "wait", "seconds": 1e999}',
+        '{"action": "wait", "seconds": -2}',
+        '{"action": "scroll", "amount": -1}',
+        '{"action": "move", "x": true, "y": 1}',
+        '{"action": "move", "x": 1, "y": ' + "9" * 400 + "}",
+        '{"action": "wait", "seconds": ' + "9" * 400 + "}",
     ],
 )
 def test_a_call_that_its_words_have_none_for_goes_back_as_one_of_no_set(arguments: str) -> None:
@@ -150,6 +155,8 @@ def test_what_another_model_said_loosely_is_said_as_the_set_wants_it() -> None:
     assert member_call({"action": "click", "x": 3.0, "y": 4}) == ("left_click", {"coordinate": [3, 4]})
     assert member_call({"action": "wait", "seconds": 0.5}) == ("wait", {"duration": 1})
     assert member_call({"action": "scroll"}) == ("scroll", {"scroll_direction": "down", "scroll_amount": 3})
+    for none in (0, True, "3", 10**400):
+        assert member_call({"action": "key", "text": "Tab", "repeat": none}) == ("key", {"text": "Tab"})
 
 
 def decoded(*inputs: str, member: str = "left_click", reason: str = "tool_use") -> list[Part]:

@@ -544,6 +544,17 @@ def test_too_many_of_something_else_is_not_too_long(message: str) -> None:
         "Requested output length exceeds the limit of 4096 tokens",
         "messages.0.content.1.image.source.base64.data: image exceeds 5 MB maximum: 6291456 bytes > 5242880 bytes",
         "The request exceeded the maximum number of concurrent requests",
+        "Request limit exceeded: upgrade your plan",
+        "Too many redirects for the request",
+        "n: Input should be greater than or equal to 1",
+        "messages.5.content.0.tool_use.id: String should have at most 64 characters",
+        "Invalid 'input[3].id': string too long. Expected a string with maximum length 64, but got one with length 66.",
+        "messages.0.content.0.tool_use.input: nesting depth exceeds 100",
+        "messages.0.content.1.image.source.base64.data: image exceeds 5MB maximum: 6291456 bytes > 5242880 bytes",
+        "The image in message 2 is too large",
+        "At most 1 system message is allowed in messages",
+        "The prompt exceeds the allowed severity threshold for violence",
+        "输入的图片超过大小限制",
         "messages: roles must alternate",
         "x" * 500 + " the prompt is much too long",
     ],
@@ -551,3 +562,13 @@ def test_too_many_of_something_else_is_not_too_long(message: str) -> None:
 def test_what_no_shorter_conversation_mends_is_the_configuration(message: str) -> None:
     """Where the words are long, a server repeats what it was asked."""
     assert judge(400, ErrorObject(message=message)).kind == "config"
+
+
+@pytest.mark.parametrize("message", ["The request queue is full", "Request took too long", "消息请求超时"])
+def test_what_passes_by_itself_in_mid_answer_is_tried_again(message: str) -> None:
+    assert judge(None, ErrorObject(message=message)) == Verdict("generic", retryable=True)
+
+
+def test_a_limit_of_a_rate_is_no_prompt_that_is_too_long_whatever_it_is_a_limit_of() -> None:
+    message = "Rate limit reached for requests with a long context window: 1000000 input tokens per minute"
+    assert judge(429, ErrorObject(message=message)) == Verdict("rate_limit", retryable=True)

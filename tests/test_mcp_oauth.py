@@ -568,6 +568,32 @@ async def test_an_administrator_may_say_which_authorization_server_knows_the_cli
     assert await sign_in(world, await world.change(mail, auth=replace(auth, issuer=server.url))) == ("mail", ALICE)
 
 
+@pytest.mark.parametrize("said", ["{}", "{}/"])
+async def test_its_name_is_the_same_with_a_slash_at_the_end_and_without(
+    world: McpWorld, server: TestServer, said: str
+) -> None:
+    """As the page of an authorization server has it, and its own description may not (Auth0)."""
+    auth = OAuthAuth("configured", issuer=said.format(server.url))
+    mail = await world.add("mail", f"{server.url}/oauth/mcp", auth, SECRET)
+    assert await sign_in(world, mail) == ("mail", ALICE)
+
+
+@pytest.mark.parametrize(
+    ("auth", "issuer"),
+    [
+        (OAuthAuth("c", issuer="https://login.example/one/"), "https://login.example/one"),
+        (ClientCredentialsAuth("c", issuer="https://login.example/one"), "https://login.example/one"),
+        (OAuthAuth("c"), "https://other.example"),
+    ],
+)
+async def test_of_several_authorization_servers_the_one_that_knows_the_client_is_asked(
+    auth: OAuthAuth | ClientCredentialsAuth, issuer: str
+) -> None:
+    named = {"authorization_servers": ["https://other.example", "https://login.example/one"]}
+    fetch = documents_of({WELL_KNOWN: named, OPENID: TENANT}, "")
+    assert (await mcp_discovery.discover(fetch, "https://tools.example/mcp", auth)).issuer == issuer
+
+
 METHODS = "code_challenge_methods_supported"
 
 

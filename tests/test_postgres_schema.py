@@ -193,23 +193,58 @@ def scans(plan: Any) -> Iterator[tuple[str, str]]:
         yield from scans(child)
 
 
-async def test_p10_a_chat_with_most_of_the_messages_does_not_decide_how_the_others_are_read(database: Database) -> None:
-    async def read(connection: Connection) -> set[str]:
-        chat_id = await insert_chat(connection)
-        await connection.execute(
-            "INSERT INTO messages (chat_id, revision, role, content) SELECT $1, n, 'user', '[]' FROM"
-            " generate_series(1, 2000) AS n",
-            chat_id,
-        )
-        await connection.execute("ANALYZE messages")
-        asked = ([str(chat_id)], 1 << 20, 1 << 20)
-        plans = (
-            await explain(connection, CHATS["read_histories"], *asked, 0, 0),
-            await explain(connection, CHATS["read_histories_before"], *asked, 2**40),
-        )
-        return {index for plan in plans for _, index in scans(plan) if index.startswith("messages")}
+INSERT_CHATS = """
+    INSERT INTO chats (id, owner_id, title, status, snapshot_version, history_version)
+    SELECT gen_random_uuid(), gen_random_uuid(), '', 'waiting', 10000, 10000 FROM generate_series(1, $1::int)
+    RETURNING id
+"""
+INSERT_MESSAGES = """
+    INSERT INTO messages (chat_id, revision, role, content)
+    SELECT chat, n, 'user', '[]' FROM generate_series(1, $2::int) AS n, unnest($1::uuid[]) AS chat
+"""
+PAGE = 100
+NO_END, BYTES = 2**62, 1 << 20
 
-    assert await database.transaction(read) == {"messages_by_chat"}
+
+def looks_at_messages(plan: Any) -> int:
+    """How many rows of that table the plan went through."""
+    here = 0
+    if plan.get("Relation Name") == "messages":
+        here = round((plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"])
+    return here + sum(map(looks_at_messages, plan.get("Plans", ())))
+
+
+@pytest.mark.parametrize(("others", "each"), [(0, 0), (3, 10_000), (10_000, 3)], ids=["alone", "large", "many"])
+async def test_p10_how_a_long_history_is_read_does_not_depend_on_other_chats(
+    database: Database, others: int, each: int
+) -> None:
+    """Neither on how many they are and how long, nor on how much of the table is of this one."""
+
+    async def measure(connection: Connection) -> dict[str, int]:
+        (chat,) = [row["id"] for row in await connection.fetch(INSERT_CHATS, 1)]
+        await connection.execute(INSERT_MESSAGES, [chat], 5_000)
+        if others:
+            ids = [row["id"] for row in await connection.fetch(INSERT_CHATS, others)]
+            await connection.execute(INSERT_MESSAGES, ids, each)
+        await connection.execute("ANALYZE messages")
+        owner = await connection.fetchval("SELECT owner_id FROM chats WHERE id = $1", chat)
+        page = (chat, 0, 0, NO_END, PAGE, BYTES)
+        asked: dict[str, tuple[Any, ...]] = {
+            "read_chat_few": (0, chat),
+            "read_chat_page": (*page, NO_END, 0, 0),
+            "read_messages": (*page, NO_END, 0),
+            "list_messages": (*page, owner),
+            "list_newest": (chat, owner, NO_END, PAGE, BYTES),
+            "read_if_few": (chat, 1),
+            "read_histories": ([str(chat)], 256, BYTES, 0, 4_000),
+            "read_histories_before": ([str(chat)], 256, BYTES, NO_END),
+        }
+        return {
+            name: looks_at_messages(await explain(connection, CHATS[name], *values)) for name, values in asked.items()
+        }
+
+    looks = await database.transaction(measure)
+    assert {name: count for name, count in looks.items() if count > 3 * PAGE} == {}
 
 
 async def test_a_claim_reads_the_chats_that_wait_and_no_others(database: Database) -> None:

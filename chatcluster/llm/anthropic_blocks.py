@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from chatcluster.content import CITATIONS
+from chatcluster.json_bounds import bounded
 from chatcluster.llm.chunks import is_json_object
 from chatcluster.llm.computer_toolset import arguments_of
 from chatcluster.parts import UNDECODABLE, encode
@@ -83,7 +84,8 @@ class Block:
     def _translated(self, inputs: str) -> str:
         """As they came where they are none."""
         try:
-            return encode(arguments_of(self.member, msgspec.json.decode(inputs, type=dict[str, Any]))).decode()
+            given = msgspec.json.decode(bounded(inputs.encode()), type=dict[str, Any])
+            return encode(arguments_of(self.member, given)).decode()
         except UNDECODABLE:
             return inputs
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from chatcluster.json_bounds import bounded
 from chatcluster.llm.computer_toolset import ENTRY, SET, TOOL, MemberCall, is_screen, member_call
 from chatcluster.llm.conversation import AnsweredCall
 from chatcluster.llm.slices import encoded_text
@@ -46,7 +47,7 @@ def member_of(call: AnsweredCall) -> MemberCall | None:
     if call.name != TOOL:
         return None
     try:
-        return member_call(msgspec.json.decode(call.arguments))
+        return member_call(msgspec.json.decode(bounded(call.arguments.encode())))
     except UNDECODABLE:
         return None
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from chatcluster.models import ComputerTool
 from chatcluster.ports import ToolSpec
@@ -26,6 +26,8 @@ ENTRY: dict[str, Any] = {
     "type": str(ComputerTool.TOOLSET_20260801),
     "configs": {member: {"enabled": False} for member in NOT_HERE},
 }
+NUMBER_MAX = 10**6
+"""No number here is larger. A float may be infinite, and an integer too long to become one."""
 AMOUNT_DEFAULT = 3
 SECONDS_DEFAULT = 1
 
@@ -72,9 +74,13 @@ def member_call(arguments: dict[str, Any]) -> MemberCall | None:
     return None if make is None else make(arguments)
 
 
+def _is_number(value: object, least: int = -NUMBER_MAX) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= NUMBER_MAX
+
+
 def _place(arguments: dict[str, Any], x: str = "x", y: str = "y") -> list[int] | None:
     place = [arguments.get(x), arguments.get(y)]
-    whole = [int(value) for value in place if isinstance(value, int | float) and math.isfinite(value)]
+    whole = [int(value) for value in place if _is_number(value)]
     return whole if len(whole) == len(place) else None
 
 
@@ -109,7 +115,7 @@ def _move(arguments: dict[str, Any]) -> MemberCall | None:
 
 def _scroll(arguments: dict[str, Any]) -> MemberCall | None:
     direction, amount = arguments.get("direction", "down"), arguments.get("amount", AMOUNT_DEFAULT)
-    if direction not in DIRECTIONS or not isinstance(amount, int | float) or not math.isfinite(amount):
+    if direction not in DIRECTIONS or not _is_number(amount, 0):
         return None
     return MemberCall("scroll", _at(arguments) | {"scroll_direction": direction, "scroll_amount": int(amount)})
 
@@ -118,14 +124,13 @@ def _typed(arguments: dict[str, Any]) -> MemberCall | None:
     text, repeat = arguments.get("text"), arguments.get("repeat")
     if not isinstance(text, str):
         return None
-    repeated = {"repeat": repeat} if arguments["action"] == "key" and isinstance(repeat, int) else {}
+    repeated = {"repeat": int(repeat)} if arguments["action"] == "key" and _is_number(repeat, 1) else {}
     return MemberCall(arguments["action"], {"text": text} | repeated)
 
 
 def _wait(arguments: dict[str, Any]) -> MemberCall | None:
     seconds = arguments.get("seconds", SECONDS_DEFAULT)
-    is_number = isinstance(seconds, int | float) and math.isfinite(seconds)
-    return MemberCall("wait", {"duration": math.ceil(seconds)}) if is_number else None
+    return MemberCall("wait", {"duration": math.ceil(seconds)}) if _is_number(seconds, 0) else None
 
 
 _MEMBERS: dict[str, Callable[[dict[str, Any]], MemberCall | None]] = {

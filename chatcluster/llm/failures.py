@@ -135,8 +135,9 @@ _RULES = (
     # More than a minute's share in one request, or a prompt that is too long in a wrong status: to wait does not help.
     _Rule(
         Verdict("context_overflow", retryable=False),
-        texts=("request too large for", "maximum context length", "context window", "prompt is too long"),
+        texts=("request too large for",),
         text_statuses=frozenset({429, 502, 503}),
+        says_so=too_long.says_so_in_a_wrong_status,
     ),
     _Rule(
         Verdict("opaque_refused", retryable=False),

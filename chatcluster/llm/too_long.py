@@ -56,28 +56,48 @@ TEXTS = (
     "too much media",
     "image(s) may be provided",
 )
+NO_RATES = ("maximum context length", "context window", "prompt is too long")
+"""Sentences that are looked for under statuses of rate limits as well."""
 
 _SENT = re.compile(
-    r"\b(?:prompts?|inputs?|conversation|dialogue|history|messages?|sequence|query|context|kv cache|tokens?|request"
-    r"|text|prompt_tokens|input_tokens|input_length)\b|n_ctx|输入|上下文|对话|消息|超长"
+    r"\b(?:prompts?|inputs?|conversation|dialogue|history|messages?|sequence|query|context|kv cache|tokens?"
+    r"|text|prompt_tokens|input_tokens|input_length)\b|n_ctx"
+    r"|\brequest(?: body| size| length| is| was)* (?:too (?:large|long|big)|exceeds? the m)|输入|上下文|对话|消息|超长"
 )
 _TOO_MUCH = re.compile(
-    r"too (?:long|large|big|many)|exceed|(?:longer|larger|greater|bigger|more) (?:than|tokens)|\bfull\b|超"
-    r"|limit (?:reached|is|of)|limit:? [0-9]|at most [0-9]|only supports? [0-9]|maxlength: ?[0-9]|> ?(?:[0-9]|max_)"
-    r"|\b(?:max|maximum|longest)\b[\w ]{1,40} (?:is|of) (?:just |only )?[0-9]|[0-9] ?/ ?[0-9]"
+    r"too (?:long|large|big|many)|exceed|(?:longer|larger|greater|bigger) than|more (?:than (?!0\b)|tokens)|\bfull\b"
+    r"|limit (?:reached|is|of)|limit:? [0-9]|at most [0-9]{2}|only supports? [0-9]|maxlength: ?[0-9]|> ?(?:[0-9]|max_)"
+    r"|\b(?:max|maximum|longest)\b[\w ]{1,40} (?:is|of) (?:just |only )?[0-9]|[0-9]{3} ?/ ?[0-9]{3}|超(?!时)"
 )
 _OF_SOMETHING_ELSE = re.compile(
     r"\b(?:outputs?|completions?|answers?|replies|responses?|tools?|functions?|names?|description|metadata|schema|stop"
     r"|access|api|auth|bearer|budget|quota|rate|balance|temperature|header|url|must be (?:positive|at least)"
-    r"|thinking|reasoning|pixels|dimensions|mb|files?|time|timeout|credits?|concurrent)\b"
-    r"|max_(?:completion_|output_|new_)?tokens|generated|'user'|per (?:second|minute|hour|day)|budget_tokens"
+    r"|thinking|reasoning|pixels|dimensions|files?|time|timeout|timed|took|seconds|credits?|funds|expensive|allowance"
+    r"|usage limit|plan|upgrade|daily|today|period|slow down|wait|later|retries|redirects|requests|connections|queued?"
+    r"|busy|at capacity|request capacity|loading|licen[cs]e|safety|severity|threshold|moderation|more than one|uri"
+    r"|depth|nest(?:ed|ing)|recursion|cache_control|logprobs|query parameters|logits|vram|cuda|(?:\w+_)?id"
+    r"|system message)\b"
+    r"|max_(?:completion_|output_|new_)?tokens|generated|'user'|budget_tokens|concurren|[0-9] ?[kmg]i?b\b"
+    r"|input should be|\bper[ -](?:second|min|hour|day|week|month|user|account|key|organi)"
+    r"|敏感|安全|图片|频率|并发|次数|格式|配额|余额"
 )
+_MEDIA = re.compile(r"\b(?:image|image_url|audio|video|pdf|documents?|pages?|attachments?)\b")
+"""Too large itself, unless it is about tokens: no summary makes the newest of them smaller."""
+_OF_A_RATE = re.compile(r"rate.?limit|per.?(?:second|min|hour|day)|\b[rt]p[md]\b|quota|concurren|overloaded")
 
 
 def says_so(text: str) -> bool:
     """Whether ``text``, in small letters, says that what was sent is too long."""
     sentence = text[:SENTENCE_CHARACTERS_MAX]
-    return bool(_SENT.search(sentence) and _TOO_MUCH.search(sentence) and not _OF_SOMETHING_ELSE.search(sentence))
+    if _OF_SOMETHING_ELSE.search(sentence) or (_MEDIA.search(sentence) and "token" not in sentence):
+        return False
+    return bool(_SENT.search(sentence) and _TOO_MUCH.search(sentence))
+
+
+def says_so_in_a_wrong_status(text: str) -> bool:
+    """Whether it says so under a status that is for rate limits and the like, and is about none."""
+    sentence = text[:SENTENCE_CHARACTERS_MAX]
+    return any(words in sentence for words in NO_RATES) and not _OF_A_RATE.search(sentence)
 
 
 _ANSWER_LIMIT_TEXTS = (

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound
 from chatcluster.ports import ClientCredentialsAuth, McpServer, McpServers, OAuthAuth
 from chatcluster.tools import mcp_oauth
-from chatcluster.tools.mcp_discovery import Endpoints, Fetch
+from chatcluster.tools.mcp_discovery import Endpoints, Fetch, is_same_issuer
 from chatcluster.tools.mcp_link import McpFailed
 from chatcluster.tools.mcp_oauth import OAuthClient
 from chatcluster.tools.mcp_wire import Trouble
@@ -51,7 +51,7 @@ class OAuthClients:
         if not isinstance(auth, KNOWN_AS_CLIENT) or not auth.client_id:
             return await self._own_client(endpoints)
         issuer = await self._issuer_of(server)
-        if issuer and endpoints.issuer not in ("", issuer):
+        if issuer and endpoints.issuer and not is_same_issuer(endpoints.issuer, issuer):
             named = endpoints.issuer[:SHOWN_CHARS]
             raise McpFailed(
                 Trouble.UNAUTHORIZED,

@@ -69,7 +69,7 @@ async def discover(fetch: Fetch, server_url: str, auth: OAuthAuth | ClientCreden
     challenge = (await fetch("POST", server_url, _MCP_HEADERS, PING)).headers.get("www-authenticate", "")
     resource = await _resource_metadata(fetch, server_url, challenge)
     named = _named_resource(resource, server_url)
-    issuer = _first(resource.get("authorization_servers")) or _origin(server_url)
+    issuer = _named_issuer(resource, auth.issuer) or _origin(server_url)
     _check_url(issuer, server_url)
     found = await _server_metadata(fetch, issuer, is_guess=not resource)
     if found and isinstance(auth, OAuthAuth):
@@ -122,7 +122,7 @@ async def _server_metadata(fetch: Fetch, issuer: str, *, is_guess: bool) -> Mapp
     is_another = False
     for url in dict.fromkeys(urls):
         found = await _document(fetch, url)
-        if found and str(found.get("issuer", issuer)).rstrip("/") == issuer.rstrip("/"):
+        if found and is_same_issuer(str(found.get("issuer", issuer)), issuer):
             return found
         is_another |= bool(found)
     if is_another and not is_guess:
@@ -227,8 +227,15 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _first(value: object) -> str:
-    return value[0] if isinstance(value, list) and value and isinstance(value[0], str) else ""
+def is_same_issuer(one: str, other: str) -> bool:
+    """Some say their name with a slash at its end in one place, and without it in another."""
+    return one.rstrip("/") == other.rstrip("/")
+
+
+def _named_issuer(resource: Mapping[str, Any], wanted: str) -> str:
+    """Of several the one that knows the configured client; else the first."""
+    named = _words(resource.get("authorization_servers"))
+    return next((issuer for issuer in named if is_same_issuer(issuer, wanted)), named[0] if named else "")
 
 
 def _words(value: object) -> tuple[str, ...]:

@@ -48,6 +48,15 @@ describe("what was written and not sent", () => {
     expect([keptAnswer("a", CALL), keptAnswer("b", CALL)]).toEqual([left, "mine"]);
   });
 
+  test("into what its agents ask is not, as they go on while it is at rest", () => {
+    const theirs = { ...CALL, chat_id: "agent" };
+    keepAnswer("a", theirs, "mine");
+    told("status", chat("a", { status: "waiting", snapshot_version: 2 }));
+    expect(keptAnswer("a", theirs)).toBe("mine");
+    takeChange({ change: "deleted", chatId: "a", chat: null, diff: null });
+    expect(keptAnswer("a", theirs)).toBe("");
+  });
+
   test("goes with the chat", () => {
     for (const id of ["a", "b"]) {
       for (const name of [id, `files.${id}`, `attempt.${id}`]) keepDraft(name, "mine");

@@ -153,6 +153,16 @@ async def test_a_delta_after_a_pause_goes_at_once(desk: Desk) -> None:
     assert (await desk.story())[2:] == ["1-2 a", "1-3 b", "1-4 c"]
 
 
+async def test_the_first_word_behind_a_thought_does_not_wait_for_how_long_that_was(desk: Desk) -> None:
+    stream = await desk.answering()
+    stream.part(ReasoningPart("r"))
+    await trio.sleep(2 * COALESCE_SECONDS)
+    for part in (ReasoningPart("", 30), TextPart("a"), TextPart("b")):
+        stream.part(part)
+    await settled()
+    assert (await desk.story())[2:] == ["1-2 r", "1-3 ", "1-4 a"]
+
+
 async def test_text_and_reasoning_are_not_joined_with_each_other(desk: Desk) -> None:
     stream = await desk.answering()
     for part in (ReasoningPart("r1"), ReasoningPart("r2"), ReasoningPart("r3"), TextPart("t1"), TextPart("t2")):

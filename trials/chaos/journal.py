@@ -30,6 +30,7 @@ ENDING = (*ENDINGS, "stop")
 NOT_RENEWED = "not renewed in time"
 _ENDED = re.compile(r"^(\S+) (was killed by \w+|ended with exit code \d+); starting it again")
 _BURIED, _LOST, _CRASHED = b'"replica.buried"', b'"lease.lost"', b'.crashed"'
+_STARTED = b'"replica.started"'
 
 
 class Death(NamedTuple):
@@ -88,7 +89,7 @@ class Journal:
 
 def false_takeovers(logs: Path, faults: Sequence[Fault], clock_offset: float) -> Iterator[Violation]:
     """The workers that were taken for dead and lived. ``clock_offset`` makes the time of day of our clock's times."""
-    victims = {fault.worker_id for fault in faults if fault.kind in ENDING}
+    victims = set(_victims(logs, faults, clock_offset))
     outages = [
         (fault.time + clock_offset, fault.until + clock_offset + AFTERMATH_SECONDS)
         for fault in faults
@@ -98,6 +99,16 @@ def false_takeovers(logs: Path, faults: Sequence[Fault], clock_offset: float) ->
         time = time_of(entry)
         if worker_id not in victims and not any(begin <= time <= end for begin, end in outages):
             yield Violation(Kind.FALSE_TAKEOVER, "", f"{entry}", time - clock_offset)
+
+
+def _victims(logs: Path, faults: Sequence[Fault], clock_offset: float) -> Iterator[str]:
+    """The workers that the processes were which were hurt. By their logs, where they are here: a process may have lost
+    its lease, and be another worker, since the run asked who it is."""
+    started = [(entry["name"], time_of(entry), entry["worker_id"]) for entry in entries(logs, _STARTED)]
+    for fault in faults:
+        if fault.kind in ENDING:
+            before = [one for one in started if one[0] == fault.replica and one[1] <= fault.time + clock_offset]
+            yield max(before)[2] if before else fault.worker_id
 
 
 def _taken_for_dead(logs: Path) -> Iterable[tuple[str, dict[str, Any]]]:

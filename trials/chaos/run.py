@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import asdict
 from typing import Any
 
 import trio
@@ -150,7 +149,7 @@ class Run:
             replicas=self._fleet.size,
             seed=self._options.seed,
             seconds=round(record.seconds(trio.current_time()), 1),
-            **asdict(self._talks.figures),
+            **vars(self._talks.figures),
             proxy=self._options.cluster.proxy,
             victim_chats=0 if self._victim_chats is None else self._victim_chats.count,
             bystander_turns=bystanders.turns,

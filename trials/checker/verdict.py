@@ -204,7 +204,8 @@ def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
     of_owner = worker_id is not None and fault.worker_id == worker_id
     if fault.kind == "provider":
         failed = of_owner or doubt.violation.chat in fault.chats
-        return time is not None and fault.time <= time and failed and doubt.began <= fault.until
+        is_of_words = doubt.violation.kind is not Kind.UNSTOPPED  # that a stop is late is no model's doing
+        return time is not None and fault.time <= time and failed and is_of_words and doubt.began <= fault.until
     if time is None or fault.time > time or doubt.began > fault.until + AFTERMATH_SECONDS:
         return False
     frozen = fault.kind == "stop" and doubt.replica in (fault.replica, PUBLIC)

@@ -30,12 +30,14 @@ deleted_at is null and role <> 'system'
 -- after the other, so that no more of them is read and unpacked than the page holds, and one that does not fit, of which
 -- the revision is told. A first one that is larger than a page comes alone. IDs and revisions of a history ascend
 -- together, so its index by revision tells where to begin: not at the beginning only where something is known. No plan
--- sorts a history, whatever is known of the table.
+-- sorts a history, or goes through the messages of other chats, whatever is known of the table and of this chat: which
+-- one it is, is asked for (as in all statements that take messages in their order), and nothing but a place in that
+-- order decides what comes next.
 found as (
-    (
+    select * from (
         select messages.id, revision, 1 as number, octet_length(content::text)::bigint as bytes
         from messages
-        where chat_id = $1 and revision > $2 and revision <= $4 and {shown}
+        where chat_id = (select $1::uuid) and {shown}
             and id > greatest($3::bigint, coalesce(case when $2::bigint > 0 then (
                 select min(id) - 1 from (
                     select id from messages
@@ -47,15 +49,16 @@ found as (
                 ) as newer
             ) else 0 end, 9223372036854775807))
         order by messages.id limit 1
-    )
+    ) as first
+    where revision <= $4
     union all
     select next.id, next.revision, number + 1, bytes + next.size
     from found cross join lateral (
         select id, revision, octet_length(content::text) as size from messages
-        where chat_id = $1 and id > found.id and revision <= $4 and {shown}
+        where chat_id = (select $1::uuid) and id > found.id and {shown}
         order by id limit 1
     ) as next
-    where number <= $5 and (bytes <= $6 or number = 1)
+    where number <= $5 and (bytes <= $6 or number = 1) and next.revision <= $4
 ),
 page as (
     select (select json_agg({message} order by id) from messages where id = any (found.ids)) as messages, next_revision
@@ -78,7 +81,7 @@ page as (
 -- Before anything else is written: the newest message that there is then is the one that the turn answers.
 with {booked}
 insert into turns (chat_id, revision, message_id, outcome, code, duration_ms, usage)
-select ending.id, $3, asked.id, $4, $5, duration_ms, {bill_of_turn} from (select $1::uuid as id) as ending, {asked}
+select ending.id, $3, asked.id, $4, $5, duration_ms, {bill_of_turn} from (select $1::uuid as id offset 0) as ending, {asked}
 returning {turn}
 
 -- name: book
@@ -525,7 +528,7 @@ with recursive history as (
     select next.id, history.total + next.bytes
     from history cross join lateral (
         select id, {bytes} as bytes from messages
-        where chat_id = $1 and id > history.id and deleted_at is null
+        where chat_id = (select $1::uuid) and id > history.id and deleted_at is null
         order by id
         limit 1
     ) as next
@@ -551,7 +554,7 @@ with recursive history as (
     select next.id, history.total + next.bytes
     from history cross join lateral (
         select id, {bytes} as bytes from messages
-        where chat_id = $1 and id > history.id and id < $2 and deleted_at is null
+        where chat_id = (select $1::uuid) and id > history.id and id < $2 and deleted_at is null
         order by id
         limit 1
     ) as next
@@ -623,14 +626,14 @@ from chats left join page on true where chats.id = $1 and owner_id = $7
 with recursive found as (
     (
         select id, 1 as number, octet_length(content::text)::bigint as bytes from messages
-        where chat_id = $1 and id < $3 and {shown}
+        where chat_id = (select $1::uuid) and id < $3 and {shown}
         order by id desc limit 1
     )
     union all
     select next.id, number + 1, bytes + next.size
     from found cross join lateral (
         select id, octet_length(content::text) as size from messages
-        where chat_id = $1 and id < found.id and {shown}
+        where chat_id = (select $1::uuid) and id < found.id and {shown}
         order by id desc limit 1
     ) as next
     where number <= $4 and (bytes <= $5 or number = 1)

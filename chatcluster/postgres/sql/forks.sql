@@ -6,7 +6,7 @@ with behind as (
     select coalesce(
         (
             select min(id) from messages
-            where chat_id = $1 and deleted_at is null and role = 'user' and id > $2::bigint
+            where chat_id = (select $1::uuid) and deleted_at is null and role = 'user' and id > $2::bigint
         ),
         case when status in ('waiting', 'error') then 9223372036854775807 end
     ) as id
@@ -15,13 +15,14 @@ with behind as (
 select
     exists (select from messages where chat_id = $1 and id = $2 and deleted_at is null) as is_there,
     (
-        select max(id) from messages where chat_id = $1 and deleted_at is null and id < (
-            select max(id) from messages where chat_id = $1 and deleted_at is null and role = 'user' and id <= $2
+        select max(id) from messages where chat_id = (select $1::uuid) and deleted_at is null and id < (
+            select max(id) from messages
+            where chat_id = (select $1::uuid) and deleted_at is null and role = 'user' and id <= $2
         )
     ) as before,
     (
         select max(messages.id) from messages
-        where chat_id = $1 and deleted_at is null and messages.id < behind.id
+        where chat_id = (select $1::uuid) and deleted_at is null and messages.id < behind.id
     ) as ends
 from behind
 
@@ -40,7 +41,7 @@ with recursive history as (
     select next.id, history.total + next.bytes
     from history cross join lateral (
         select id, case when {copied} then {bytes} else 0 end as bytes from messages
-        where chat_id = $1 and id > history.id and id <= $3::bigint and deleted_at is null
+        where chat_id = (select $1::uuid) and id > history.id and id <= $3::bigint and deleted_at is null
         order by id
         limit 1
     ) as next

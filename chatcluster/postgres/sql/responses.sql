@@ -38,12 +38,14 @@ forgotten as (
 select message_id from removed union all select message_id from forgotten
 
 -- name: asked_after
-select min(id) from messages where chat_id = $1 and id > $2 and role = 'user' and deleted_at is null
+select min(id) from messages where chat_id = (select $1::uuid) and id > $2 and role = 'user' and deleted_at is null
 
 -- name: asked
-select id, revision from messages where chat_id = $1 and id >= $3 and role = 'user' and deleted_at is null
+select id, revision from messages
+where chat_id = (select $1::uuid) and id >= $3 and role = 'user' and deleted_at is null
 order by id limit 1 offset $2
 
 -- name: newest_asked
-select id, revision from messages where chat_id = $1 and id >= $3 and role = 'user' and deleted_at is null
+select id, revision from messages
+where chat_id = (select $1::uuid) and id >= $3 and role = 'user' and deleted_at is null
 order by id desc limit 1 offset $2

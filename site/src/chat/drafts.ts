@@ -54,12 +54,16 @@ export const keptAnswer = (chatId: string, call: AskedCall): string => keptDraft
 export const keepAnswer = (chatId: string, call: AskedCall, text: string): void =>
   keepDraft(answerName(chatId, call), text);
 
-type AskedCall = Pick<ActionCall, "call_id" | "digest">;
-const answerName = (chatId: string, { call_id, digest }: AskedCall) => `answer.${chatId}.${call_id}.${digest}`;
+type AskedCall = Pick<ActionCall, "call_id" | "digest" | "chat_id">;
+const answerName = (chatId: string, { chat_id: agentId = "", call_id, digest }: AskedCall) =>
+  `answer.${chatId}.${agentId}.${call_id}.${digest}`;
 
-/** The chat is at rest, so nobody asks anything there: somebody answered, or it was stopped, or too late. */
+/**
+ * The chat is at rest, so nothing of its own is asked there: somebody answered, or it was stopped, or too late. Its agents
+ * go on, and may ask all the same.
+ */
 export function forgetAnswers(chatId: string): void {
-  forgetKept(`${PREFIX}answer.${chatId}.`);
+  forgetKept(`${PREFIX}answer.${chatId}..`);
 }
 
 /**
@@ -92,8 +96,7 @@ export function attemptDone(draft: string): void {
 /** The chat is gone. */
 export function forgetDraftsOf(chatId: string): void {
   for (const name of [chatId, `attempt.${chatId}`, `files.${chatId}`]) keepDraft(name, "");
-  forgetKept(`${PREFIX}edit.${chatId}.`);
-  forgetAnswers(chatId);
+  for (const kind of ["edit", "answer"]) forgetKept(`${PREFIX}${kind}.${chatId}.`);
 }
 
 /** Whoever signs in next at this browser sees nothing of them. */

@@ -62,7 +62,7 @@ export interface paths {
         /**
          * Tell
          * @description The messages of a chat, the newest 500 (or 1 MiB), to begin a page with. With `/stream` behind the chat's ID: the
-         *     answer under way, or one that ended within the last half minute, from its beginning on; 204 if there is none.
+         *     answer under way, from its beginning on; 204 if there is none.
          */
         get: operations["ApiAiChatTell"];
         put?: never;

@@ -295,6 +295,17 @@ def test_how_a_turn_ended_is_how_the_stream_does(before: str | None, end: Told, 
     assert list(fold.tell(Attempted())) == []
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["all of it", "from the result on"])
+def test_a_client_that_sends_by_itself_is_not_told_of_a_stop_behind_a_step_that_is_complete(told: bool) -> None:
+    """It would send again, and be told of the stop again, without end."""
+    result = message(3, Role.TOOL, [ToolResultPart("c1", "12 degrees")])
+    before = [message(2, Role.ASSISTANT, CALLS, "tool_calls")] if told else []
+    chunks, _ = folded([*before, result, Ended(EndedTurn(1, "interrupted", 5, 3))])
+    assert [chunk["type"] for chunk in chunks][-2:] == ["start-step", "abort"]
+    chunks, _ = folded([result, Attempted(), TextPart("It"), Ended(EndedTurn(1, "interrupted", 5, 3))])
+    assert [chunk["type"] for chunk in chunks].count("start-step") == 1
+
+
 def test_an_error_in_mid_answer_closes_what_is_open() -> None:
     chunks, _ = folded([Attempted(), TextPart("Half"), Ended(EndedTurn(1, "error", 5, 3, "auth"))])
     assert page_of(chunks).end == "error"

@@ -6,6 +6,10 @@ when it is sure that the call waits: of one that was answered before, only what 
 Only what versions 6 and 7 of the client both know is used. What the client has from an attempt that came to nothing
 stays in its message, since no chunk takes a part back. Behind it comes a ``data-restarted`` part: what stands between
 that and the ``step-start`` before it is no part of the answer.
+
+A client may send by itself as soon as all calls of its last step have their outputs (``sendAutomaticallyWhen``). An
+answer that is stopped behind such a step has begun the next one: otherwise that client would send, be told of the
+stop, and send again, without end.
 """
 
 from __future__ import annotations
@@ -71,6 +75,7 @@ class ChunkFold:
         """By call: what has the client run it."""
         self._unasked: set[str] = set()
         """The calls that were told, and their user was not asked about."""
+        self._is_behind_results = False
 
     @property
     def is_over(self) -> bool:
@@ -90,6 +95,7 @@ class ChunkFold:
             case Begun():
                 yield {"type": "start", "messageId": self._message_id, "messageMetadata": self._metadata}
             case StepBegun():
+                self._is_behind_results = False
                 yield {"type": "start-step"}
             case StepEnded():
                 yield {"type": "finish-step"}
@@ -109,6 +115,7 @@ class ChunkFold:
                 self._held.pop(result.call_id, None)
                 if is_denied(result) and result.call_id in self._unasked:
                     yield from self._request(result.call_id, result.call_id)
+                self._is_behind_results = True
                 yield answered(result)
             case Asked(action) if action.call_id in self._held:
                 yield self._held.pop(action.call_id)
@@ -122,6 +129,8 @@ class ChunkFold:
             case Aside(part):
                 yield aside(part)
             case Over():
+                if happened.ending is Ending.STOPPED and self._is_behind_results:
+                    yield {"type": "start-step"}
                 yield over(happened)
 
     def _request(self, call_id: str, approval_id: str) -> Iterator[Chunk]:

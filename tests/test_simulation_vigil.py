@@ -38,8 +38,7 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.found: list[Kind] = []
-        self.processes = [Process(fit=True, in_touch=True)]
-        self.buried: list[Process] = []
+        self.processes = SimpleNamespace(present=[Process(fit=True, in_touch=True)], past=[])
         self.weather = SimpleNamespace(fair=True)
         database = MemoryDatabase(lambda: self.now)
         state = state_of(Status.RUNNING, worker_id=None)
@@ -57,7 +56,7 @@ class World:
     def claim(self, *, runs: bool = True, in_touch: bool = False) -> None:
         """A process takes the chat; it is out of touch by the next look, unless it is said to be ``in_touch``."""
         owner = Process(in_touch=in_touch, chats={CHAT} if runs else set())
-        self.processes.append(owner)
+        self.processes.present.append(owner)
         self.row.state = claimed(self.row.state, owner.worker_id)
 
     def look_for(self, seconds: float) -> None:

@@ -291,9 +291,15 @@ def test_lists_are_bounded_and_what_is_none_is_left_out() -> None:
     assert 0 < len(tools_of(large)[0]) < 20
 
 
-@pytest.mark.parametrize("answer", [None, [], {}, {"content": "x"}, {"content": [{}] * 1001}])
+@pytest.mark.parametrize("answer", [None, [], {"task": {}}, {"content": "x"}, {"content": [{}] * 1001}])
 def test_what_is_no_result_is_an_error(answer: Any) -> None:
     assert result_of(answer).is_error
+
+
+@pytest.mark.parametrize("answer", [{}, {"isError": False}, {"_meta": {}, "content": []}])
+def test_a_result_of_nothing_is_one(answer: Any) -> None:
+    assert not result_of(answer).is_error
+    assert result_of({"structuredContent": {"a": 1}}).content[0].text == '{"a":1}'
 
 
 def test_each_piece_of_a_result_is_kept_or_named() -> None:

@@ -27,6 +27,8 @@ DESCRIPTION_CHARACTERS_MAX = 8192
 INSTRUCTIONS_CHARACTERS_MAX = 16_384
 ADDRESS_CHARACTERS_MAX = 2000
 NOTHING = McpContent(text="(The tool returned nothing.)")
+NOTHING_SAID = {"_meta", "isError", "resultType", "structuredContent"}
+"""A result of these alone has no content, and is one."""
 TOO_LARGE = "The result was too large: it has more than {} {}. It has run. Ask for less: a part, a page, a filter."
 
 
@@ -61,7 +63,7 @@ def instructions_of(answer: Any) -> str:
 
 def result_of(answer: Any) -> McpResult:
     """What a call gave."""
-    blocks = answer.get("content", []) if isinstance(answer, dict) else None
+    blocks = answer.get("content", [] if answer.keys() <= NOTHING_SAID else None) if isinstance(answer, dict) else None
     if not isinstance(blocks, list):
         return failed("The server answered what is no result.")
     if len(blocks) > PIECES_MAX:

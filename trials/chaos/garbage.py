@@ -13,6 +13,9 @@ from chaos.database import query
 from chaos.servers import Servers
 
 IMPOSSIBLE_EPOCH = 999_999_999_999
+TAKEN = "equal or smaller"
+"""In what Redis says of a position that is not free any more."""
+TRIES_MAX = 20
 JUNK = (b"", b"\x00\xff\xfe", b"{", b"null", b"[[]]", b'{"type":"open"}', b"\xc1", b"\x93\xa4open\x01", b"9" * 5000)
 FIELDS: tuple[dict[Any, Any], ...] = (
     {b"foo": b"bar"},
@@ -66,10 +69,22 @@ async def into_redis(servers: Servers, chat: str, draw: random.Random) -> str:
 
 def _foreign_entries(connection: redis.Redis, key: bytes) -> None:
     """Behind what is there: at the very positions that its owner would take next."""
+    for fields in FIELDS:
+        for _ in range(TRIES_MAX):  # its owner may be quicker
+            if _adds_behind(connection, key, fields):
+                break
+
+
+def _adds_behind(connection: redis.Redis, key: bytes, fields: dict[Any, Any]) -> bool:
     last = connection.xinfo_stream(key)["last-generated-id"] if connection.exists(key) else b"1-0"
     epoch, _, seq = last.partition(b"-")
-    for number, fields in enumerate(FIELDS, int(seq) + 1):
-        connection.xadd(key, fields, id=b"%s-%d" % (epoch, number))
+    try:
+        connection.xadd(key, fields, id=b"%s-%d" % (epoch, int(seq) + 1))
+    except redis.ResponseError as error:
+        if TAKEN not in str(error):
+            raise
+        return False
+    return True
 
 
 def _an_impossible_epoch(connection: redis.Redis, key: bytes) -> None:

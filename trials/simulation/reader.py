@@ -77,11 +77,13 @@ class Reader:
     def _observe(self, replica: str, event: bytes) -> None:
         id_line, kind_line, data_line = event.split(b"\n")
         cursor, kind = id_line[4:].decode(), kind_line[7:].decode()
-        data = msgspec.json.decode(data_line[6:])
         self._world.witness.note("event", self.name, cursor, kind, data_line[6:])
         self._cursor = parse_cursor(cursor)
+        is_harmed = self.chat_id in self._world.witness.harmed.chats
+        if is_harmed and kind != "status":
+            return  # foreign entries in a stream may be shown as they are, and nobody judges its readers
+        data = msgspec.json.decode(data_line[6:])
         if kind == "status":
             self.archived = data["archived"]
-        if self.chat_id in self._world.witness.harmed.chats:
-            return  # foreign entries in a stream may be shown as they are, and nobody judges its readers
-        self.subscriber.observe(Event(self._world.now, replica, cursor, kind, data))
+        if not is_harmed:
+            self.subscriber.observe(Event(self._world.now, replica, cursor, kind, data))

@@ -51,7 +51,7 @@ class Trace:
 
 def _text(value: object) -> str:
     if isinstance(value, bytes):
-        return value.decode()
+        return value.decode(errors="replace")
     if isinstance(value, list):
         return "[" + ", ".join(map(_text, value)) + "]"
     return str(value)

@@ -194,7 +194,7 @@ class Merge:
 
         What somebody said to be there, but is not, is forgotten: hints are not data.
         """
-        if self.looks == looks or went_back:  # otherwise it may have come to be after this read
+        if self.looks == looks:  # otherwise it may have come to be after this read
             self._newest = read.chat.snapshot_version
         if went_back:
             self._go_back(read)

@@ -210,6 +210,18 @@ def test_history_that_goes_back_is_followed_from_the_start_of_its_stream() -> No
     assert scene.merge.shown.position == Position(0, 0)
 
 
+def test_history_that_goes_back_in_a_read_from_before_a_look_is_read_again() -> None:
+    scene = Scene()
+    scene.read(6, answer(5, None), history_version=5)
+    looks = scene.merge.looks
+    scene.merge.look(9)  # by a reader that was shown this elsewhere, after the failover that this read tells of
+    scene.merge.apply(ChatRead(chat(2), (answer(1, None),), ()), looks=looks, went_back=True)
+    assert scene.merge.is_behind, "the reader waits: it is not told that what it has seen is lost"
+    assert scene.merge.lacks_read
+    scene.read(2)
+    assert not scene.merge.is_behind
+
+
 # --- commits of the same replica --------------------------------------------------------------
 
 

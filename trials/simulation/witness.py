@@ -24,7 +24,7 @@ from chatcluster.chat import ChatState, Fail, Fence, OwnerCommand, ScheduleRetry
 from chatcluster.context import SUMMARY_CALL
 from chatcluster.memory import MemoryDatabase
 from chatcluster.parts import Frame, Message, OpenFrame, Position, Role, ToolCallPart, decode_frame, text_of
-from chatcluster.ports import Chat, Claimed, Death, Outcome, Proof, Silence
+from chatcluster.ports import NO_ROW, Chat, Claimed, Death, Outcome, Proof, Silence
 from simulation.call_watch import CallWatch
 from simulation.harmed import Harmed
 from simulation.provider import Answer
@@ -72,6 +72,8 @@ class Witness:
         """Who made the claims that failovers have lost: it opens its tenure for as long as it does not know."""
         self._given_away: dict[tuple[UUID, UUID], float] = {}
         """When a chat was taken from a worker whose lease had run out."""
+        self._proofs: dict[UUID, Proof] = {}
+        """Why a worker was taken for dead."""
         self._lost_tenures: set[tuple[UUID, UUID]] = set()
         """Chats that were taken from a worker, or that a failover changed under it: what it knew may be lost."""
         self._stopped: set[UUID] = set()
@@ -133,7 +135,12 @@ class Witness:
     def buried(self, worker_id: UUID, orphans: Sequence[Chat], proof: Proof) -> None:
         self.note("buried", self.name_of(worker_id), str(proof), [c.id for c in orphans])
         self._lost_tenures.update((chat.id, worker_id) for chat in orphans)
-        if isinstance(proof, Silence) and not proof.unlocked:
+        if proof != NO_ROW:
+            self._proofs[worker_id] = proof
+        grounds = self._proofs.get(
+            worker_id, proof
+        )  # a chat whose row was locked then is freed when its owner has none
+        if isinstance(grounds, Silence) and not grounds.unlocked:
             for chat in orphans:
                 self._give_away(chat.id, worker_id)
         if isinstance(proof, Death):

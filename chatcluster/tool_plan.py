@@ -114,7 +114,7 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
     if known.tool.approval is Approval.DENY:  # since the call was begun, or a person was asked
         return Refuse(not_again(call, _denied(call.name)))
     problem = known.problem(part.arguments if call.arguments is None else call.arguments)
-    ran = was_started or (call.started_epoch is not None and call.answers is None)  # it was given back
+    ran = was_started or (call.started_epoch is not None and not call.is_answered)  # it was given back
     again = ran and call.effect != Effect.TRACKED
     return Run(again) if problem is None else Refuse(not_again(call, problem))
 

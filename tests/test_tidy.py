@@ -203,8 +203,8 @@ FAN_OUT_MAX = 12
 COMPOSITION_ROOT = {"chatcluster.cluster", "chatcluster.assembly", "chatcluster.workspace_host"}
 INPUTS = {"Settings", "Script"}
 """A value with one field for each setting that can be given: they have no state together."""
-ROWS = {"StoredState", "OpenCall", "ChatAnswer", "WorkspaceRow", "TemplateAnswer"}
-"""A value with one field for each column of a chat, a call or a workspace, or for each thing that its stream tells."""
+ROWS = {"StoredState", "ChatAnswer", "WorkspaceRow", "TemplateAnswer"}
+"""A value with one field for each column of a chat or a workspace, or for each thing that its stream tells."""
 
 
 def fields_of(defined: ast.ClassDef) -> set[str]:

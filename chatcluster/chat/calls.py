@@ -25,7 +25,7 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat.questions import Question, Replies, encoded, replies_of
+from chatcluster.chat.questions import Inquiry, Question, encoded
 from chatcluster.parts import ToolCallPart
 
 DENIED_TEXT = "The user denied this call."
@@ -70,8 +70,7 @@ class OpenCall(msgspec.Struct, frozen=True):
     shown, and ``arguments`` are there if somebody changed them. ``deaths`` counts the workers that died while they ran
     it. ``seconds`` is how long it may wait for somebody, ``deadline`` until when, where that is read. ``agent_id`` is
     the chat whose rest it waits for, as the model named it: nobody has looked whether there is such an agent.
-    ``questions`` are those that its server asks the user, ``answers`` (JSON) what the user said to them, and ``resume``
-    is what the server goes on from, if it does not hold the request open.
+    ``inquiry`` is what its server asks the user, if it asked anything.
     """
 
     call_id: str
@@ -87,19 +86,21 @@ class OpenCall(msgspec.Struct, frozen=True):
     seconds: float | None = None
     deadline: datetime | None = None
     agent_id: UUID | None = None
-    questions: tuple[Question, ...] = ()
-    answers: str | None = None
-    resume: str | None = None
+    inquiry: Inquiry | None = None
 
     @property
-    def replies(self) -> Replies | None:
-        """What the user said to what was asked."""
-        return None if self.answers is None else replies_of(self.answers)
+    def questions(self) -> tuple[Question, ...]:
+        return () if self.inquiry is None else self.inquiry.questions
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the user has answered what its server asked."""
+        return self.inquiry is not None and self.inquiry.answers is not None
 
     @property
     def asks_now(self) -> bool:
         """Whether it runs, and its server waits for an answer of the user."""
-        return self.state is CallState.STARTED and bool(self.questions) and self.answers is None
+        return self.state is CallState.STARTED and self.inquiry is not None and not self.is_answered
 
     @property
     def waits(self) -> bool:
@@ -168,7 +169,7 @@ def asking(call: OpenCall, questions: tuple[Question, ...], resume: str | None, 
     """The call as its server asks the user something. Its digest is another one with each question, so that an answer
     to the one before is none to this. Without ``questions`` it asks no longer; what was answered by then stands."""
     if not questions:
-        return call if call.answers is not None else _not_asking(call)
+        return call if call.is_answered else _not_asking(call)
     state, started_epoch = CallState.STARTED, call.started_epoch
     if resume is not None:
         state, started_epoch = CallState.QUESTION, call.started_epoch if call.deaths else None
@@ -176,9 +177,7 @@ def asking(call: OpenCall, questions: tuple[Question, ...], resume: str | None, 
         call,
         state=state,
         started_epoch=started_epoch,
-        questions=questions,
-        answers=None,
-        resume=resume,
+        inquiry=Inquiry(questions, resume=resume),
         seconds=seconds,
         digest=digest_of(call.digest + encoded(questions)),
     )
@@ -187,14 +186,15 @@ def asking(call: OpenCall, questions: tuple[Question, ...], resume: str | None, 
 def answered(call: OpenCall, answers: str) -> OpenCall:
     """The call as the user has answered what it asks: it goes on, or is to be gone on with."""
     state = CallState.PENDING if call.state is CallState.QUESTION else call.state
-    return msgspec.structs.replace(call, state=state, answers=answers, deadline=None)
+    inquiry = msgspec.structs.replace(call.inquiry or Inquiry(()), answers=answers)
+    return msgspec.structs.replace(call, state=state, inquiry=inquiry, deadline=None)
 
 
 def _not_asking(call: OpenCall) -> OpenCall:
     """The call without a question that its server has to be there for."""
-    if call.resume is not None or not call.questions:
+    if call.inquiry is None or call.inquiry.resume is not None:
         return call
-    return msgspec.structs.replace(call, questions=(), answers=None)
+    return msgspec.structs.replace(call, inquiry=None)
 
 
 def let_in(call: OpenCall) -> OpenCall:

@@ -29,7 +29,7 @@ from chatcluster.llm.simulator import completions, messages, responses
 from chatcluster.llm.simulator.answer import Answer
 from chatcluster.llm.simulator.front import Front
 from chatcluster.llm.simulator.question import RefusedQuestion
-from chatcluster.llm.simulator.script import Script, read_script
+from chatcluster.llm.simulator.script import Script, Words, read_script
 from chatcluster.llm.simulator.summaries import asks_for_summary
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Route
@@ -193,7 +193,7 @@ class Conversation:
         question = front.read_question(body, wire.headers(self.route))
         script = read_script(question.prompt, Script(), step=question.step)
         if asks_for_summary(question.prompt):
-            script = Script(say=question.summary)
+            script = Script(words=Words(say=question.summary))
         answer = Answer(script, question)
         rendered = front.rendered(answer)
         events = [rendered.prelude(), *map(rendered.token_event, range(answer.count)), rendered.final_events()]

@@ -6,13 +6,12 @@ person who signs in, or one who answers what the tool's server asks. Of the othe
 call has exactly one result, always: its own, or one that says why there is none.
 
 Who is authoritative: the ledger, in the row of the chat's calls. It is written by decisions alone, in the transaction
-that writes what they say. A call is in it, ``started``, before it runs, so of one that is not nobody has to ask whether
-it ran.
+that writes what they say. A call is ``started`` there before it runs: so one that never was has certainly not run.
 
 A call whose server asks the user something waits in one of two ways. Where the server has ended the request with its
 question, and can go on from an answer (``resume``), the call is in the state ``question``, and begins again with the
 answer. Where it holds the request open, the call is still ``started``, and **asks** (``asks_now``): its owner waits,
-and if that dies, the call is one of those that may have run.
+and if the owner dies, the call is one of those that may have run.
 """
 
 from __future__ import annotations
@@ -211,7 +210,7 @@ def given_back(call: OpenCall, epoch: int) -> OpenCall:
 
 
 def approved(call: OpenCall, arguments: str | None) -> OpenCall:
-    """The call, to be run by whoever runs it, with the arguments that a person gave it if there are any."""
+    """The call, to be run by its owner or client, with the arguments that a person gave it if there are any."""
     state = CallState.CLIENT if call.run_by == "client" else CallState.PENDING
     call = msgspec.structs.replace(call, state=state, approved=True, deadline=None)
     if arguments is None:

@@ -216,11 +216,7 @@ def test_it_is_for_the_wire_that_has_it(kind: Kind) -> None:
 @pytest.fixture
 async def model(nursery: trio.Nursery) -> AsyncIterator[HttpModel]:
     simulator = Simulator(SimulatorOptions(port=0, tokens=20, tokens_per_second=0))
-
-    async def serve(*, task_status: trio.TaskStatus[str]) -> None:
-        await simulator.serve(task_status=task_status)
-
-    url: Any = await nursery.start(serve)
+    url: Any = await nursery.start(simulator.serve)
     server = server_at(url, "sk-test-0123456789")
     to = msgspec.structs.replace(ROUTE, server=server, base_url=url, api_key="sk-test-0123456789")
     async with HttpModel(lambda _: to, concurrent=2, first_url=url) as model:

@@ -55,11 +55,7 @@ class World:
 @pytest.fixture
 async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
     simulator = Simulator(SimulatorOptions(port=0, tokens=20, tokens_per_second=0))
-
-    async def serve(*, task_status: trio.TaskStatus[str]) -> None:
-        await simulator.serve(task_status=task_status)
-
-    url: Any = await nursery.start(serve)
+    url: Any = await nursery.start(simulator.serve)
     yield World(simulator, url)
     nursery.cancel_scope.cancel()
 

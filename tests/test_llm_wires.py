@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 import trio
+from told_histories import user
 
 from chatcluster.config import Settings
 from chatcluster.content import seen
@@ -64,10 +65,6 @@ def asking(*messages: tuple[Role, tuple[Part, ...]], attach: Attachment | None =
     at = datetime(2026, 1, 1, tzinfo=UTC)
     history = tuple(Message(index, role, parts, 1, at) for index, (role, parts) in enumerate(messages, 1))
     return ModelRequest(UUID(int=1), history, tools=(ToolSpec("weather", "", {}),), attach=attach)
-
-
-def user(text: str) -> tuple[Role, tuple[Part, ...]]:
-    return Role.USER, (TextPart(text),)
 
 
 async def answer(model: HttpModel, request: ModelRequest) -> tuple[tuple[Part, ...], Finished]:

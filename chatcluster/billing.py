@@ -55,7 +55,7 @@ class Unbooked:
                     self._add(_spent(chat, attempt, outcome, number))
 
     def _number_of_summary(self, chat: Chat) -> int:
-        """Unlike that of any attempt at an answer, and of any other summary, whoever owns the chat."""
+        """Unlike that of any attempt at an answer, and of any other summary, also of another owner."""
         self._summaries += 1
         return -(chat.epoch * SUMMARIES_PER_TENURE + self._summaries)
 

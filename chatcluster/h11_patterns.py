@@ -4,7 +4,7 @@ Its own try every place for the end of some blanks: a field of 32 kB of them hel
 a server answers may have 100 kB (P10). httpx, whose connections h11 reads, leaves no choice of the parser. What is
 understood, and as what, stays the same: these are its patterns, but for the blanks, which are taken at once.
 
-``read_in_one_go`` is called by whoever opens connections that h11 reads, in each process. The version is bounded in
+``read_in_one_go`` is called in each process that opens connections which h11 reads. The version is bounded in
 pyproject.toml: with a pattern that is not the known one, nothing is replaced, and a test fails.
 """
 

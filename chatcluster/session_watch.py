@@ -15,7 +15,7 @@ that befell all of them at once, as it could after a failover, it would look lik
 
 What happens on each failure:
 
-* a lock session breaks: the lock is taken again. Whoever watches sees that another one is still held, and waits on;
+* a lock session breaks: the lock is taken again. A watcher sees that the other one is still held, and waits on;
 * all of them are lost without a word: they are taken from the old connections one after the other, before the server
   drops those together;
 * a watch session breaks: a new one starts from the beginning; the other watcher and the lease serve meanwhile;

@@ -1,9 +1,9 @@
 """Names chats by a model, beside their turns: no turn, no owner and no reader waits for it.
 
 A chat whose creator gave no title is called by its first words, and wants a better one from the transaction on that
-creates it. Whoever takes it (the replica that created the chat, as a rule) has ``TAKEN_SECONDS`` for one try; then any
-other may take it. So a replica that dies in between leaves it to the next look of another, and all of it is done within
-half a minute.
+creates it. The replica that takes it (as a rule the one that created the chat) has ``TAKEN_SECONDS`` for one try; then
+any other may take it. So a replica that dies in between leaves it to the next look of another, and all of it is done
+within half a minute.
 
 What happens on failure: a try that fails, or gives nothing that is a title, is booked; the next one asks the model's
 first fall-back, if it has one; and after ``TRIES_MAX`` the first words stay. A person's own title ends it, at any

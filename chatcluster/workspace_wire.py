@@ -15,12 +15,12 @@
     GET  /mcp                        ?wait_seconds= -> McpAnswer (``workspace_mcp.py``)
     GET  /status                     -> AgentStatus
     POST /stop                       -> AgentStatus; then it ends
-    POST /leash                      no answer: held open by whoever made the sandbox (``agent/leash.py``)
+    POST /leash                      no answer: held open by the maker of the sandbox (``agent/leash.py``)
     POST /network                    no answer: from then on a connection to a proxy, lent by its host to an agent that
                                      has no other way out (``agent/gateway.py``)
 
-On a Unix socket whoever can open it may ask; over TCP each request has ``Authorization: Bearer`` with its token.
-All else is a ``Refusal`` with a status of 4xx or 5xx, and wrote nothing.
+On a Unix socket every process that can open it may ask; over TCP each request has ``Authorization: Bearer`` with its
+token. All else is a ``Refusal`` with a status of 4xx or 5xx, and wrote nothing.
 
 A **call** has an ID that its caller gives it, and is put again with the same ID as often as its caller likes: it is
 carried out once. It is another call, and refused, if its ``digest`` is another. ``epoch`` is the tenure of the chat

@@ -108,8 +108,8 @@ class Ledger(Protocol):
         ...
 
     async def keep_prefix(self, fence: Fence, digest: str, data: bytes) -> None:
-        """Keep what the requests of a turn begin with, for whoever owns the chat later in the same turn: in the place
-        of what was kept before, unless that has the same digest. May be repeated. Raises ``Fenced``."""
+        """Keep what the requests of a turn begin with, for a later owner of the chat in the same turn: in the place of
+        what was kept before, unless that has the same digest. May be repeated. Raises ``Fenced``."""
         ...
 
     async def read_prefix(self, chat_id: UUID) -> bytes | None:

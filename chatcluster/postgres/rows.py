@@ -307,7 +307,7 @@ def open_calls_of(text: str | None) -> tuple[OpenCall, ...]:
 
 
 def actions_of(text: str | None) -> tuple[Action, ...]:
-    """The actions that can be read: whoever knows a newer kind of wait is told of it by a newer version."""
+    """The actions that can be read: a client that knows a newer kind of wait is told of it by a newer version."""
     try:
         return _decoded(_actions, text) or ()
     except UNDECODABLE:

@@ -1,10 +1,10 @@
 """``Store`` on Postgres: lock the chat's row, load, ask ``chat.decide``, write what it says, in one transaction.
 
-Who is authoritative: the row in ``chats``. Whoever changes a chat holds its row's lock from the first statement on; no
-transaction locks the rows of two chats and waits (the claim skips locked rows), so there is no deadlock among them.
-What else belongs to a chat (queue, open calls, history) is read in statements after the one that took the lock:
-a statement that had to wait for the lock sees the other tables as they were before it waited. Where the row's
-counters say that there is nothing, nothing is read.
+Who is authoritative: the row in ``chats``. A transaction that changes a chat holds its row's lock from the first
+statement on; no transaction locks the rows of two chats and waits (the claim skips locked rows), so there is no
+deadlock among them. What else belongs to a chat (queue, open calls, history) is read in statements after the one that
+took the lock: a statement that had to wait for the lock sees the other tables as they were before it waited. Where the
+row's counters say that there is nothing, nothing is read.
 
 Each change of a row raises its snapshot version. So an owner's commit may be decided on the chat as its owner knows it,
 and be written by one statement on condition that the version is still that, that the server writes on the chat's WAL

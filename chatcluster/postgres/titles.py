@@ -1,6 +1,6 @@
 """``Titles`` on Postgres: who wants one stands in a table of its own, from the transaction that creates the chat on.
 
-A person's own title removes the row in the transaction that writes it (``store.py``), so whoever comes first wins.
+A person's own title removes the row in the transaction that writes it (``store.py``), so the first one wins.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 * **Secrets** (bearer, API key, headers) are decrypted when a session is made, and kept nowhere.
 * **Client credentials:** the cluster's own token is in this replica's memory until ``SKEW_SECONDS`` before it ends.
 * **OAuth per user:** the grant is read from the database for each session. It is refreshed ``SKEW_SECONDS`` before it
-  ends, or when the server refuses it, by one replica: whoever has the claim on the row; the others use the old token
-  to its end, and wait then for what that one gets. So a login survives an authorization server that is away for a
+  ends, or when the server refuses it, by one replica, the one that has the claim on the row; the others use the old
+  token to its end, and wait then for what that one gets. So a login survives an authorization server that is away for a
   moment. A refresh that has begun is not cancelled: its old token may be used up.
 
 What happens on failure: a server that refuses is asked once more with fresh tokens; then ``SignInNeeded``, if a user
@@ -47,7 +47,7 @@ from chatcluster.tools.mcp_wire import Fetched, Trouble
 
 SKEW_SECONDS = 10.0
 REFRESH_SECONDS = 15.0
-"""A refresh takes no longer: whoever has the claim is dead, or gave up."""
+"""A refresh takes no longer: after that the replica that has the claim is dead, or gave up."""
 REFRESH_POLL_SECONDS = 0.1
 LOGIN_SECONDS = 600.0
 DISCOVERY_SECONDS = 20.0

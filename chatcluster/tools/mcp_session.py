@@ -60,7 +60,8 @@ from chatcluster.tools.mcp_wire import (
 PAGES_MAX = 500
 """The most pages of a list, as some servers have one tool on each. A page that comes again ends the list as well."""
 PAGES_SECONDS = 5.0
-"""No page is begun after that: whoever waits for the list has that long for connecting besides (``mcp_lists.py``)."""
+"""No page is begun after that: a turn that waits for the list has that long for connecting besides
+(``mcp_lists.py``)."""
 QUESTIONS_MAX = 10
 """Requests for one call without an answer of the user in between."""
 CHANGED_SECONDS_MIN = 0.5

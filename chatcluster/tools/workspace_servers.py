@@ -2,7 +2,7 @@
 
 The agent is their client, within the sandbox: a server there can do what a command can do and no more, so its tools
 need nobody's leave, unless the template wants a person to be asked (``mcp_approval``). A call is one in the agent's
-ledger: it is made once, and whoever owns the chat by then has its result.
+ledger: it is made once, and the chat's owner of then has its result.
 
 What tools there are is asked of the agent in each turn that finds the workspace running, and in the turn that makes it.
 Servers that are just starting are waited for, ``START_SECONDS_MAX`` at most: those that are there by then have tools in

@@ -168,7 +168,7 @@ class AgentClient:
         return await self._ask("GET", "/status", AgentStatus)
 
     async def stop(self) -> None:
-        """End all that runs there, and the agent; for whoever made the sandbox. Raises ``WorkspaceUnreachable``."""
+        """End all that runs there, and the agent; for the maker of the sandbox. Raises ``WorkspaceUnreachable``."""
         await self._ask("POST", "/stop", AgentStatus)
 
     async def hold(self) -> None:

@@ -1,7 +1,7 @@
 """The provider's side of the Responses wire, for the simulator: pure bytes.
 
-Each event has a number. The same answer is put on the wire in the same events each time, so whoever attaches to one in
-the background, ``after`` a number, gets those behind it.
+Each event has a number. The same answer is put on the wire in the same events each time, so a client that attaches to
+one in the background, ``after`` a number, gets those behind it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A screen: an X server without a monitor, a window manager, and hands for them.
 
-It is begun with the agent, so that programs find it, and begun again by whoever wants it when it has died. An action
+It is begun with the agent, so that programs find it, and begun again for the next action when it has died. An action
 is a program that is run (``xdotool``); then there is a moment for what it caused to be drawn, and a picture of the
-screen is its answer. Actions take turns; who only looks waits for none of them. An action that is cancelled ends within
+screen is its answer. Actions take turns; a mere look waits for none of them. An action that is cancelled ends within
 about a second, with no key and no button held down.
 
 A picture has ``LONG_EDGE_MAX`` pixels along its longer edge at most, which is what models look at; a larger screen is

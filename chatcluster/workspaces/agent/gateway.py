@@ -47,7 +47,7 @@ class _Lent:
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self.spare = trio.CancelScope()
-        """Cancelled by whoever takes it."""
+        """Cancelled by the connection that takes it."""
         self.is_free = trio.Event()
         """Nobody else reads it any more."""
         self.is_done = trio.Event()

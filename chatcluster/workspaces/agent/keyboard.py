@@ -4,7 +4,8 @@ Left alone it gives them the same key, one after the other, and takes each away 
 it types something else. Here they are given before, programs have time to hear of it, and nothing is taken away before
 others need the keys.
 
-It is done by a program, ``GIVE_KEYS``: whoever works on the screen could have put a server there that never answers.
+It is done by a program, ``GIVE_KEYS``, which can be ended: what works on the screen could have put a server there that
+never answers.
 """
 
 from __future__ import annotations

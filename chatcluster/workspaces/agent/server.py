@@ -1,8 +1,8 @@
 """HTTP/1.1 on the agent's socket: requests, bounded in size, number and time; answers of JSON.
 
-Only who is outside of the sandbox is served. The socket is its host's, and has no name inside, so nothing there can
+Only what is outside of the sandbox is served. The socket is its host's, and has no name inside, so nothing there can
 take the places in its queue; or it is in the agent's own directory: there a process inside has an ID here, and its own
-agent is not its to ask. Over TCP whoever asks has to know the token, which nothing inside can read.
+agent is not its to ask. Over TCP each request has to show the token, which nothing inside can read.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def host_id_of(directory: Path) -> UUID:
 
 
 class Incarnations:
-    """The incarnations of one directory. Whoever has its lock knows that they have ended. A copy of the directory has
-    this file as well, so it says where it was written."""
+    """The incarnations of one directory. A host that has its lock knows that they have ended. A copy of the directory
+    has this file as well, so it says where it was written."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

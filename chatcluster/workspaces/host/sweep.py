@@ -1,7 +1,7 @@
-"""Calls that nobody waits for any more are cancelled, whoever died in between.
+"""Calls that nobody waits for any more are cancelled, also where an owner or a host died in between.
 
-Whose turn is stopped cancels its calls at once; this is for when the owner, or the host, died before it did. A call
-that runs in the foreground is open in the ledger of its chat, so one that is not open there, or whose chat is
+An owner whose turn is stopped cancels its calls at once; this is for when the owner, or the host, died before that. A
+call that runs in the foreground is open in the ledger of its chat, so one that is not open there, or whose chat is
 interrupted, is of no use: the agent is told to end it, with the epoch that the chat has now. What runs in the
 background belongs to the workspace, and is left alone. So is what a command left running that has ended as it should:
 it was in the foreground when its agent was asked, and not open any more when the database was.

@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from checker.history import PROMISES
+from simulation.planted import BUGS
 
 from chatcluster.chat import TABLE, Phase
 from chatcluster.config import Settings, env_name
@@ -97,6 +99,18 @@ def test_every_file_that_the_architecture_names_is_there() -> None:
         assert is_there or name in TO_COME, name
     for name in re.findall(r"`((?:loops/)?test_\w+)`", text):
         assert (ROOT / "tests" / f"{name}.py").exists(), name
+
+
+def test_the_architecture_has_every_count_of_the_checker_in_its_promise_and_every_planted_bug() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = [
+        row.split("|") for row in text.split("| | what the checker counts")[1].splitlines() if row.startswith("| P")
+    ]
+    counted = {row[1].strip(): re.findall(r"`(\w+)`", row[2]) for row in rows}
+    for kind, promise in PROMISES.items():
+        assert any(kind == name or (name[0] == "_" and kind.endswith(name)) for name in counted[promise]), kind
+    named = {name.strip() for row in rows for name in row[3].split(",")} - {""}
+    assert named == set(BUGS)
 
 
 def subclasses(kind: type[CallerError]) -> set[type[CallerError]]:

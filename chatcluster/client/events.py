@@ -11,42 +11,11 @@ from typing import Any
 
 import msgspec
 
-from chatcluster.events import (
-    AcceptedEvent,
-    ActionRequiredEvent,
-    ChatChangeEvent,
-    ErrorEvent,
-    HistoryResetEvent,
-    ListResetEvent,
-    MessageEvent,
-    QueueEvent,
-    ReadyEvent,
-    RetryEvent,
-    StatusEvent,
-    TitleEvent,
-    TurnEvent,
-)
+from chatcluster import events
 from chatcluster.parts import AttemptFrame, Message, Part, PartFrame, ResumedFrame
 from chatcluster.ports import Action
 
-Event = (
-    StatusEvent
-    | MessageEvent
-    | AttemptFrame
-    | ResumedFrame
-    | PartFrame
-    | HistoryResetEvent
-    | QueueEvent
-    | ActionRequiredEvent
-    | RetryEvent
-    | ErrorEvent
-    | TitleEvent
-    | TurnEvent
-    | ReadyEvent
-    | AcceptedEvent
-    | ChatChangeEvent
-    | ListResetEvent
-)
+Event = events.Event | AttemptFrame | ResumedFrame | PartFrame
 
 EVENT_TYPES = frozenset(kind.__struct_config__.tag for kind in Event.__args__)
 

@@ -250,10 +250,4 @@ ended as (
     where id = $1 and claimable_since is not null
     returning id, snapshot_version
 ),
-turn as (
-    insert into turns (chat_id, revision, message_id, outcome, code, duration_ms)
-    select ending.id, ending.snapshot_version, asked.id, 'error', $2::text::json ->> 'code', duration_ms
-    from ended as ending, {asked}
-)
-update tool_calls set state = 'done', finished_at = statement_timestamp()
-where chat_id = (select id from ended) and state <> 'done'
+{turn_and_calls_ended}

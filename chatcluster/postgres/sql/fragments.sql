@@ -113,6 +113,16 @@ lateral (
     order by id desc limit 1
 ) as asked
 
+-- fragment: turn_and_calls_ended
+-- What the end of a chat ``ended``, unread and in the error $2, means for its turn and its calls.
+turn as (
+    insert into turns (chat_id, revision, message_id, outcome, code, duration_ms)
+    select ending.id, ending.snapshot_version, asked.id, 'error', $2::text::json ->> 'code', duration_ms
+    from ended as ending, {asked}
+)
+update tool_calls set state = 'done', finished_at = statement_timestamp()
+where chat_id = (select id from ended) and state <> 'done'
+
 -- fragment: spent_columns
 history_version, attempt, epoch, outcome, model, provider, input_tokens, cached_input_tokens, cache_write_tokens,
     output_tokens, reasoning_tokens, searches, cost_micros

@@ -84,13 +84,7 @@ ended as (
     where id = $1 and status = 'requires_action'
     returning id, snapshot_version
 ),
-turn as (
-    insert into turns (chat_id, revision, message_id, outcome, code, duration_ms)
-    select ending.id, ending.snapshot_version, asked.id, 'error', $2::text::json ->> 'code', duration_ms
-    from ended as ending, {asked}
-)
-update tool_calls set state = 'done', finished_at = statement_timestamp()
-where chat_id = (select id from ended) and state <> 'done'
+{turn_and_calls_ended}
 
 -- name: select_waits
 select call_id, waits from tool_calls where chat_id = $1 and message_id = $2 and waits <> '{}' order by id

@@ -341,8 +341,8 @@ class StoreLocked(StoreUnavailable):
 class StoreFailed(StoreUnavailable):
     """Postgres works, and cannot do this one thing: the row cannot be read, or the value not be kept.
 
-    Repeating it changes nothing. A request ends with it (500), a chat in an error. A loop that serves many treats it as
-    a server that is away: it says so and goes on, which is why it is one of those.
+    Repeating it changes nothing. A request ends with it (500), a chat in an error. A loop that serves many says so and
+    goes on, as it does while a server is away: therefore it is a ``StoreUnavailable``.
     """
 
 

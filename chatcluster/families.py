@@ -4,8 +4,9 @@
   rests are answered, under the lock of the chat that waits. When it waits for nobody it is claimed like any other.
 * A chat that is stopped, archived or taken out of the archive: its agents are, each by its own order.
 
-Who is authoritative: the rows. Which call waits for which agent, and who has an order, was written in the transaction
-that made it so; what is done here finds it, does it in a transaction for each chat, and tells of it (``notices.py``).
+Who is authoritative: the rows. Which call waits for which agent, and which agent has an order, was written in the
+transaction that made it so; what is done here finds these, carries them out in a transaction for each chat, and tells
+of it (``notices.py``).
 
 What happens on failure: nothing is lost, and nothing is done twice. A replica that dies, or cannot reach Postgres,
 before it has done this leaves it to the sweep, which every replica makes, once a second or so. A row that somebody

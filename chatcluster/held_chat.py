@@ -175,7 +175,7 @@ class HeldChat:
         return outcome
 
     async def settle_family(self) -> None:
-        """See to what follows for those that wait for the chat, that it waits for, or that look at its family."""
+        """See to what follows for chats that wait for this one, agents that it waits for, and readers of its family."""
         await settle(self._store, self._notices, self.chat)
 
     async def reload(self) -> None:

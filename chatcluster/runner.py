@@ -173,7 +173,7 @@ class Runner:
 
     @property
     def _deadly(self) -> bool:
-        """Whether so many replicas died with this turn that it must be what ends them."""
+        """Whether so many replicas died with this turn that the turn must be what kills them."""
         return self.chat.takeovers > self._settings.takeovers_max
 
     @property

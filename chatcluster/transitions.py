@@ -129,7 +129,7 @@ class Transitions:
             self._notices.committed(outcome.chat, lifecycle)
 
     async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome:
-        """A chat that works for another one, because of this call of that one. Raises as ``Store.spawn``, and
+        """A chat that works for its parent, because of this call of the parent. Raises as ``Store.spawn``, and
         ``UsageLimitExceeded`` unless it is there already."""
         excess = await self._limits.excess(agent.owner_id)
         if excess is not None and not await self._is_there(agent.id):

@@ -1,7 +1,7 @@
 """The log of a turn that also tells what its calls have waited for: where the chat came to rest for somebody.
 
-The ledger has it (``ports/ledger.py``), for good. So it is the same for those who were there and for those who come
-later: it is looked up before results of the step are told, when somebody is waited for, and at the end of what there
+The ledger has it (``ports/ledger.py``), for good. So a reader that comes later is told the same as one that was there:
+it is looked up before results of the step are told, when somebody is waited for, and at the end of what there
 is. A step without calls looks nothing up.
 """
 

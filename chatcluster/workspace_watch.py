@@ -69,7 +69,7 @@ class WorkspaceWatch:
         return min(LOOK_SECONDS, self._detector.seconds_to_verdict(now) or LOOK_SECONDS)
 
     async def _bury(self, host_id: UUID, token: str) -> None:
-        """One that cannot be buried keeps neither another one from it, nor those who work their workspaces."""
+        """A host that cannot be buried holds up neither the burial of another one nor the look at what chats use."""
         try:
             lost = await self._hosts.bury(host_id, token)
         except StoreUnavailable as error:

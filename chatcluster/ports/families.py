@@ -26,7 +26,7 @@ class Undone(NamedTuple):
 
 class Families(Protocol):
     async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome:
-        """Insert a chat that belongs to another one, for the call of that one that asks for it.
+        """Insert an agent: a chat that belongs to its parent, for the parent's call that asks for it.
 
         May be repeated: the agent of this ID is found, and the outcome ``replayed``. Raises ``Moved`` if the call is
         not open (any more), or the chat is being stopped, as its orders are given then; ``Conflict`` if the family has

@@ -23,7 +23,8 @@ class TitleTask(msgspec.Struct, frozen=True):
 
 
 class Titles(Protocol):
-    """A chat that was created so wants a title until it has one, a person gives it one, or it is given up."""
+    """A chat that was created without a title wants one, until a model or a person has given it one, or all tries
+    failed."""
 
     async def take(self, limit: int, *, seconds: float) -> tuple[TitleTask, ...]:
         """Some that nobody has taken in the last ``seconds``, by turns between users, those that wait longest first. A

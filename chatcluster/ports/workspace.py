@@ -49,9 +49,9 @@ class Workspace(Protocol):
         ...
 
     async def cancel(self, call_id: str, epoch: int, *, chat_id: str = "", foreground_only: bool = False) -> CallAnswer:
-        """End all processes of a call, within about a second; or bury an ID that was never seen. A call that has
-        ended stays as it is, and what it left behind is ended. With ``foreground_only`` one that is in the background
-        goes on, and so does what one that has ended left behind. Raises ``StaleEpoch``."""
+        """End all processes of a call, within about a second; or bury an ID that was never seen. A call that has ended
+        stays as it is, and what it left behind is ended. With ``foreground_only`` a call in the background goes on, and
+        so does what an ended call left behind. Raises ``StaleEpoch``."""
         ...
 
     async def under_way(self) -> Sequence[CallUnderWay]:

@@ -7,9 +7,9 @@ A row that cannot be read (a damaged column, say) fails the statement, and with 
 chats are claimed one by one; the one that fails ends in an error, written without reading it, and if not even that is
 possible it is passed over, as is one of which somebody holds a row. Either way the others are claimed.
 
-A chat may also be claimed by the transaction that lets it run, for a worker that has a place for it, if nobody waits:
-where that is one statement, by a statement that does both, and else by what it writes. A claim that fails keeps nobody
-from being heard: then the transition is made without it.
+A chat may also be claimed by the transaction that lets it run, for a worker that has a place for it, if no other chat
+waits. Where that transaction is one statement, another statement does both; else the row that it writes has the claim.
+A claim that fails keeps nobody from being heard: then the transition is made without it.
 """
 
 from __future__ import annotations

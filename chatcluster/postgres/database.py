@@ -144,9 +144,9 @@ class Database:
     ) -> T:
         """Run ``look(connection)``, and then ``write(connection, seen, *args)`` with what that returned.
 
-        There is no transaction around them, so ``write`` is one statement that says itself what it depends on. Only
-        ``look`` is run again if the connection breaks. Raises ``StoreUnavailable``; then it is unknown whether
-        ``write`` was committed.
+        There is no transaction around them, so ``write`` is one statement, which has in its own condition what it
+        depends on. Only ``look`` is run again if the connection breaks. Raises ``StoreUnavailable``; then it is unknown
+        whether ``write`` was committed.
         """
         return await self._pooled(partial(self._look_and_write, look), write, args, lane, chat_id)
 

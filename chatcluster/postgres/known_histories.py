@@ -1,7 +1,7 @@
 """Short histories that this store wrote or read last: the tenure that begins with a claim need not read them again.
 
 A replica that takes a message mostly claims its chat as well, and often ran the chat's last turn. So it has the whole
-history in its hands: as it read it, with what it has committed and what its users have sent since.
+history in its hands: what it has read, and what was committed and sent here since.
 
 Postgres is authoritative. A version names one state of a history, on one server. So a history is kept under its
 version, and goes on to the next only by a transition of this store that began at just that version. A claim

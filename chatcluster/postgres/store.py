@@ -17,8 +17,9 @@ the lock or write, and never once for all: a session's server may be a standby t
 a pooler.
 
 A user's message to a chat at rest likewise takes two statements without a transaction: one that looks at the row, and
-one that does all of it if the row still is what was seen. What is refused, queued or raced for goes the long way: only
-a row that is locked refuses. Where a worker has a place for the chat, that one statement may claim it as well.
+one that does everything else if the row still is what was seen. A message that is refused or queued, or whose row was
+changed meanwhile, goes the long way: only under the row's lock a message is refused. Where a worker has a place for the
+chat, that one statement may claim it as well.
 
 An idempotency key is reserved before the lock, and written with what makes a chat, see ``idempotency.py``.
 

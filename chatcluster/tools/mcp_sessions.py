@@ -2,8 +2,8 @@
 
 All calls at one server go through one session, and have what the server keeps for it. But where a server asks the user
 without saying for which call (``mcp_questions.py``), a session has one call at a time, so that it is clear: a call that
-comes while there is one gets a further session, and the next one that comes alone has the first again. So what is
-called one after the other is called in one session, always.
+comes while there is one gets a further session, and the next one that comes alone has the first again. So calls that
+follow each other are always made in one session.
 
 Who is authoritative: the MCP process says of a session that it is such a one, as it is opened, or once its server has
 asked that way. A replica keeps that in mind for later turns, until the server's row changes.

@@ -144,9 +144,9 @@ class Awaited(EventStream):
     the head of the response is sent, and signs of life behind it. What does not come at once is waited for in the
     response's own time, and not in its user's share.
 
-    A failure that comes behind the head is told, and then the connection is broken off: a client that took it for an
-    answer would look for one in it. Where a person has to do something the body is whole all the same, as that client
-    would ask again, and that person would be asked twice."""
+    A failure that comes behind the head is told, and then the connection is broken off: else a client would take the
+    failure for an answer. Where a person has to do something the body is whole all the same: behind a broken one the
+    client would ask again, and the person would be asked twice."""
 
     def __init__(
         self, subscription: AbstractAsyncContextManager[DoorStream], narrator: OneAnswer, **options: Any

@@ -90,7 +90,7 @@ class Calls:
         """What is under way, by call ID."""
 
     def recover(self, last_sign_of_life: float) -> None:
-        """Say of what ran under an agent before this one that it was killed."""
+        """Report the calls that ran under an earlier agent as killed."""
         for entry in self._ledger.running():
             size = size_of(self._ledger.output_path(entry.number))
             ended_at = max(last_sign_of_life, entry.started_at or 0)

@@ -2,7 +2,7 @@
 
 A process belongs to a call if it has the call's mark in its environment, is in the session that the call's command was
 begun in, or has a parent that belongs to it. One that has shaken off all three belongs to no call; it is ended with
-any call that was begun before it, so that nothing runs on that nobody can end. A mark that the agent never gave is
+any call that was begun before it, so that no process runs on for ever. A mark that the agent never gave is
 none.
 """
 

@@ -1,9 +1,9 @@
 """What has changed in the working directory, as git tells it.
 
-Git runs within the sandbox, with the rights of what runs there, and in no other place. It is configured as it is for
-commands there, so it says what they would be told. What a repository says of programs to be run is turned off as far as
-git lets it be: hooks, external diffs, text conversions, monitors, pagers, transports; filters are not, as without them
-it would be another diff. The index is not written. What git says is read up to a limit, and the rest is said to be left
+Git runs within the sandbox, with the rights of what runs there, and in no other place. It is configured as for commands
+there, so they would be told the same. Programs that a repository wants git to run are turned off as far as git lets
+them be: hooks, external diffs, text conversions, monitors, pagers, transports; filters are not, as without them it
+would be another diff. The index is not written. What git says is read up to a limit, and the rest is said to be left
 out; where git fails there is no answer, and no half of one.
 """
 

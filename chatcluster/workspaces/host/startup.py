@@ -1,7 +1,8 @@
 """The start-up script of a workspace: a call of its agent like any other, in the background, with a time limit.
 
-It is known by the start that it belongs to, so a host that asks twice runs it once. What it says becomes lines of the
-log as it says it. A script that fails, or takes too long, fails nothing else: the workspace runs, and its row says so.
+Each start of the workspace has one such call, so a host that asks twice runs it once. What the script prints becomes
+lines of the log as it is printed. A script that fails, or takes too long, fails nothing else: the workspace runs, and
+its row says so.
 """
 
 from __future__ import annotations

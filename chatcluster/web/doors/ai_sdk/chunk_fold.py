@@ -1,7 +1,8 @@
 """A turn as chunks of a UI message stream. Pure: a mapping of its steps (``steps.py``).
 
-A call of the client's tools is run by the client as soon as its input is told. So to one that comes back it is told
-when it is sure that the call waits: of one that was answered before, only what its input was and what came of it.
+A call of the client's tools is run by the client as soon as its input is told. So a client that comes back is told
+the input only once it is sure that the call waits; of a call that was answered before it is told input and output
+alone.
 
 Only what versions 6 and 7 of the client both know is used. What the client has from an attempt that came to nothing
 stays in its message, since no chunk takes a part back. Behind it comes a ``data-restarted`` part: what stands between

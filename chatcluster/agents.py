@@ -88,7 +88,7 @@ def agent_of(parent: Chat, call_id: str, prompt: str, title: str | None, model: 
 
 
 def family_is_full(agents_max: int) -> Conflict:
-    """Also those that rest count: they have a history each, and whoever follows the family follows them."""
+    """Also those that rest count: they have a history each, and a reader of the family follows them."""
     further = f"{MESSAGE} gives one of those that there are a further task, also one that has finished"
     return Conflict(f"a chat has at most {agents_max} agents, with theirs: {further}")
 
@@ -109,7 +109,7 @@ def waits_for_people(state: StoredState) -> bool:
 
 
 def asks_people(state: ChatState) -> bool:
-    """Whether whoever looks at the family is shown something that a person has to do here: also while a call runs."""
+    """Whether readers of the family are shown something that a person has to do here: also while a call runs."""
     return waits_for_people(state) or any(call.asks_now for call in state.open_calls)
 
 

@@ -7,10 +7,11 @@ Two guards bound it. **Silence**: nothing at all comes from the server for ``mod
 signs of life come, such as keep-alive comments, empty deltas or usage, but no text, reasoning or piece of a tool call
 for ``model_standstill_seconds``: the server in front is alive, and the model behind it is not.
 
-An answer whose provider goes on with it, whoever listens (``Attachable``), outlives its **connection**: if that breaks
-it is attached to again, behind the last word that came, up to ``ATTACHED_MAX`` times in a row. The attempt goes on as
-if nothing had been; nothing is paid twice. Not where a word has no place, or a call that had begun no name at its
-provider, or the provider refuses that, in whatever words: that attempt has failed, with the connection that broke.
+An answer whose provider goes on with it, also while nobody listens (``Attachable``), outlives its **connection**: if
+that breaks it is attached to again, behind the last word that came, up to ``ATTACHED_MAX`` times in a row. The attempt
+goes on as if nothing had been; nothing is paid twice. Where a word has no place, or a call that had begun has no name
+at its provider, or the provider refuses, in whatever words, that cannot be done: the attempt has failed, with the
+connection that broke.
 
 This is also the one place where what comes from outside is made fit to be stored: no NUL and no half of a surrogate
 pair gets further, in whatever string it was.
@@ -92,7 +93,7 @@ class Attempt:
         """The model's server has answered, with success or with an error."""
         self.is_resumed = False
         self._attachment: Attachment | None = None
-        """Gets at an answer that its provider goes on with, whoever listens, behind the last delta."""
+        """How to get at an answer that its provider goes on with, also while nobody listens: behind the last delta."""
         self._model = model
         self._stream = stream
         self._settings = settings
@@ -138,7 +139,7 @@ class Attempt:
 
     @property
     def answer_id(self) -> str:
-        """The ID of an answer that its provider goes on with, whoever listens; empty: it does not go on with it."""
+        """The ID of an answer that its provider goes on with, also while nobody listens; empty: it does not."""
         return "" if self._attachment is None else self._attachment.answer_id
 
     @property

@@ -6,7 +6,7 @@ another replica may have a place):
 * the replica's places, ``subscribers_max``;
 * a user's own limit, ``subscribers_per_user``, where that is set;
 * a user who has as many places as are still free gets no more. So whatever one user opens, half of the places are left
-  for others, and one who has none yet gets one as long as there is any.
+  for others, and a user who has none yet gets one as long as there is any.
 """
 
 from __future__ import annotations

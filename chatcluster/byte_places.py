@@ -1,9 +1,9 @@
 """Bytes that the tasks of one moment share: each takes what it needs, waits where that is not free, and gives it back.
 
-They are places (``fair_places.py``) that users get by turns, and more: who has some gets no more than leaves room for
-the largest that another one may need. So whatever one user holds, and for however long its models take, the first one
-of somebody else need not wait for that. What is alone is never kept waiting, however much it wants. Who waits has
-nothing in hand, so there is no circle of waiters, as long as nobody takes twice.
+They are places (``fair_places.py``) that users get by turns, with one rule more: a user who holds some bytes leaves
+room for the largest piece of work that another user may have. So whatever one user holds, and for however long its
+models take, another user's first piece of work need not wait for that. Work that finds all bytes free begins, however
+much it wants. A task that waits holds nothing, so no two wait for each other, as long as no task takes twice.
 """
 
 from __future__ import annotations

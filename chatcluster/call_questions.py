@@ -108,7 +108,7 @@ class CallQuestions:
             self._stir()
 
     def _reply(self, asked: Asked, call: OpenCall | None) -> None:
-        replies = None if call is None else call.replies
+        replies = None if call is None or call.inquiry is None else call.inquiry.replies
         asked.reply(cancelled(asked.questions) if replies is None else replies)
 
     async def _look(self, call_id: str) -> OpenCall | None:

@@ -14,8 +14,8 @@ class TextPart(msgspec.Struct, tag="text", frozen=True):
 
 
 class ReasoningPart(msgspec.Struct, tag="reasoning", frozen=True, omit_defaults=True):
-    """``duration_ms``: how long was thought, where somebody heard all of it. It needs no version of its own: whoever
-    does not know it shows the same words."""
+    """``duration_ms``: how long was thought, where somebody heard all of it. It needs no version of its own: a
+    replica or client that does not know it shows the same words."""
 
     text: str
     duration_ms: int | None = None

@@ -160,7 +160,7 @@ def status_event(chat: Chat) -> StatusEvent:
 
 
 def retry_event(chat: Chat, shown: Position = START) -> RetryEvent | None:
-    """The retry that the chat waits for, if it does, for whoever was shown frames up to ``shown``.
+    """The retry that the chat waits for, if it does, for a reader that was shown frames up to ``shown``.
 
     None as well if those are of the attempt that it was to wait for: its owner has begun it, and a failover has lost
     that. What was shown of it goes on.

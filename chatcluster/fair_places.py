@@ -1,9 +1,9 @@
 """Places for work that all share, and each user gets by turns.
 
-So many are taken at a time as there are, and of one user no more than ``each``. Of those who wait, the next is one of
-the user whose turn it is, the longest wait of that user first. So whatever one has to be done, another one's is done
-after one of theirs, and not after all. Work may need several places at once: it waits until there are so many, and
-keeps nobody waiting who needs fewer.
+So many are taken at a time as there are, and of one user no more than ``each``. Of the work that waits, the next is
+that of the user whose turn it is, the longest wait of that user first. So however much one user has to be done, another
+user's work begins after one piece of it, and not after all. Work may need several places at once: it waits until there
+are so many, and does not hold up work that needs fewer.
 """
 
 from __future__ import annotations

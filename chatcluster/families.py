@@ -1,4 +1,4 @@
-"""What a chat's transition means for its family, right after it: reports to whoever waits, orders to agents.
+"""What a chat's transition means for its family, right after it: reports to the chat that waits, orders to agents.
 
 * A chat that comes to rest in wait for agents, and an agent that comes to rest: the calls that wait for an agent which
   rests are answered, under the lock of the chat that waits. When it waits for nobody it is claimed like any other.
@@ -7,9 +7,9 @@
 Who is authoritative: the rows. Which call waits for which agent, and who has an order, was written in the transaction
 that made it so; what is done here finds it, does it in a transaction for each chat, and tells of it (``notices.py``).
 
-What happens on failure: nothing is lost, and nothing is done twice. Whoever dies, or cannot reach Postgres, before it
-has done this leaves it to the sweep, which every replica makes, once a second or so. A row that somebody holds, or that
-cannot be read, is passed over until the next one.
+What happens on failure: nothing is lost, and nothing is done twice. A replica that dies, or cannot reach Postgres,
+before it has done this leaves it to the sweep, which every replica makes, once a second or so. A row that somebody
+holds, or that cannot be read, is passed over until the next one.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class LookUps:
-    """Look-ups in threads, and so many of them for each, whoever that is."""
+    """Look-ups in threads, of which each host, or each user, has a few at a time."""
 
     def __init__(self) -> None:
         self._places: WeakValueDictionary[Hashable, trio.CapacityLimiter] = WeakValueDictionary()

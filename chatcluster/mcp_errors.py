@@ -16,8 +16,8 @@ class LoginNotFound(NotFound):
 
 
 class SignInOfAnother(Forbidden):
-    """The sign-in was begun by another user than the one who is signed in on the page in this browser. Whoever went on
-    would give that user what is theirs. Begin one of your own."""
+    """The sign-in was begun by another user than the one who is signed in on the page in this browser. A person who
+    went on would give that other user a grant of their own. Begin a sign-in of your own."""
 
     def __init__(self) -> None:
         super().__init__(

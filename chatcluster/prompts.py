@@ -8,7 +8,7 @@
 6. the user's own, in a ``user-instructions`` element.
 
 A blank text is none. All of it is one system text. Together with the tools that the model is told of it is the
-**prefix** of a turn: made anew where a turn begins, and the same to its end, whoever owns the chat by then, since
+**prefix** of a turn: made anew where a turn begins, and the same to its end, for each owner of the chat, since
 providers bind what they keep, and sign, to the exact beginning. Pure.
 """
 

@@ -1,7 +1,7 @@
 """Tells browsers that answers are there: claims notices, sends them, and writes what became of each.
 
 Every replica that has a push key looks every two seconds, and none is in charge: a notice is claimed for a minute by
-whoever comes first, so it is sent once, also when the replica that ended the turn died right after its commit.
+the replica that comes first, so it is sent once, also when the replica that ended the turn died right after its commit.
 
 =====================================  ==============================================
 the service took it                    the notice is deleted

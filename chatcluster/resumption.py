@@ -1,7 +1,8 @@
 """An answer that was begun, and whose owner is gone: how the next owner goes on with it, if its model can.
 
-* ``background``: the provider goes on whoever listens. The ID of the answer is on the chat's row (``KeepAnswer``), put
-  there before a word of it is shown. The next owner **attaches** to it, behind the last frame of the dead tenure.
+* ``background``: the provider goes on also while nobody listens. The ID of the answer is on the chat's row
+  (``KeepAnswer``), put there before a word of it is shown. The next owner **attaches** to it, behind the last frame of
+  the dead tenure.
 * ``prefix``: the model is given the words that the frames have, and **continues** from there. Only text can be so. The
   frames tell as well how many tokens those are, so the rest is no longer than what the answer's limit has left.
 
@@ -9,9 +10,9 @@ Either way readers keep what they have: the tenure says in a ``resumed`` frame t
 follows is the rest. So the frames are authoritative for what was said, and the row for which answer it was.
 
 What happens on failure: without frames (Redis lost them) there is nothing to continue, and an answer in the background
-is listened to from its beginning, as a new attempt. The same where a call had begun, or a frame has no place to attach
-behind. If the provider has forgotten the answer, or refuses to go on, the model is asked anew at once: that is nobody's
-failure. While Redis cannot be reached, ``SALVAGE_SECONDS_MAX`` pass before that.
+is listened to from its beginning, as a new attempt. The same is done where a call had begun, or a frame has no place to
+attach behind. If the provider has forgotten the answer, or refuses to go on, the model is asked anew at once, and that
+counts as no failure. While Redis cannot be reached, ``SALVAGE_SECONDS_MAX`` pass before that.
 
 While its owner lives, a connection that breaks is another matter: it is made anew, see ``attempt.py``.
 

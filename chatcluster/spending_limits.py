@@ -6,8 +6,8 @@ are sent at once may all find the last of what is left: a limit is overrun by wh
 
 Where there are limits, some replica adds up what was spent every ``ADD_UP_SECONDS``: then a look-up has little to do.
 
-What happens on failure: a look-up that fails, or takes longer than ``LOOKUP_SECONDS_MAX``, lets pass, with an event.
-What cannot be added up is tried again the next time; until then look-ups take longer, and tell the same.
+What happens on failure: where a look-up fails, or takes longer than ``LOOKUP_SECONDS_MAX``, the message passes, with an
+event. What cannot be added up is tried again the next time; until then look-ups take longer, and tell the same.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Subscriber:
         self._buffer_bytes_max = buffer_bytes_max
         self._join = join
         self.sink: Callable[[], None] | None = None
-        """Told of every event that is offered, in place of whoever waits in ``receive``."""
+        """Told of every event that is offered, in place of a task that waits in ``receive``."""
         self._catch_up: CatchUp | None = None
         self._page: list[bytes] = []  # of the first events, what was read and is to be given next
         self._cursor = BEGINNING
@@ -136,7 +136,7 @@ class Subscriber:
         return data
 
     async def _wait(self) -> None:
-        """Until there may be something. Whoever waits has just seen that there is nothing."""
+        """Until there may be something. The caller has just seen that there is nothing."""
         self._awake = trio.Event()
         try:
             await self._awake.wait()

@@ -161,7 +161,7 @@ class Tenures:
     # --- what the database says about our chats -----------------------------------------------
 
     async def follow_hints(self) -> None:
-        """Hints about chats that we own, from whoever changed them."""
+        """Hints that somebody changed chats that we own."""
         async with self._outside.pubsub.subscribe(worker_channel(self._worker_id)) as hints:
             while True:
                 hint = hint_in(await hints.receive())

@@ -1,11 +1,11 @@
-"""What becomes of each call of a step: decided from its tool's policy, by whoever owns the chat. Pure.
+"""What becomes of each call of a step: decided from its tool's policy, by the chat's owner. Pure.
 
 A call that cannot be run has its result at once: its tool is unknown or denied, or its arguments are wrong. Of the
 others, some wait for a person, for the chat's client or for an agent. What is left is the owner's to run: if all of it
 may be run again whenever a worker dies, it is *started* in the very commit that brings the calls; if not, it is
-*pending* in it, and said to be started in a commit of its own, right before it is. So of a call that is not started
-nobody has to ask whether it ran. Of several, some of which run by a standing permission, none is started before it is
-either: what is taken back until then holds for it.
+*pending* in it, and said to be started in a commit of its own, right before it is. So a call that was never started
+has certainly not run. Where some of several calls run by a standing permission, each is started right
+before it runs as well: so a permission that is taken back by then counts.
 
 An owner that finds started calls of a tenure that is over (``resumption``) runs again what may be run again; without
 a word where the tool knows the call, and goes on with it. Of the rest nobody knows whether it took effect, and the
@@ -114,7 +114,7 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
     if known.tool.approval is Approval.DENY:  # since the call was begun, or a person was asked
         return Refuse(not_again(call, _denied(call.name)))
     problem = known.problem(part.arguments if call.arguments is None else call.arguments)
-    ran = was_started or (call.started_epoch is not None and call.answers is None)  # it was given back
+    ran = was_started or (call.started_epoch is not None and not call.is_answered)  # it was given back
     again = ran and call.effect != Effect.TRACKED
     return Run(again) if problem is None else Refuse(not_again(call, problem))
 

@@ -86,8 +86,9 @@ class Runnable:
             None if call.approved or tool.approval is not Approval.ASK else permission_of(call.name, tool.effect)
         )
         """The standing permission that it runs by."""
-        self.answers = None if call.resume is None else call.replies  # what another run was told is none of this one
-        self.resume = call.resume
+        self.answers, self.resume = None, None
+        if call.inquiry is not None and call.inquiry.resume is not None:  # else another run was told, and not this one
+            self.answers, self.resume = call.inquiry.replies, call.inquiry.resume
         self.is_started = is_started
         self.scope = trio.CancelScope()
         self.ended = trio.Event()

@@ -7,7 +7,7 @@ calls that it finds in a history it asks the ledger.
 What the requests of a turn begin with, system text and tools, stays the same to its end (``prompts.py``). It is kept
 before the first answer that does not end the turn is committed; the next owner, should there be one, reads it.
 
-What a tool gave that is not history yet is kept here, for whoever ends the turn. Raises what commits raise.
+What a tool gave that is not history yet is kept here, for the commit that ends the turn. Raises what commits raise.
 """
 
 from __future__ import annotations

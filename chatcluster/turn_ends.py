@@ -1,8 +1,8 @@
-"""How a turn ends, and with it the tenure, or not: each end is one commit of the owner.
+"""The ends of a turn, which may end the tenure as well: each is one commit of the owner.
 
 Once that is committed the tenure goes on to the message that was promoted with it, or its stream is closed. In a full
 replica it gives way instead: chats whose queues never get empty would keep its places for ever. Raises what commits
-raise; then nothing is kept, and whoever owns the chat by then ends the turn.
+raise; then nothing is kept, and the chat's next owner ends the turn.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class Watch:
             self._kinds.pop((chat_id, kind), None)
 
     def forget_told(self) -> None:
-        """Whoever reads it now was told nothing, and what happened while nobody read is not among it."""
+        """Its readers of now were told nothing yet, and what happened while it had none is not remembered."""
         self._told.clear()
         self._kinds.clear()
 

@@ -1,8 +1,8 @@
 """The screens of workspaces, for people who look on: pictures of them, as many readers as there may be.
 
 One look at a workspace at a time, and what it found is the answer to all who ask within ``FRESH_SECONDS``: so a
-workspace draws two pictures a second at most for one replica, whoever asks how often. Nothing is kept longer than
-that, but for what was looked at last.
+workspace draws two pictures a second at most for one replica, however many ask and how often. Nothing is kept longer
+than that, but for what was looked at last.
 
 What happens on failure: it is raised to all who ask within that time, ``LOOK_SECONDS_MAX`` after they asked at the
 latest; the next one looks again.

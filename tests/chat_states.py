@@ -63,7 +63,7 @@ from chatcluster.chat import (
     Unarchive,
     digest_of,
 )
-from chatcluster.chat.questions import Question, Reply, ReplyAction
+from chatcluster.chat.questions import Inquiry, Question, Reply, ReplyAction
 from chatcluster.content import SummaryPart
 from chatcluster.parts import NewMessage, Parts, Role, TextPart, ToolCallPart, ToolResultPart
 
@@ -143,6 +143,8 @@ def fence_of(state: ChatState) -> Fence:
 
 
 QUESTIONS = (Question("name", "What is your name?", {"type": "object", "properties": {"name": {"type": "string"}}}),)
+ENDED = Inquiry(QUESTIONS, resume="null")
+"""Asked by a server that has ended its request with it."""
 REPLIES = {"name": Reply(ReplyAction.ACCEPT, {"name": "Ada"})}
 
 QUEUES = ((), queue_of("first"), steered("first", "second"), queue_of(*(f"message {n}" for n in range(20))))
@@ -151,7 +153,7 @@ OPEN_CALLS = (
     calls("call"),
     calls("call", "other"),
     calls("call", "other", state=STARTED),
-    (call("call", STARTED, questions=QUESTIONS), call("other", STARTED)),
+    (call("call", STARTED, inquiry=Inquiry(QUESTIONS)), call("other", STARTED)),
 )
 """Of which the owner takes care."""
 WAITING_CALLS = (
@@ -164,8 +166,8 @@ WAITING_CALLS = (
     (call("call", AGENTS, agent_id=NO_AGENT),),
     (call("call", AGENTS, agent_id=NO_AGENT), call("other", AGENTS, agent_id=NO_AGENT)),
     (call("call", CallState.SIGN_IN), call("other", APPROVAL)),
-    (call("call", CallState.QUESTION, questions=QUESTIONS, resume="null"),),
-    (call("call", CallState.QUESTION, questions=QUESTIONS, resume="null"), call("other", CLIENT)),
+    (call("call", CallState.QUESTION, inquiry=ENDED),),
+    (call("call", CallState.QUESTION, inquiry=ENDED), call("other", CLIENT)),
 )
 """Of which somebody else has to take care."""
 MIXED_CALLS = (call("call", STARTED), call("other", APPROVAL), call("third", CLIENT))

@@ -74,5 +74,5 @@ def test_a_model_spawns_waits_and_answers_then(seed: int) -> None:
     assert len(first.calls) == len(second.calls) > 0
     tasks = [json.loads(call.arguments) for call in first.calls]
     assert [task["title"] for task in tasks] == [f"x{number}" for number in range(1, len(tasks) + 1)]
-    assert {read_script(task["prompt"], Script()).tokens for task in tasks} == {12}
+    assert {read_script(task["prompt"], Script()).words.tokens for task in tasks} == {12}
     assert (third.calls, third.text(prompt)[0]) == ((), 3)

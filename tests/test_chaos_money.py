@@ -14,9 +14,10 @@ from chatcluster.errors import ConfigError
 from chatcluster.llm.simulator.answer import Answer
 from chatcluster.llm.simulator.ledger import Ledger, Line, line_of, read_ledger
 from chatcluster.llm.simulator.question import Question, Spoken
-from chatcluster.llm.simulator.script import Script
+from chatcluster.llm.simulator.script import Faults, Script, Words
 
 TALK = "c0n1"
+FIVE = Words(mode="words", tokens=5)
 
 
 def line(number: int, *, sent: int = 40, told: bool = True, purpose: str = "answer", talk: str = TALK) -> Line:
@@ -125,7 +126,7 @@ def test_a_ledger_numbers_answers_and_notes_what_became_of_them(tmp_path: Path) 
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger(str(path))
     question = Question(spoken=(Spoken("system", "Be brief."), Spoken("user", "Hello there")), request=b"{}")
-    answers = [Answer(Script(mode="words", tokens=5, reasoning=2), question) for _ in range(2)]
+    answers = [Answer(Script(words=FIVE, reasoning=2), question) for _ in range(2)]
     for answer in answers:
         ledger.begin(answer)
     answers[1].sent = 3
@@ -142,7 +143,7 @@ def test_what_broke_off_by_order_is_a_failure_of_its_conversation_alone(tmp_path
     broken = BrokenAnswers(path, clock_offset=0.0)
     for talk, words, sent in (("c0n1", "cut_after=3", 3), ("c0n1", "cut_after=3", 2), ("c0n2", "cut_after=3", 3)):
         question = Question(spoken=(Spoken("user", f"Question {talk}q1x [[{words}]]"),), request=b"{}")
-        answer = Answer(Script(mode="words", tokens=5, cut_after=3), question)
+        answer = Answer(Script(words=FIVE, faults=Faults(cut_after=3)), question)
         answer.sent = sent
         ledger.begin(answer)
         ledger.note(answer, told=False)

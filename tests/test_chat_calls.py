@@ -71,7 +71,7 @@ from chatcluster.chat import (
     decide,
     digest_of,
 )
-from chatcluster.chat.questions import encoded
+from chatcluster.chat.questions import Inquiry, encoded
 from chatcluster.errors import CallAnswered, CallChanged, Moved, NotAllowedInStatus, ToolCallNotFound, Unreadable
 from chatcluster.parts import (
     CONTENT_VERSION,
@@ -265,13 +265,13 @@ def test_an_approval_of_a_run_is_none_of_the_next_one() -> None:
 
 def test_what_was_answered_to_a_run_is_no_answer_to_the_next_one() -> None:
     """Its server held the question, and died with the worker, or never let the call in."""
-    told = {"questions": QUESTIONS, "answers": encoded(REPLIES)}
-    asked = asked_again(**told).open_calls[0]
-    assert (asked.questions, asked.answers) == ((), None)
-    state = state_of(RUNNING, open_calls=(call("a", STARTED, started_epoch=1, **told),))
+    held, ended = (Inquiry(QUESTIONS, encoded(REPLIES), resume) for resume in (None, '"state"'))
+    assert asked_again(inquiry=held).open_calls[0].inquiry is None
+    state = state_of(RUNNING, open_calls=(call("a", STARTED, started_epoch=1, inquiry=held),))
     refused = owner(state, AwaitSignIn(("a",), 60.0)).state.open_calls[0]
-    assert (refused.questions, refused.answers) == ((), None)
-    kept = asked_again(**told, resume='"state"').open_calls[0]
+    assert refused.inquiry is None
+    kept = asked_again(inquiry=ended).open_calls[0].inquiry
+    assert kept is not None
     assert kept.replies == REPLIES, "a server that goes on from an answer is given it again"
 
 

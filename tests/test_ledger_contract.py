@@ -49,7 +49,6 @@ from chatcluster.chat import (
     UserCommand,
     digest_of,
 )
-from chatcluster.chat.questions import replies_of
 from chatcluster.errors import CallAnswered, CallChanged, ChatBusy, ChatFull, ChatNotFound, Fenced, Moved
 from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, Role, TextPart, ToolResultPart, text_of
 from chatcluster.ports import Chat, NewChat, Outcome, ResultSlice
@@ -314,8 +313,8 @@ async def test_a_question_is_shown_with_its_deadline_and_answered(world: World, 
     assert (await world.store.read(chat.id)).actions == ()
     (open_call,) = await world.store.open_calls(chat.id)
     assert open_call.state is (STARTED if resume is None else PENDING)
-    assert open_call.answers is not None
-    assert (replies_of(open_call.answers), open_call.resume) == (REPLIES, resume)
+    assert open_call.inquiry is not None
+    assert (open_call.inquiry.replies, open_call.inquiry.resume) == (REPLIES, resume)
     with pytest.raises(CallAnswered):
         await apply(world, chat, AnswerQuestions("a", REPLIES))
 

@@ -4,9 +4,7 @@ goes back to it verbatim, and the vendor's own client reads the same from the sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,6 +16,7 @@ import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
+from told_histories import assistant, history, require_taken, tool, user
 
 from chatcluster.errors import ProviderError
 from chatcluster.llm.anthropic import WIRE, MessageDecoder
@@ -312,42 +311,14 @@ def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
 # --- the request ------------------------------------------------------------------------------
 
 
-def history(*messages: tuple[Role, tuple[Part, ...]], reason: str | None = None) -> tuple[Message, ...]:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    *rest, last = [Message(index, role, parts, 1, now) for index, (role, parts) in enumerate(messages, 1)]
-    return (*rest, msgspec.structs.replace(last, finish_reason=reason))
-
-
-def user(text: str) -> tuple[Role, tuple[Part, ...]]:
-    return Role.USER, (TextPart(text),)
-
-
-def assistant(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
-    return Role.ASSISTANT, parts
-
-
-def tool(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
-    return Role.TOOL, parts
-
-
 def body_of(
     messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), *, may_call: bool = True, **route: Any
 ) -> Any:
     """The body, which the vendor's types take."""
     request = ModelRequest(UUID(int=1), messages, tools=tools, may_call_tools=may_call)
     body = json.loads(b"".join(WIRE.body(request, msgspec.structs.replace(ROUTE, **route))))
-    consume(VENDORS_TYPE.validate_python(body))
+    require_taken(VENDORS_TYPE, body)
     return body
-
-
-def consume(value: Any) -> None:
-    """Iterables are checked when they are walked."""
-    if isinstance(value, dict):
-        for inner in value.values():
-            consume(inner)
-    elif not isinstance(value, str | bytes) and isinstance(value, Iterable):
-        for inner in value:
-            consume(inner)
 
 
 VENDORS_TYPE: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsStreaming)

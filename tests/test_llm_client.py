@@ -45,11 +45,7 @@ class World:
 @pytest.fixture
 async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
     simulator = Simulator(SimulatorOptions(port=0, tokens=20, tokens_per_second=0))
-
-    async def serve(*, task_status: trio.TaskStatus[str]) -> None:
-        await simulator.serve(task_status=task_status)
-
-    url: Any = await nursery.start(serve)
+    url: Any = await nursery.start(simulator.serve)
     settings = Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m", slots=2)
     async with settings_model(settings) as model:
         yield World(simulator, settings, model)

@@ -16,6 +16,7 @@ from anthropic.types.computer_member_name import COMPUTER_MEMBER_NAME_VALUES
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from played_transcripts import SERVER, numbered_call_ids
 from pydantic import TypeAdapter
+from told_histories import user
 
 from chatcluster.arguments import ArgumentCheck
 from chatcluster.errors import InvalidRequest, ProviderError
@@ -79,10 +80,6 @@ def asking(*said: tuple[Role, tuple[Part, ...]], tool: ToolSpec = SCREEN) -> Mod
     at = datetime(2026, 1, 1, tzinfo=UTC)
     history = tuple(Message(index, role, parts, 1, at) for index, (role, parts) in enumerate(said, 1))
     return ModelRequest(UUID(int=1), history, tools=(tool,))
-
-
-def user(text: str) -> tuple[Role, tuple[Part, ...]]:
-    return Role.USER, (TextPart(text),)
 
 
 def called(arguments: str, name: str = "computer") -> tuple[tuple[Role, tuple[Part, ...]], ...]:
@@ -216,11 +213,7 @@ def test_it_is_for_the_wire_that_has_it(kind: Kind) -> None:
 @pytest.fixture
 async def model(nursery: trio.Nursery) -> AsyncIterator[HttpModel]:
     simulator = Simulator(SimulatorOptions(port=0, tokens=20, tokens_per_second=0))
-
-    async def serve(*, task_status: trio.TaskStatus[str]) -> None:
-        await simulator.serve(task_status=task_status)
-
-    url: Any = await nursery.start(serve)
+    url: Any = await nursery.start(simulator.serve)
     server = server_at(url, "sk-test-0123456789")
     to = msgspec.structs.replace(ROUTE, server=server, base_url=url, api_key="sk-test-0123456789")
     async with HttpModel(lambda _: to, concurrent=2, first_url=url) as model:

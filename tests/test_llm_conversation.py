@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from told_histories import history
 
 from chatcluster.llm.conversation import (
     EMPTY_RESULT,
@@ -26,7 +27,6 @@ from chatcluster.llm.wire import Route
 from chatcluster.parts import (
     ImagePart,
     JsonPart,
-    Message,
     OpaquePart,
     Part,
     ReasoningPart,
@@ -40,10 +40,6 @@ from chatcluster.ports import ModelRequest, ToolSpec
 
 ANY_ID = re.compile(r"[\x21-\x7e]{1,40}")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def history(*messages: tuple[Role, tuple[Part, ...]]) -> tuple[Message, ...]:
-    return tuple(Message(index, role, parts, 1, NOW) for index, (role, parts) in enumerate(messages, 1))
 
 
 def calls_of(*messages: tuple[Role, tuple[Part, ...]]) -> list[tuple[str, str, str]]:

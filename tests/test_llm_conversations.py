@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 from pydantic import TypeAdapter
-from test_llm_openai import consume
+from told_histories import require_taken
 
 from chatcluster.content import SummaryPart
 from chatcluster.context import INSTRUCTION, SUMMARY_CALL, kept_of, prompt_of
@@ -29,7 +29,7 @@ from chatcluster.llm.simulator import completions, messages, responses
 from chatcluster.llm.simulator.answer import Answer
 from chatcluster.llm.simulator.front import Front
 from chatcluster.llm.simulator.question import RefusedQuestion
-from chatcluster.llm.simulator.script import Script, read_script
+from chatcluster.llm.simulator.script import Script, Words, read_script
 from chatcluster.llm.simulator.summaries import asks_for_summary
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Route
@@ -189,11 +189,11 @@ class Conversation:
         request = ModelRequest(UUID(int=1), messages, tools=self.tools, begun=begun, may_call_tools=not summary)
         body = b"".join(wire.body(request, self.route))
         if self.judged:
-            consume(VENDORS_TYPES[self.route.kind].validate_python(msgspec.json.decode(body)))
+            require_taken(VENDORS_TYPES[self.route.kind], msgspec.json.decode(body))
         question = front.read_question(body, wire.headers(self.route))
         script = read_script(question.prompt, Script(), step=question.step)
         if asks_for_summary(question.prompt):
-            script = Script(say=question.summary)
+            script = Script(words=Words(say=question.summary))
         answer = Answer(script, question)
         rendered = front.rendered(answer)
         events = [rendered.prelude(), *map(rendered.token_event, range(answer.count)), rendered.final_events()]

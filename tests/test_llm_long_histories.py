@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from told_histories import history
 
 from chatcluster.llm.failures import Provider
 from chatcluster.llm.slices import SLICE_BYTES
@@ -31,10 +32,6 @@ from chatcluster.ports import ModelRequest, ToolSpec
 
 LONG = 3 * SLICE_BYTES
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def history(*messages: tuple[Role, tuple[Part, ...]]) -> tuple[Message, ...]:
-    return tuple(Message(index, role, parts, 1, NOW) for index, (role, parts) in enumerate(messages, 1))
 
 
 def said(text: str, role: Role = Role.USER) -> tuple[Role, tuple[Part, ...]]:

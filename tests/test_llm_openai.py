@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,6 +18,7 @@ import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
+from told_histories import assistant, history, require_taken, tool, user
 
 from chatcluster.errors import ProviderError
 from chatcluster.llm.conversation import GO_ON, OUTCOME_UNKNOWN
@@ -407,39 +406,12 @@ def test_an_error_in_mid_stream_never_shows_the_key() -> None:
 # --- the request ------------------------------------------------------------------------------
 
 
-def history(*messages: tuple[Role, tuple[Part, ...]]) -> tuple[Message, ...]:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    return tuple(Message(index, role, parts, 1, now) for index, (role, parts) in enumerate(messages, 1))
-
-
-def user(value: str) -> tuple[Role, tuple[Part, ...]]:
-    return Role.USER, text(value)
-
-
-def assistant(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
-    return Role.ASSISTANT, parts
-
-
-def tool(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
-    return Role.TOOL, parts
-
-
 def body_of(messages: tuple[Message, ...], **route: Any) -> Any:
     """The body, which the vendor's types take."""
     slices = request_body(ModelRequest(UUID(int=1), messages), msgspec.structs.replace(ROUTE, **route))
     body = json.loads(b"".join(slices))
-    consume(VENDORS_TYPE.validate_python(body))
+    require_taken(VENDORS_TYPE, body)
     return body
-
-
-def consume(value: Any) -> None:
-    """Iterables are checked when they are walked."""
-    if isinstance(value, dict):
-        for inner in value.values():
-            consume(inner)
-    elif not isinstance(value, str | bytes) and isinstance(value, Iterable):
-        for inner in value:
-            consume(inner)
 
 
 def wire_messages(messages: tuple[Message, ...]) -> Any:
@@ -663,26 +635,6 @@ def test_p10_a_long_history_becomes_a_request_in_slices_of_bounded_size(messages
         "".join(words).replace("\n\n", ""),
         "x" * LONG,
     )
-
-
-def test_p10_the_work_for_a_request_grows_with_the_history_and_no_faster() -> None:
-    """Each message is looked at a few times, not once for every other."""
-
-    looks = 0
-
-    class Counted(tuple[Message, ...]):
-        def __iter__(self) -> Iterator[Message]:
-            return map(self.__getitem__, range(len(self)))
-
-        def __getitem__(self, index: Any) -> Any:
-            nonlocal looks
-            looks += 1 if isinstance(index, int) else len(self)
-            return super().__getitem__(index)
-
-    call = ToolCallPart("1", "f", "{}")
-    messages = Counted(history(*[user("a"), assistant(call), tool(ToolResultPart("1", "ok"))] * 100))
-    list(request_body(ModelRequest(UUID(int=1), messages), ROUTE))
-    assert len(messages) <= looks < 10 * len(messages)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,7 @@ from openai.types.responses import ResponseCompletedEvent, ResponseIncompleteEve
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
+from told_histories import assistant, history, require_taken, user
 
 from chatcluster.errors import ProviderError
 from chatcluster.llm.error_bodies import ErrorObject
@@ -422,19 +422,6 @@ def test_to_attach_is_to_get_and_sends_nothing() -> None:
 # --- the request ------------------------------------------------------------------------------
 
 
-def history(*messages: tuple[Role, tuple[Part, ...]]) -> tuple[Message, ...]:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    return tuple(Message(index, role, parts, 1, now) for index, (role, parts) in enumerate(messages, 1))
-
-
-def user(text: str) -> tuple[Role, tuple[Part, ...]]:
-    return Role.USER, (TextPart(text),)
-
-
-def assistant(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
-    return Role.ASSISTANT, parts
-
-
 @pytest.mark.parametrize("model", ["gpt-4o", "ft:gpt-4o-mini:us::1", "openai/gpt-4.1", "chatgpt-4o-latest"])
 def test_models_that_refuse_to_be_asked_for_encrypted_reasoning_are_not(model: str) -> None:
     assert "include" not in body_of(history(user("a")), model=model)
@@ -456,7 +443,7 @@ def body_of(messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), **r
     """The body, which the vendor's types take."""
     request = ModelRequest(UUID(int=1), messages, tools=tools)
     body = json.loads(b"".join(WIRE.body(request, msgspec.structs.replace(ROUTE, **route))))
-    consume(VENDORS_TYPE.validate_python(body))
+    require_taken(VENDORS_TYPE, body)
     return body
 
 
@@ -485,16 +472,6 @@ def test_a_model_that_searches_the_web_is_offered_its_servers_tool() -> None:
     assert tools[1] == {"type": "web_search", "search_context_size": "low"}
     title = ModelRequest(UUID(int=1), history(user("a")), may_search=False)
     assert b"tools" not in b"".join(WIRE.body(title, msgspec.structs.replace(ROUTE, options=options)))
-
-
-def consume(value: Any) -> None:
-    """Iterables are checked when they are walked."""
-    if isinstance(value, dict):
-        for inner in value.values():
-            consume(inner)
-    elif not isinstance(value, str | bytes) and isinstance(value, Iterable):
-        for inner in value:
-            consume(inner)
 
 
 def test_a_request_leaves_nothing_with_the_server() -> None:

@@ -3,12 +3,13 @@ tell from the prompt what the history must hold in the end (P1, P3)."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 
 from chatcluster.llm.simulator import script as script_module
 from chatcluster.llm.simulator.script import (
+    FAULTS,
+    OTHERS,
+    WORDS,
     DirectiveError,
     Ending,
     Script,
@@ -53,14 +54,14 @@ def test_a_seed_draws_the_same_words_each_time() -> None:
 def test_times_limits_the_faults_of_its_block_to_the_first_attempts(attempt: int, fails: int, ending: Ending) -> None:
     prompt = "[[fail=500 tokens=9 times=1]] [[cut_after=3 times=2]]"
     script = read_script(prompt, Script(), attempt)
-    assert (script.fail, script.ending()[0], script.tokens) == (fails, ending, 9)
+    assert (script.faults.fail, script.faults.ending()[0], script.words.tokens) == (fails, ending, 9)
     assert has_times(prompt)
     assert not has_times("[[fail=500]] times=2")
 
 
 def test_the_earliest_fault_ends_the_answer() -> None:
     script = read_script("[[cut_after=9 silence_after=4 error_after=7]]", Script())
-    assert script.ending() == (Ending.SILENCE, 4)
+    assert script.faults.ending() == (Ending.SILENCE, 4)
 
 
 def test_a_prompt_is_the_last_paragraph() -> None:
@@ -96,6 +97,5 @@ def test_a_wrong_directive_is_refused(prompt: str) -> None:
 
 def test_every_directive_is_documented() -> None:
     documented = script_module.__doc__ or ""
-    names = {item.name for item in fields(Script)} - {"calls", "sources"}
-    for name in (*names, "times", "call", "source", "step"):
+    for name in (*WORDS, *FAULTS, *OTHERS, "times", "call", "source", "step"):
         assert f"{name}=" in documented or f"``{name}``" in documented or f"{name}=..." in documented, name

@@ -98,6 +98,6 @@ def test_a_turn_that_is_summarised_in_its_middle_goes_on_with_its_next_step() ->
     before = Question(spoken=tuple(Spoken(*one) for one in (order, *step, ("user", INSTRUCTION))), request=b"")
     assert before.summary == "[summary 1: 3 messages, 1 steps taken]"
     after = Question(spoken=(Spoken("user", f"{before.summary}\n\n{order[1]}"),), request=b"")
-    assert (after.step, read_script(after.prompt, Script(), step=after.step).say) == (2, "Seen")
+    assert (after.step, read_script(after.prompt, Script(), step=after.step).words.say) == (2, "Seen")
     two = Question(spoken=(Spoken("user", before.summary), Spoken(*order)), request=b"")
     assert two.step == 2, "also where it is a message of its own"

@@ -11,7 +11,7 @@ from chatcluster.llm.simulator.answer import Answer
 from chatcluster.llm.simulator.completions import Rendered, read_question
 from chatcluster.llm.simulator.prose import prose
 from chatcluster.llm.simulator.question import RefusedQuestion
-from chatcluster.llm.simulator.script import DirectiveError, OrderedCall, Script, expected_text, read_script
+from chatcluster.llm.simulator.script import DirectiveError, OrderedCall, Script, Words, expected_text, read_script
 
 IMAGE_URL = "data:image/png;base64,iVBORw0KGgo="
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -93,7 +93,7 @@ def test_no_tool_is_called_where_that_is_forbidden() -> None:
 
 def test_faults_and_times_count_at_each_step() -> None:
     prompt = "[[call=f {}]] [[step=2 fail=500 times=1]]"
-    fails = [read_script(prompt, Script(), attempt, step).fail for step in (1, 2) for attempt in (1, 2)]
+    fails = [read_script(prompt, Script(), attempt, step).faults.fail for step in (1, 2) for attempt in (1, 2)]
     assert fails == [0, 0, 500, 0]
 
 
@@ -108,7 +108,7 @@ def test_a_prompt_without_orders_is_answered_in_markdown_and_one_with_orders_in_
     assert "You asked: `Tell me about ships`" in answer
     assert all(mark in answer for mark in ("\n\n", "\n1. ", "```python\n", "| Ship |", "**"))
     assert expected_text("[[tps=9]]").startswith("w0 w1 ")
-    assert expected_text("hi", Script(mode="words", tokens=2)) == "w0 w1 "
+    assert expected_text("hi", Script(words=Words(mode="words", tokens=2))) == "w0 w1 "
 
 
 @pytest.mark.parametrize("prompt", ["[[step=many]]", "[[mode=shy]]", "[[calls=f]]"])

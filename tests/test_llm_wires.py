@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 import trio
+from told_histories import user
 
 from chatcluster.config import Settings
 from chatcluster.content import seen
@@ -55,11 +56,7 @@ class World:
 @pytest.fixture
 async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
     simulator = Simulator(SimulatorOptions(port=0, tokens=20, tokens_per_second=0))
-
-    async def serve(*, task_status: trio.TaskStatus[str]) -> None:
-        await simulator.serve(task_status=task_status)
-
-    url: Any = await nursery.start(serve)
+    url: Any = await nursery.start(simulator.serve)
     yield World(simulator, url)
     nursery.cancel_scope.cancel()
 
@@ -68,10 +65,6 @@ def asking(*messages: tuple[Role, tuple[Part, ...]], attach: Attachment | None =
     at = datetime(2026, 1, 1, tzinfo=UTC)
     history = tuple(Message(index, role, parts, 1, at) for index, (role, parts) in enumerate(messages, 1))
     return ModelRequest(UUID(int=1), history, tools=(ToolSpec("weather", "", {}),), attach=attach)
-
-
-def user(text: str) -> tuple[Role, tuple[Part, ...]]:
-    return Role.USER, (TextPart(text),)
 
 
 async def answer(model: HttpModel, request: ModelRequest) -> tuple[tuple[Part, ...], Finished]:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
+from chat_values import chat_at_work
 
 from chatcluster.chat import Status
 from chatcluster.frames import AttemptFrame, CloseFrame, FrameBody, PartFrame, frame
@@ -88,24 +88,9 @@ class Scene:
 
 
 def chat(version: int, history_version: int = 1, *, status: Status = Status.RUNNING, **fields: Any) -> Chat:
-    began = datetime(2026, 1, 1, tzinfo=UTC)
-    row = Chat(
-        id=UUID(int=7),
-        owner_id=UUID(int=8),
-        title="a chat",
-        model=None,
-        retry_at=None,
-        created_at=began,
-        updated_at=began,
-        status=status,
-        snapshot_version=version,
-        history_version=history_version,
-        queue_version=0,
-        epoch=EPOCH,
-        worker_id=WORKER if status is Status.RUNNING else None,
-        attempt=1,
-    )
-    return msgspec.structs.replace(row, **fields)
+    owner: dict[str, Any] = {"epoch": EPOCH, "worker_id": WORKER if status is Status.RUNNING else None, "attempt": 1}
+    versions = {"snapshot_version": version, "history_version": history_version}
+    return chat_at_work(**owner | versions | {"status": status} | fields)
 
 
 def answer(revision: int, seq: int | None) -> Message:

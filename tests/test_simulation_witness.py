@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from chat_values import chat_at_work
 from checker.history import Violation
 from simulation.trace import Trace
 from simulation.witness import Witness
 
-from chatcluster.chat import Status
 from chatcluster.ports import NO_ROW, Chat, Death, Proof, Silence
 
 WORKER, CHAT = UUID(int=1), UUID(int=7)
@@ -26,23 +25,7 @@ class Working:
 
 
 def freed() -> Chat:
-    began = datetime(2026, 1, 1, tzinfo=UTC)
-    return Chat(
-        id=CHAT,
-        owner_id=UUID(int=8),
-        title="a chat",
-        model=None,
-        retry_at=None,
-        created_at=began,
-        updated_at=began,
-        status=Status.RUNNING,
-        snapshot_version=2,
-        history_version=1,
-        queue_version=0,
-        epoch=3,
-        worker_id=None,
-        attempt=1,
-    )
+    return chat_at_work(id=CHAT, snapshot_version=2, history_version=1, epoch=3, attempt=1)
 
 
 @pytest.mark.parametrize(

@@ -5,31 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import struct
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from chat_values import chat_at_work
 from loops.scripted_tools import ScriptedTools, tool
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from chatcluster.chat import Status
 from chatcluster.images import IMAGE_BYTES_MAX, IMAGES_MAX, ORIENTATION, SIDE_PIXELS_MAX, scaled, with_images_scaled
 from chatcluster.parts import ImagePart, NoticePart, TextPart
-from chatcluster.ports import Chat, ToolCall, ToolResult
+from chatcluster.ports import ToolCall, ToolResult
 from chatcluster.tools.composition import Composition, unique_name
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-CHAT = Chat(
-    Status.RUNNING,
-    id=UUID(int=1),
-    owner_id=UUID(int=2),
-    title="",
-    model=None,
-    retry_at=None,
-    created_at=NOW,
-    updated_at=NOW,
-)
+CHAT = chat_at_work()
 
 
 # --- whether there are any --------------------------------------------------------------------

@@ -183,34 +183,6 @@ async def test_whatever_a_command_does_to_be_on_its_own_it_ends_with_its_call(in
 # --- the life of a sandbox --------------------------------------------------------------------------
 
 
-async def test_each_deed_may_be_repeated(provider: ProcessProvider) -> None:
-    spec = spec_of("one")
-    assert (await provider.status("one")).state is SandboxState.ABSENT
-    for _ in range(2):
-        await provider.create(spec)
-    assert (await provider.status("one")).state is SandboxState.STOPPED
-    for _ in range(2):
-        await provider.start(spec)
-    inside = over_unix(provider.socket_path("one"))
-    await inside.put("w", request(Kind.WRITE_FILE, path="a", content="kept"))
-    assert (await provider.status("one")).state is SandboxState.RUNNING
-    for _ in range(2):
-        await provider.stop("one")
-    assert (await provider.status("one")).state is SandboxState.STOPPED
-    await provider.start(spec)
-    assert (await inside.read_file("a", offset=0, limit=10)).content == b"kept"
-    for _ in range(2):
-        await provider.delete("one")
-    assert (await provider.status("one")).state is SandboxState.ABSENT
-
-
-async def test_many_who_start_one_start_it_once(provider: ProcessProvider) -> None:
-    async with trio.open_nursery() as nursery:
-        for _ in range(5):
-            nursery.start_soon(provider.start, spec_of("one"))
-    assert (await over_unix(provider.socket_path("one")).status()).running == 0
-
-
 async def test_a_sandbox_that_died_has_failed_and_starts_again(provider: ProcessProvider, inside: AgentClient) -> None:
     await inside.put("a", execute(a_sleep()))
     provider._sandboxes["one"].process.kill()

@@ -6,13 +6,12 @@ person who signs in, or one who answers what the tool's server asks. Of the othe
 call has exactly one result, always: its own, or one that says why there is none.
 
 Who is authoritative: the ledger, in the row of the chat's calls. It is written by decisions alone, in the transaction
-that writes what they say. A call is in it, ``started``, before it runs, so of one that is not nobody has to ask whether
-it ran.
+that writes what they say. A call is ``started`` there before it runs: so one that never was has certainly not run.
 
 A call whose server asks the user something waits in one of two ways. Where the server has ended the request with its
 question, and can go on from an answer (``resume``), the call is in the state ``question``, and begins again with the
 answer. Where it holds the request open, the call is still ``started``, and **asks** (``asks_now``): its owner waits,
-and if that dies, the call is one of those that may have run.
+and if the owner dies, the call is one of those that may have run.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat.questions import Question, Replies, encoded, replies_of
+from chatcluster.chat.questions import Inquiry, Question, encoded
 from chatcluster.parts import ToolCallPart
 
 DENIED_TEXT = "The user denied this call."
@@ -70,8 +69,7 @@ class OpenCall(msgspec.Struct, frozen=True):
     shown, and ``arguments`` are there if somebody changed them. ``deaths`` counts the workers that died while they ran
     it. ``seconds`` is how long it may wait for somebody, ``deadline`` until when, where that is read. ``agent_id`` is
     the chat whose rest it waits for, as the model named it: nobody has looked whether there is such an agent.
-    ``questions`` are those that its server asks the user, ``answers`` (JSON) what the user said to them, and ``resume``
-    is what the server goes on from, if it does not hold the request open.
+    ``inquiry`` is what its server asks the user, if it asked anything.
     """
 
     call_id: str
@@ -87,19 +85,21 @@ class OpenCall(msgspec.Struct, frozen=True):
     seconds: float | None = None
     deadline: datetime | None = None
     agent_id: UUID | None = None
-    questions: tuple[Question, ...] = ()
-    answers: str | None = None
-    resume: str | None = None
+    inquiry: Inquiry | None = None
 
     @property
-    def replies(self) -> Replies | None:
-        """What the user said to what was asked."""
-        return None if self.answers is None else replies_of(self.answers)
+    def questions(self) -> tuple[Question, ...]:
+        return () if self.inquiry is None else self.inquiry.questions
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the user has answered what its server asked."""
+        return self.inquiry is not None and self.inquiry.answers is not None
 
     @property
     def asks_now(self) -> bool:
         """Whether it runs, and its server waits for an answer of the user."""
-        return self.state is CallState.STARTED and bool(self.questions) and self.answers is None
+        return self.state is CallState.STARTED and self.inquiry is not None and not self.is_answered
 
     @property
     def waits(self) -> bool:
@@ -168,7 +168,7 @@ def asking(call: OpenCall, questions: tuple[Question, ...], resume: str | None, 
     """The call as its server asks the user something. Its digest is another one with each question, so that an answer
     to the one before is none to this. Without ``questions`` it asks no longer; what was answered by then stands."""
     if not questions:
-        return call if call.answers is not None else _not_asking(call)
+        return call if call.is_answered else _not_asking(call)
     state, started_epoch = CallState.STARTED, call.started_epoch
     if resume is not None:
         state, started_epoch = CallState.QUESTION, call.started_epoch if call.deaths else None
@@ -176,9 +176,7 @@ def asking(call: OpenCall, questions: tuple[Question, ...], resume: str | None, 
         call,
         state=state,
         started_epoch=started_epoch,
-        questions=questions,
-        answers=None,
-        resume=resume,
+        inquiry=Inquiry(questions, resume=resume),
         seconds=seconds,
         digest=digest_of(call.digest + encoded(questions)),
     )
@@ -187,14 +185,15 @@ def asking(call: OpenCall, questions: tuple[Question, ...], resume: str | None, 
 def answered(call: OpenCall, answers: str) -> OpenCall:
     """The call as the user has answered what it asks: it goes on, or is to be gone on with."""
     state = CallState.PENDING if call.state is CallState.QUESTION else call.state
-    return msgspec.structs.replace(call, state=state, answers=answers, deadline=None)
+    inquiry = msgspec.structs.replace(call.inquiry or Inquiry(()), answers=answers)
+    return msgspec.structs.replace(call, state=state, inquiry=inquiry, deadline=None)
 
 
 def _not_asking(call: OpenCall) -> OpenCall:
     """The call without a question that its server has to be there for."""
-    if call.resume is not None or not call.questions:
+    if call.inquiry is None or call.inquiry.resume is not None:
         return call
-    return msgspec.structs.replace(call, questions=(), answers=None)
+    return msgspec.structs.replace(call, inquiry=None)
 
 
 def let_in(call: OpenCall) -> OpenCall:
@@ -211,7 +210,7 @@ def given_back(call: OpenCall, epoch: int) -> OpenCall:
 
 
 def approved(call: OpenCall, arguments: str | None) -> OpenCall:
-    """The call, to be run by whoever runs it, with the arguments that a person gave it if there are any."""
+    """The call, to be run by its owner or client, with the arguments that a person gave it if there are any."""
     state = CallState.CLIENT if call.run_by == "client" else CallState.PENDING
     call = msgspec.structs.replace(call, state=state, approved=True, deadline=None)
     if arguments is None:

@@ -187,12 +187,12 @@ class ReportAgents(msgspec.Struct, frozen=True):
 class Close(msgspec.Struct, frozen=True):
     """Whatever the chat does, it stops, and what is queued is not begun: an agent that is not needed any more.
 
-    Whoever is at rest stays so: it may be asked of any chat, and again.
+    A chat at rest stays so: it may be asked of any chat, and again.
     """
 
 
 class LookAgain(msgspec.Struct, frozen=True):
-    """An agent of this chat waits for a person, or does so no longer: whoever reads the chat reads it again."""
+    """An agent of this chat waits for a person, or does so no longer: the readers of the chat read it again."""
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -246,7 +246,7 @@ class StartAttempt(msgspec.Struct, frozen=True):
 
 
 class KeepAnswer(msgspec.Struct, frozen=True):
-    """The provider goes on with the answer of this attempt, whoever listens: this is how to get at it."""
+    """The provider goes on with the answer of this attempt, also while nobody listens: this is how to get at it."""
 
     answer_id: str
 

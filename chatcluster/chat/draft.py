@@ -132,7 +132,7 @@ class Draft:
         self.grant: Grant | None = None
         self.retry_delay_ms: int | None = None
         self.goes_on = False
-        """The turn under way does, whoever's messages went into history."""
+        """The turn under way does, whichever messages went into history."""
         self.starts_attempt = False
         self.outcome = TurnOutcome.INTERRUPTED
         """How the turn under way ends, if it ends with this."""

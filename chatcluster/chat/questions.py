@@ -59,6 +59,22 @@ def cancelled(questions: Sequence[Question]) -> Replies:
     return {question.key: Reply(ReplyAction.CANCEL) for question in questions}
 
 
+class Inquiry(msgspec.Struct, frozen=True):
+    """What a call asks the user at a time, and what came of it.
+
+    ``answers`` (JSON) is what the user said, once there is an answer. ``resume`` is what the server goes on from, if it
+    has ended its request with the questions; without, it holds the request open.
+    """
+
+    questions: tuple[Question, ...]
+    answers: str | None = None
+    resume: str | None = None
+
+    @property
+    def replies(self) -> Replies | None:
+        return None if self.answers is None else replies_of(self.answers)
+
+
 def check_replies(questions: Sequence[Question], replies: Mapping[str, Reply]) -> None:
     """Raise ``InvalidRequest`` where these are no answers to these questions."""
     keys = {question.key for question in questions}

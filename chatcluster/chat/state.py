@@ -138,7 +138,7 @@ class StoredState(StoredPhase):
     failed: int = 0
     """The newest attempt at this history that came to nothing because the model failed: its readers were told so."""
     answer: str = ""
-    """The answer that its provider goes on with, whoever listens (``Underway``). Empty if there is none."""
+    """The answer that its provider goes on with, also while nobody listens (``Underway``). Empty if there is none."""
     cause: str = ""
     """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
     waits_for_agents: bool = False

@@ -1,8 +1,8 @@
 """What a failover makes of a chat: the first write on another timeline leaps.
 
-An asynchronous standby that takes over may have lost the last transactions of its primary. It would give their
-versions out again, and whoever was told of a lost one could not tell the two apart. Each server that takes over writes
-its WAL on a new **timeline**, so a chat knows on which it was written last. A write that finds another one first leaves
+An asynchronous standby that takes over may have lost the last transactions of its primary. It would give their versions
+out again, and a reader that was told of a lost one could not tell the two apart. Each server that takes over writes its
+WAL on a new **timeline**, so a chat knows on which it was written last. A write that finds another one first leaves
 behind all versions that may be lost, and lets readers start anew. It leaps once for each timeline in between, as the
 leap of one server may be lost with the next failover.
 

@@ -24,7 +24,7 @@ PRICES = ("input", "cached_input", "cache_write", "output", "search")
 MICROS = 1_000_000
 _TOKENS = ("million tokens", "token", 100)
 _SEARCHES = ("thousand searches", "search", 100_000)
-"""What a price is for, and the least in micros: whoever says less means the price of one."""
+"""What a price is for, and the least in micros: somebody who says less means the price of one."""
 NOTHING: dict[str, Any] = {"fallbacks": [], "options": {}, "prices": {}, "context-tokens": None}
 """What ``model set`` can take away, and what is there then."""
 

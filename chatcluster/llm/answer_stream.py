@@ -4,7 +4,7 @@ Its body is read past httpx as far as that goes (``http_bodies.py``): most of wh
 through it. What the body says is the business of ``sse.py``, and of the wire's decoder.
 
 Once the finish reason has come, the answer is whole; then neither a lost connection nor a server that leaves the stream
-open can undo it. Whoever leaves before that closes the connection.
+open can undo it. A reader that leaves before that closes the connection.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def _place_of(candidates: list[Candidate], failures: int) -> int:
 
 
 def _route(candidate: Candidate, keys: Opening, *, is_kept: bool) -> Route:
-    """``is_kept``: its provider may go on with the answer whoever listens, for somebody will."""
+    """``is_kept``: its provider may go on with the answer while nobody listens, as its next owner will."""
     provider, model = candidate.provider, candidate.model
     key = NO_KEY
     if provider.sealed is not None:

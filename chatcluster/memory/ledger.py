@@ -158,16 +158,17 @@ class MemoryLedger(MemoryFamilies):
         return tuple(self._action(row, call, asked[call.call_id], agent_id) for call in waiting)
 
     def _action(self, row: ChatRow, call: OpenCall, part: ToolCallPart, agent_id: UUID | UnsetType) -> Action:
+        is_asking = call.asks_now or call.state is CallState.QUESTION
         return Action(
             call.call_id,
             call.name,
-            CallState.QUESTION if call.asks_now else call.state,
+            CallState.QUESTION if is_asking else call.state,
             part.arguments if call.arguments is None else call.arguments,
             call.digest,
             self._database.date(row.calls.deadlines[call.call_id]),
             may_have_run=not call.asks_now and call.started_epoch is not None,
             chat_id=agent_id,
-            questions=call.questions if call.asks_now or call.state is CallState.QUESTION else UNSET,
+            questions=call.questions if is_asking else UNSET,
         )
 
     def _write_calls(self, row: ChatRow, decision: Decision) -> None:

@@ -1,9 +1,10 @@
 """What every ``Store`` goes by in a claim: the shares of users, and the chats that may be what ended their owners.
 
-A chat keeps its place for as long as its model takes, or its provider has it wait. So whoever has many leaves some
-places to others: a user gets no more who has ``TIMES_MAX`` times as many as are free. One alone leaves an eighth of a
-replica's places, and the next one some of those. Where several have fewer than that each, all are taken: then the turns
-between users say who is next. A replica with fewer than ``TIMES_MAX + 1`` places has none to leave.
+A chat keeps its place for as long as its model takes, or its provider has it wait. So a user who has many leaves some
+places to others: one who has ``TIMES_MAX`` times as many as are free gets no more. A user alone leaves an eighth of a
+replica's places, and a second user some of those. Where several users have fewer than that each, all places are taken:
+then the turns between users say whose chat is next. A replica with fewer than ``TIMES_MAX + 1`` places has none to
+leave.
 
 A chat of which many tenures in a row did not end in order is **suspected**: it has its owner for itself for a while, so
 that an end of that owner tells of this chat alone.
@@ -21,12 +22,12 @@ SUSPECTED_SECONDS = 2.0
 
 
 def kept_places(slots: int) -> int:
-    """So many of ``slots`` are not for everybody: where no more are free, it matters who has how many."""
+    """So many of ``slots`` are not for everybody: where no more are free, it matters how many each user has."""
     return slots // (TIMES_MAX + 1)
 
 
 def places_left(free: int, held: int) -> int:
-    """How many more a user gets who holds so many, where so many are free."""
+    """How many more places a user gets who holds ``held``, where ``free`` are free."""
     return max(0, (TIMES_MAX * free - held + TIMES_MAX) // (TIMES_MAX + 1))
 
 

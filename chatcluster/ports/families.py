@@ -1,11 +1,11 @@
 """Families: chats that belong to other chats, and what passes between them. A part of ``Store``.
 
 An **agent** is a chat that a call of another one made: its ``parent_id`` names that one, its ``root_id`` the chat at
-the top, which has none. In all else it is a chat like any other: any replica claims it, anybody whose it is reads it.
+the top, which has none. In all else it is a chat like any other: any replica claims it, and its user reads it.
 
 Each method that changes something is one transaction on one chat. What one chat's transition means for others is in the
-database before it is done: a call that waits names its agent, an order (``chat/family.py``) names who is to obey. So
-whoever dies leaves nothing behind that a sweep does not find.
+database before it is done: a call that waits names its agent, an order (``chat/family.py``) names the agent that is to
+obey. So a replica that dies leaves nothing behind that a sweep does not find.
 """
 
 from __future__ import annotations

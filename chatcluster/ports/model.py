@@ -56,9 +56,9 @@ class Stint(msgspec.Struct, frozen=True):
 
 
 class Attachment(msgspec.Struct, frozen=True):
-    """An answer that its provider goes on with, whoever listens. ``after`` is the ``sequence`` of the last piece that
-    is known of it; None: from its beginning. ``calls`` are those among what is known, with the arguments that came: of
-    them the rest is told, under the same IDs."""
+    """An answer that its provider goes on with, also while nobody listens. ``after`` is the ``sequence`` of the last
+    piece that is known of it; None: from its beginning. ``calls`` are those among what is known, with the arguments
+    that came: of them the rest is told, under the same IDs."""
 
     answer_id: str
     after: int | None = None

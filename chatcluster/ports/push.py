@@ -2,7 +2,7 @@
 
 A **subscription** is a browser's, of one user; it lives as long as the token that it was made with. A **notice** is one
 turn that is to be told to one subscription. Notices are written by the transaction that ends the turn of a root chat,
-where its owner has a subscription, and only if the turn finished or failed: whoever stopped it knows.
+where its owner has a subscription, and only if the turn finished or failed: a person who stopped it knows.
 
 Who is authoritative: the rows. A notice is claimed for a while by whichever replica comes first, sent, and then
 deleted. One whose sender dies in between is claimed again: a browser may then get it twice, and shows it once, as both

@@ -85,7 +85,7 @@ Proof = Silence | Death | None
 class Burial(msgspec.Struct, frozen=True):
     freed: tuple[Chat, ...] = ()
     """The chats whose state is known, as far as notices tell of it: a title, say, need not be there. Other chats are
-    free as well, and whoever claims them finds out what is wrong."""
+    free as well, and their next owner finds out what is wrong."""
     gone: bool = False
     """Whether this burial deleted the worker's row."""
     left: int = 0

@@ -2,8 +2,8 @@
 replica.
 
 Who is authoritative: the workspace. The row is a copy of what its git said when somebody looked; ``version`` grows with
-each change of it, and whoever sees a later one knows that the one before is old. A chat's agents work in the workspace
-of the chat at the top of their family, so the row is that one's.
+each change of it, so that a reader who sees a later one knows that the one before is old. A chat's agents work in the
+workspace of the chat at the top of their family, so the row is that one's.
 """
 
 from __future__ import annotations

@@ -47,13 +47,14 @@ def _opened_columns(calls: Sequence[OpenCall], messages: Sequence[Message]) -> l
 
 
 def _changed_columns(calls: Sequence[OpenCall]) -> list[list[object]]:
+    inquiries = [call.inquiry for call in calls]
     return [
         [call.call_id for call in calls],
         [str(call.state) for call in calls],
         *_state_columns(calls),
-        [encoded(call.questions) if call.questions else None for call in calls],
-        [call.answers for call in calls],
-        [call.resume for call in calls],
+        [None if one is None else encoded(one.questions) for one in inquiries],
+        [None if one is None else one.answers for one in inquiries],
+        [None if one is None else one.resume for one in inquiries],
     ]
 
 

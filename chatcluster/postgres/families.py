@@ -2,8 +2,8 @@
 
 A transaction here holds the lock of one chat's row: to spawn, that of the parent, whose agents it counts; to report,
 that of the chat that waits; to obey, that of the agent. What it has to know of other chats it reads without their
-locks, in a statement after the one that took its own. Whoever changes those looks at this one afterwards, so of two
-that happen at once the later one sees the other.
+locks, in a statement after the one that took its own. A transaction that changes one of those looks at this one
+afterwards, so of two at the same time the later one sees the other.
 """
 
 from __future__ import annotations

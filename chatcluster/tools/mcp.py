@@ -99,7 +99,7 @@ class McpTools:
     async def test(self, server: McpServer, user_id: UUID) -> McpReport:
         """Connect now, and list what a chat of this user would get. What goes wrong is in the report.
 
-        What replicas have in mind of the server is forgotten: whoever tests it has changed something there, as a rule.
+        What replicas have in mind of the server is forgotten: a test follows a change there, as a rule.
         """
         self._pubsub.publish(MCP_LOOKS_CHANNEL, server.id.bytes)
         self._lists.forget_server(server.id)

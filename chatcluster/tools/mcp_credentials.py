@@ -105,7 +105,7 @@ class Credentials:
 
     async def renew(self, server: McpServer, user_id: UUID, refused_revision: int, challenge: str) -> bool:
         """Get fresh tokens in the place of those that the server refused, as ``challenge`` says; False if that is no
-        use. Where it asks for a wider scope, only the user can give it; who was asked for it is not asked again.
+        use. Where it asks for a wider scope, only the user can give it; a user who was asked for it is not asked again.
 
         ``refused_revision`` 0: whichever there are. Raises ``McpFailed``.
         """

@@ -92,8 +92,8 @@ async def discover(fetch: Fetch, server_url: str, auth: OAuthAuth | ClientCreden
 
 
 def _check_challenges(metadata: Mapping[str, Any], *, is_vouched_for: bool) -> None:
-    """Raises ``McpFailed`` where a code may be of use to whoever gets hold of it, as nothing says that PKCE is looked
-    at. Of one where an administrator has registered a client, silence is taken for a yes: some say nothing."""
+    """Raises ``McpFailed`` where a stolen code may be of use, as nothing says that PKCE is looked at. Of a server where
+    an administrator has registered a client, silence is taken for a yes: some say nothing."""
     said = metadata.get("code_challenge_methods_supported")
     if "S256" in _words(said) or (said is None and is_vouched_for):
         return

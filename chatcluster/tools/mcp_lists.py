@@ -3,8 +3,8 @@
 A list is remembered per server, revision of its row, and principal (the user, where each user signs in), for
 ``LIST_SECONDS``, or less if the server says so; it is forgotten when the server says that it changed, or does not know
 a tool of it, and when somebody tests the server. Several turns that want a list at once wait for the same look. A look
-goes on if the turn that began it ends, but for one that a turn makes in a session of its own: then whoever waited for
-it looks anew.
+goes on if the turn that began it ends, but for one that a turn makes in a session of its own: then the turns that
+waited for it look anew.
 
 What goes wrong is remembered as well, for ``FAILURE_SECONDS``: a server that is down costs a turn ten seconds now and
 then, and not each turn. Each time that a server refuses us although it was given fresh tokens that is remembered for

@@ -63,7 +63,7 @@ NAME_CHARS_MAX = 64
 DIGEST_CHARS = 8
 SEPARATOR = "__"
 IN_HEADERS = "x-mcp-header"
-"""What a schema says of arguments that whoever stands before the server is to see without reading the request."""
+"""What a schema says of arguments that a proxy before the server is to see without reading the request."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 

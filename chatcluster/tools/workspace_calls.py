@@ -1,9 +1,9 @@
 """Calls that change something in a workspace: put to its agent under the ID of the chat's call, and followed to their
 end.
 
-Who is authoritative: the agent's ledger. Whoever owns the chat puts the call again, and so attaches to it. What a stop,
-an edit or an archive takes away is ended at the agent at once; if that cannot be told the agent, the workspace's host
-finds it missing in the chats' ledger and ends it. What a drain or a takeover leaves to the next owner goes on.
+Who is authoritative: the agent's ledger. Each owner of the chat puts the call again, and so attaches to it. What a
+stop, an edit or an archive takes away is ended at the agent at once; if that cannot be told the agent, the workspace's
+host finds it missing in the chats' ledger and ends it. What a drain or a takeover leaves to the next owner goes on.
 """
 
 from __future__ import annotations

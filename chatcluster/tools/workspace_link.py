@@ -85,8 +85,8 @@ def nobody_looks(_workspace: WorkspaceRow) -> None:
 
 
 class Link:
-    """``has_been_silent``: in this turn a tool has found that it does not answer. ``is_silent``: so has whoever asked
-    last."""
+    """``has_been_silent``: some tool has found in this turn that it does not answer. ``is_silent``: the last tool that
+    asked it has."""
 
     def __init__(self, chat: Chat, rows: Workspaces, directory: Directory, touched: Touched = nobody_looks) -> None:
         self.chat = chat

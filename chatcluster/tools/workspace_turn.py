@@ -1,6 +1,6 @@
 """The tools of one turn of one chat in its workspace: which there are, and each run by those whose it is.
 
-What is refused by whoever runs a call becomes an error result here, and whoever works in the workspace keeps it
+A refusal, by whatever runs a call, becomes an error result here; and a workspace in which somebody works is kept
 running.
 """
 

@@ -6,7 +6,7 @@ the files that were read, so no path, however it is written, leads to anything e
 segment. Everything else goes on to the API, which says that there is nothing.
 
 * A replica may have started before the page was built: while somebody asks for pages, it looks once a second whether
-  the index changed, and then reads all files, in a thread. Whoever writes them writes the index last.
+  the index changed, and then reads all files, in a thread. A build writes the index last.
 * What is compressible is compressed as it is read; the server does not compress.
 * Names under ``assets/`` change with their content, so those are kept for good by browsers. All others are asked for
   anew, and answered with 304 if they are the same.

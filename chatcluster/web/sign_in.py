@@ -5,8 +5,9 @@ browser is sent on, once. ``/oauth/mcp/callback`` is where the authorization ser
 works once and for ten minutes, says who began this, on whatever replica. A state that nobody knows counts against its
 address like a token: each costs a look-up. What the pages say is text, and escaped.
 
-Whoever goes on with the sign-in of somebody else gives them a grant of their own. So a browser in which another user is
-signed in on the page goes no further, with the link or with the answer. Of others nobody knows whose they are.
+A person who goes on with the sign-in of another user gives that user a grant of their own. So a browser in which
+another user is signed in on the page goes no further, with the link or with the answer. Of a browser in which nobody is
+signed in it is not known whose it is.
 
 ``/oauth/mcp/client`` is read by authorization servers that know clients by a document of theirs.
 """

@@ -1,14 +1,15 @@
 """Workspaces as containers of an engine (``docker_engine.py``, ``kubernetes_engine.py``): what is the same for all.
 
 A container is made anew for each start and removed at each stop; what is kept is its place: files and the agent's
-ledger. As a container outlives whoever made it, its agent is on a leash (``agent/leash.py``), which this process holds:
-when this process is gone the agent ends within a second or two, and the next process removes what is left.
+ledger. As a container outlives the process that made it, its agent is on a leash (``agent/leash.py``), which this
+process holds: when this process is gone the agent ends within a second or two, and the next process removes what is
+left.
 
 The leash is also what is known of a container: while it is held the agent lives, without a question to the engine.
 
 What is done to one workspace is done in turn. What happens on failure: an agent that does not answer in time, or whose
 container ended before, is removed, and ``SandboxFailed`` has what the engine says of it. An engine that does not answer
-is ``EngineUnreachable``, and what was asked is asked again by whoever wants it.
+is ``EngineUnreachable``, and what was asked is asked again where it is still wanted.
 """
 
 from __future__ import annotations

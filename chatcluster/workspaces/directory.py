@@ -1,8 +1,8 @@
 """The way of a replica to the agents: row → host → ``Workspace``.
 
-Looked up lazily, at the first call that needs it, and kept for ``KEPT_SECONDS``. Who has one calls it as if its host
-never moved: a dial that fails, or a host that began anew and so has another token, has the row looked up anew, and
-the request made once more, where it may be repeated (all of an agent's may, each has an ID, but for ``signal``).
+Looked up lazily, at the first call that needs it, and kept for ``KEPT_SECONDS``. A caller uses it as if its host never
+moved: after a dial that fails, or where the host began anew and so has another token, the row is looked up anew, and
+the request is made once more if it may be repeated (each request to an agent has an ID and may, but for ``signal``).
 
 What happens on failure: ``WorkspaceGone`` where the row says that it does not run, or its host says so: it has to be
 started. ``WorkspaceUnreachable`` for all else, within ``SILENCE_SECONDS``: the next call may find it well.

@@ -42,7 +42,7 @@ class Interpreter(NamedTuple):
 
 
 def find_interpreter(*, readable_by_all: bool) -> Interpreter | None:
-    """One that can run the agent; None if there is none that whoever shall can read."""
+    """One that can run the agent; None if there is none that the user who runs it can read."""
     own = Interpreter(os.path.realpath(sys.executable), Path(sys.base_prefix).resolve())
     if not readable_by_all or is_open_to_all(Path(own.executable)):
         return own

@@ -250,7 +250,7 @@ class ProcessProvider:
                 self._forget(workspace_id)
 
     def _forget(self, workspace_id: str) -> None:
-        """Forget a sandbox that has ended. Whoever looks at another one may have done so already."""
+        """Forget a sandbox that has ended. A look at another one may have done so already."""
         if (sandbox := self._sandboxes.pop(workspace_id, None)) is not None:
             self._proxies.close(workspace_id)
             sandbox.group.remove()

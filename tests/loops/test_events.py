@@ -7,38 +7,17 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from chat_values import chat_at_work
 
 from chatcluster import events
-from chatcluster.chat import ErrorInfo, Retry, Status
+from chatcluster.chat import ErrorInfo, Retry
 from chatcluster.parts import Cursor, Message, Position, QueuedMessage, Role, TextPart, encode
-from chatcluster.ports import Chat
 from loops.reader import parse_events
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CURSOR = Cursor(12, Position(3, 4))
 WORKER = UUID(int=7)
-CHAT = Chat(
-    id=UUID(int=1),
-    owner_id=UUID(int=2),
-    title="a chat",
-    model=None,
-    status=Status.RUNNING,
-    archived=False,
-    archiving=False,
-    compacting=False,
-    worker_id=WORKER,
-    epoch=3,
-    snapshot_version=12,
-    history_version=10,
-    queue_version=0,
-    reset_version=0,
-    attempt=1,
-    retry=None,
-    retry_at=None,
-    last_error=None,
-    created_at=NOW,
-    updated_at=NOW,
-)
+CHAT = chat_at_work(worker_id=WORKER, epoch=3, snapshot_version=12, history_version=10, attempt=1)
 
 EVERY_EVENT: list[events.Event] = [
     events.StatusEvent("running", False, 3, WORKER),

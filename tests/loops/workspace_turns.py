@@ -6,16 +6,16 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 import trio
+from chat_values import chat_at_work
 
 from chatcluster.arguments import ArgumentCheck
-from chatcluster.chat import OpenCall, Status
+from chatcluster.chat import OpenCall
 from chatcluster.parts import TextPart
 from chatcluster.ports import Chat, Printed, Progressed, Tool, ToolCall, ToolResult, TurnTools
 from chatcluster.ports.toolbox import Asked
@@ -23,23 +23,6 @@ from chatcluster.ports.workspaces import WorkspaceRow, WorkspaceState
 from chatcluster.tools.workspaces import WorkspaceTools
 from chatcluster.workspace_wire import InstructionFile
 from loops.workspace_fakes import FakeAgent, FakeDirectory, FakeRows, template
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def chat_row(**fields: Any) -> Chat:
-    chat = Chat(
-        id=uuid4(),
-        owner_id=uuid4(),
-        title="",
-        model=None,
-        retry_at=None,
-        created_at=NOW,
-        updated_at=NOW,
-        status=Status.RUNNING,
-        epoch=3,
-    )
-    return msgspec.structs.replace(chat, **fields)
 
 
 def agents_md(content: str, **fields: Any) -> InstructionFile:
@@ -117,7 +100,7 @@ class Place:
     def __init__(
         self, *, has_workspace: bool = True, desktop: bool = False, mcp_approval: Any = "never", **chat: Any
     ) -> None:
-        self.chat = chat_row(**chat)
+        self.chat = chat_at_work(**{"id": uuid4(), "owner_id": uuid4(), "epoch": 3, **chat})
         self.template = template(description="Python " + "x" * 300, desktop=desktop, mcp_approval=mcp_approval)
         self.agent, self.rows = FakeAgent(), FakeRows(self.template)
         self.directory, self.ledger = FakeDirectory(self.agent), Ledger(self.chat)

@@ -14,12 +14,12 @@ from contextlib import aclosing, asynccontextmanager
 import trio
 
 from chatcluster.context import SUMMARY_REQUEST
-from chatcluster.llm.simulator.script import Script, last_paragraph, read_script
+from chatcluster.llm.simulator.script import Script, Words, last_paragraph, read_script
 from chatcluster.models import Continuation
 from chatcluster.parts import Role, TextPart, Usage, text_of
 from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
-AT_ONCE = Script(tokens=10, tps=0)
+AT_ONCE = Script(words=Words(tokens=10), tps=0)
 """How a summary is said, which nobody's words are about."""
 TOKENS_AT_ONCE_MAX = 64
 """Then others get their turn, as they would while a network is read."""

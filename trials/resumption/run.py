@@ -85,11 +85,7 @@ class Run:
 
     async def run(self) -> dict[str, Any]:
         async with trio.open_nursery() as nursery:
-
-            async def serve(*, task_status: trio.TaskStatus[str]) -> None:
-                await self._simulator.serve(task_status=task_status)
-
-            url: str = await nursery.start(serve)
+            url: str = await nursery.start(self._simulator.serve)
             options = self._options
             model = ("--llm-base-url", url, "--llm-api-key", "simulated", "--llm-model", "simulated")
             own = chaos_options.Options(

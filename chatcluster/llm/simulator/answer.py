@@ -46,8 +46,8 @@ class Answer:
     """What is said to a question. ``sent_count`` tokens go out before the ending."""
 
     def __init__(self, script: Script, question: Question) -> None:
-        if script.mode == "silent" and script.calls and not question.may_call:
-            script = replace(script, mode="words")
+        if script.words.mode == "silent" and script.calls and not question.may_call:
+            script = replace(script, words=replace(script.words, mode="words"))
         self.id = uuid4().hex
         self.number = 0
         """The answer's number in the ledger, if there is one: told as the tokens that were read from the cache."""
@@ -59,15 +59,16 @@ class Answer:
         if question.begun:
             script = self.script = replace(script, reasoning=0)
             text_count, text = _rest_of(question.begun, text_count, text, echoed=script.echoed)
+        calls = script.calls if question.may_call and not script.faults.empty else ()
         blocks = [
             Block(Kind.REASONING, script.reasoning_count, "r{} ".format),
             Block(Kind.TEXT, text_count, text),
-            *(_call_block(call, question.agents) for call in script.calls if question.may_call and not script.empty),
+            *(_call_block(call, question.agents) for call in calls),
         ]
         self.blocks = list(_cut(blocks, question.output_tokens_max))
         if sum(block.count for block in blocks) > question.output_tokens_max:
             self.script = replace(script, finish="length")
-        self.ending, limit = script.ending()
+        self.ending, limit = script.faults.ending()
         self.count = sum(block.count for block in self.blocks)
         self.sent_count = min(limit, self.count)
 
@@ -106,7 +107,7 @@ def _cut(blocks: Iterable[Block], tokens_max: int) -> Iterator[Block]:
 
 def _repeated(script: Script, question: Question) -> str:
     """What an answer tells of the request itself."""
-    match script.mode:
+    match script.words.mode:
         case "request":
             return question.request[:REQUEST_CHARACTERS_MAX].decode("utf-8", "replace")
         case "files":

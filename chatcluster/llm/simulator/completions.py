@@ -17,7 +17,7 @@ from chatcluster.llm.simulator.completions_rules import Request, check, media_in
 from chatcluster.llm.simulator.front import Front, sse
 from chatcluster.llm.simulator.media import text_files
 from chatcluster.llm.simulator.question import MODEL_DEFAULT, Question, RefusedQuestion, Spoken
-from chatcluster.llm.simulator.said import Script
+from chatcluster.llm.simulator.said import Faults
 
 MODELS = {
     "object": "list",
@@ -80,10 +80,10 @@ def error_body(status: int, code: str, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def failure_body(script: Script) -> dict[str, Any]:
+def failure_body(faults: Faults) -> dict[str, Any]:
     """The body for a status that the prompt ordered."""
-    status = script.fail or 500
-    code = script.code or _ERRORS.get(status, ("", "server_error"))[1]
+    status = faults.fail or 500
+    code = faults.code or _ERRORS.get(status, ("", "server_error"))[1]
     body = error_body(status, code, f"simulated failure {status}")
     if code == "insufficient_quota":
         body["error"]["type"] = code
@@ -106,7 +106,7 @@ class Rendered:
         self._reasoning_event = self._event_builder("reasoning" if self._script.odd else "reasoning_content")
 
     def prelude(self) -> bytes:
-        if self._script.empty and not self._script.odd:
+        if self._script.faults.empty and not self._script.odd:
             return b""
         role = self._event(self._choice({"role": "assistant", "content": ""}))
         if not self._script.odd:
@@ -146,7 +146,7 @@ class Rendered:
         return self._event(self._choice({"tool_calls": [piece]}))
 
     def error_event(self) -> bytes:
-        code = self._script.code or "server_error"
+        code = self._script.faults.code or "server_error"
         error = {"message": "simulated failure in mid-stream", "code": int(code) if code.isdecimal() else code}
         return sse({"error": error})
 

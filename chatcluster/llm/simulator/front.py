@@ -10,7 +10,7 @@ import msgspec
 
 from chatcluster.llm.simulator.answer import Answer
 from chatcluster.llm.simulator.question import Question
-from chatcluster.llm.simulator.script import Script
+from chatcluster.llm.simulator.script import Faults
 
 _encode = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
@@ -34,7 +34,7 @@ class Front(NamedTuple):
     """Makes a question from body and headers. Raises ``RefusedQuestion``."""
     rendered: Callable[[Answer], Rendered]
     error_body: Callable[[int, str, str], dict[str, Any]]
-    failure_body: Callable[[Script], dict[str, Any]]
+    failure_body: Callable[[Faults], dict[str, Any]]
     """The body for a status that the prompt ordered."""
 
 

@@ -12,7 +12,7 @@ from chatcluster.llm.simulator.front import Front, seal, sse
 from chatcluster.llm.simulator.media import text_files
 from chatcluster.llm.simulator.messages_rules import Request, check, media_in
 from chatcluster.llm.simulator.question import Question, RefusedQuestion, Spoken
-from chatcluster.llm.simulator.said import Script
+from chatcluster.llm.simulator.said import Faults
 from chatcluster.llm.simulator.screen_rules import SET, members_of
 
 _ERRORS = {
@@ -80,10 +80,10 @@ def error_body(status: int, _: str, message: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": _ERRORS.get(status, "api_error"), "message": message}}
 
 
-def failure_body(script: Script) -> dict[str, Any]:
-    body = error_body(script.fail or 500, "", f"simulated failure {script.fail or 500}")
-    if script.code:
-        body["error"]["details"] = {"error_code": script.code}
+def failure_body(faults: Faults) -> dict[str, Any]:
+    body = error_body(faults.fail or 500, "", f"simulated failure {faults.fail or 500}")
+    if faults.code:
+        body["error"]["details"] = {"error_code": faults.code}
     return body
 
 
@@ -119,7 +119,7 @@ class Rendered:
         return b"".join(map(self._event, events))
 
     def error_event(self) -> bytes:
-        error = {"type": self._script.code or "api_error", "message": "simulated failure in mid-stream"}
+        error = {"type": self._script.faults.code or "api_error", "message": "simulated failure in mid-stream"}
         return self._event({"type": "error", "error": error})
 
     def final_events(self) -> bytes:

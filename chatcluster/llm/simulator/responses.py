@@ -99,7 +99,7 @@ class Rendered:
         return self._events(*events)
 
     def error_event(self) -> bytes:
-        code = self._script.code or "server_error"
+        code = self._script.faults.code or "server_error"
         return self._events({"type": "error", "code": code, "message": "simulated failure in mid-stream"})
 
     def final_events(self) -> bytes:

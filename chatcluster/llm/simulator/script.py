@@ -58,7 +58,7 @@ place, a name that no provider takes, and the like are refused with status 400.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -68,9 +68,11 @@ from chatcluster.llm.simulator.said import (
     TOKENS_MAX,
     DirectiveError,
     Ending,
+    Faults,
     OrderedCall,
     OrderedSource,
     Script,
+    Words,
     spoken_part,
 )
 
@@ -78,9 +80,11 @@ __all__ = [
     "MODES",
     "DirectiveError",
     "Ending",
+    "Faults",
     "OrderedCall",
     "OrderedSource",
     "Script",
+    "Words",
     "expected_text",
     "has_times",
     "last_paragraph",
@@ -88,28 +92,17 @@ __all__ = [
     "spoken_part",
 ]
 
-FAULTS = frozenset(
-    (
-        "fail",
-        "code",
-        "retry_after",
-        "too_long",
-        "drop",
-        "cut_after",
-        "silence_after",
-        "no_end_after",
-        "error_after",
-        "empty",
-    )
-)
 _TO_THE_END = re.compile(r"(?:^|\s)(say|call|source)=(.*)", re.DOTALL)
 """Directives that take all text up to the end of their block."""
 _PARAGRAPHS = re.compile(r"\n[ \t]*\n")
-_WORDS = frozenset(("tokens", "word", "seed", "say", "empty"))
-"""What orders a text to say."""
 _DEFAULTS = Script()
-_FIELDS = frozenset(item.name for item in fields(Script) if item.name not in ("calls", "sources"))
-_NAMES = _FIELDS | {"call", "source", "step", "times"}
+WORDS = frozenset(item.name for item in fields(Words))
+FAULTS = frozenset(item.name for item in fields(Faults))
+OTHERS = frozenset(item.name for item in fields(Script)) - {"words", "faults", "calls", "sources"}
+_ORDER_A_TEXT = WORDS - {"mode"} | {"empty"}
+_NAMES = WORDS | FAULTS | OTHERS | {"call", "source", "step", "times"}
+_VALUES: dict[str, Any] = vars(_DEFAULTS) | vars(_DEFAULTS.words) | vars(_DEFAULTS.faults)
+"""What directives are where nobody says otherwise."""
 
 
 class _Block(NamedTuple):
@@ -150,10 +143,19 @@ def read_script(prompt: str, defaults: Script, attempt: int = 1, step: int = 1) 
     for block in blocks:
         changes = block.changes(attempt)
         if block.step in (0, step):
-            script = replace(script, **changes)
+            script = _changed(script, changes)
     calls = tuple(block.call for block in blocks if block.call is not None and block.call_step == step)
     sources = tuple(block.source for block in blocks if block.source is not None and block.step in (0, step))
-    return replace(script, calls=calls, sources=sources, mode=_mode(script, blocks, step, has_calls=bool(calls)))
+    words = replace(script.words, mode=_mode(script.words.mode, blocks, step, has_calls=bool(calls)))
+    return replace(script, calls=calls, sources=sources, words=words)
+
+
+def _changed(script: Script, values: Mapping[str, Any]) -> Script:
+    def of(names: Collection[str]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name in names}
+
+    words, faults = replace(script.words, **of(WORDS)), replace(script.faults, **of(FAULTS))
+    return replace(script, words=words, faults=faults, **of(OTHERS))
 
 
 def expected_text(prompt: str, defaults: Script = _DEFAULTS) -> str:
@@ -163,16 +165,16 @@ def expected_text(prompt: str, defaults: Script = _DEFAULTS) -> str:
     return "".join(token(index) for index in range(count))
 
 
-def _mode(script: Script, blocks: Iterable[_Block], step: int, *, has_calls: bool) -> str:
+def _mode(mode: str, blocks: Iterable[_Block], step: int, *, has_calls: bool) -> str:
     ordered = {name for block in blocks if block.step == step or (block.step == 0 and not has_calls)
                for name in block.values}  # fmt: skip
     if "mode" in ordered:
-        return script.mode
-    if has_calls and not ordered & _WORDS:
+        return mode
+    if has_calls and not ordered & _ORDER_A_TEXT:
         return "silent"
-    if not ordered & _WORDS and any(block.call is not None for block in blocks):
+    if not ordered & _ORDER_A_TEXT and any(block.call is not None for block in blocks):
         return "results"
-    return "words" if script.mode == "markdown" else script.mode
+    return "words" if mode == "markdown" else mode
 
 
 def _blocks(prompt: str) -> list[_Block]:
@@ -208,7 +210,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _convert(name: str, text: str) -> Any:
-    default = getattr(_DEFAULTS, name)
+    default = _VALUES[name]
     if name == "say" or isinstance(default, str):
         return text
     if isinstance(default, bool):

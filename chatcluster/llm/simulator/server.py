@@ -42,6 +42,7 @@ from chatcluster.llm.simulator.script import (
     DirectiveError,
     Ending,
     Script,
+    Words,
     has_times,
     read_script,
 )
@@ -85,13 +86,13 @@ class SimulatorOptions:
 
     def script(self) -> Script:
         counts = self.tokens is not None or self.seed
-        return Script(
+        words = Words(
             tokens=100 if self.tokens is None else self.tokens,
-            tps=self.tokens_per_second,
-            first_ms=self.first_token_ms,
-            seed=self.seed,
-            context=self.context_tokens,
             mode=self.mode or ("words" if counts else "markdown"),
+            seed=self.seed,
+        )
+        return Script(
+            words=words, tps=self.tokens_per_second, first_ms=self.first_token_ms, context=self.context_tokens
         )
 
 
@@ -218,21 +219,21 @@ class Simulator:
             attempt = self._count_attempt(question) if has_times(question.prompt) else 1
             script = read_script(question.prompt, self._defaults, attempt, question.step)
             if asks_for_summary(question.prompt):
-                script = replace(self._defaults, say=question.summary)
+                script = replace(self._defaults, words=replace(self._defaults.words, say=question.summary))
             counted = msgspec.structs.replace(question, words_max=script.context or question.words_max)
             answer = Answer(script, counted)
         except (DirectiveError, RefusedQuestion) as error:
             await connection.send_json(400, front.error_body(400, "invalid_request", str(error)))
             return
-        if script.drop:
+        if script.faults.drop:
             raise _Cut
         too_long = self._too_long(script, question, asked.path)
         if too_long is not None:
             await connection.send_json(too_long.status, too_long.body)
             return
-        if script.fail:
-            headers = _retry_after_headers(script.retry_after)
-            await connection.send_json(script.fail, front.failure_body(script), headers)
+        if script.faults.fail:
+            headers = _retry_after_headers(script.faults.retry_after)
+            await connection.send_json(script.faults.fail, front.failure_body(script.faults), headers)
             return
         self.generations += not question.wants_title
         self.summaries += asks_for_summary(question.prompt)
@@ -257,8 +258,8 @@ class Simulator:
         """What is said if the prompt is too long. A server that cuts it says nothing."""
         is_too_long = 0 < script.context < question.words
         self.overflows += is_too_long
-        way = script.too_long or self._options.too_long or way_of(path)
-        is_ordered = bool(script.too_long) and not (script.context or question.is_summarised)
+        way = script.faults.too_long or self._options.too_long or way_of(path)
+        is_ordered = bool(script.faults.too_long) and not (script.context or question.is_summarised)
         return WAYS[way](question.words, script.context) if way != CUT and (is_too_long or is_ordered) else None
 
     def _remember(self, underway: _Underway) -> None:
@@ -348,7 +349,7 @@ class Simulator:
             case Ending.COMPLETE:
                 await connection.send_json(200, rendered.whole())
             case Ending.ERROR:
-                await connection.send_json(500, completions.failure_body(script))
+                await connection.send_json(500, completions.failure_body(script.faults))
             case Ending.SILENCE:
                 await connection.wait_until(trio.current_time() + SILENCE_SECONDS)
                 raise _Cut

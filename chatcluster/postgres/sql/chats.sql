@@ -452,6 +452,24 @@ select chat.id as chat_id, page.id, page.bytes, page.message,
     (select history_version from chats where chats.id = chat.id) as history_version
 from unnest((select ids from asked)) as chat (id) cross join lateral
 
+-- fragment: nothing_yet
+0::bigint as page_bytes, 0::bigint as bytes, null::json as message
+
+-- fragment: from_there
+-- Message by message, from the row that the page has already. The argument says which is next, and in which order.
+union all
+select next.id, page.page_bytes + next.bytes, next.bytes, next.message
+from page cross join lateral (
+    select {message_read}
+    from (
+        select {message_measured}
+        from messages
+        where chat_id = chat.id and deleted_at is null and {it}
+        limit 1
+    ) as one
+) as next
+where page.page_bytes < $2::bigint
+
 -- fragment: message_read
 -- One above $3 bytes, or of so many parts that decoding it took long, is left empty; what is that long even as it is
 -- stored is not unpacked to find out.
@@ -481,20 +499,8 @@ with asked as materialized (
                 select id - 1 from messages where chat_id = chat.id and revision >= $5::bigint and deleted_at is null
                 order by revision, id limit 1
             ) end) as id,
-            0::bigint as page_bytes, 0::bigint as bytes, null::json as message
-        union all
-        select next.id, page.page_bytes + next.bytes, next.bytes, next.message
-        from page cross join lateral (
-            select {message_read}
-            from (
-                select {message_measured}
-                from messages
-                where chat_id = chat.id and id > page.id and deleted_at is null
-                order by id
-                limit 1
-            ) as one
-        ) as next
-        where page.page_bytes < $2::bigint
+            {nothing_yet}
+        {from_there id > page.id order by id}
     )
     select * from page
 ) as page
@@ -506,20 +512,8 @@ with asked as materialized (
 )
 {read_begin} (
     with recursive page as (
-        select $4::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
-        union all
-        select next.id, page.page_bytes + next.bytes, next.bytes, next.message
-        from page cross join lateral (
-            select {message_read}
-            from (
-                select {message_measured}
-                from messages
-                where chat_id = chat.id and id < page.id and deleted_at is null
-                order by id desc
-                limit 1
-            ) as one
-        ) as next
-        where page.page_bytes < $2::bigint
+        select $4::bigint as id, {nothing_yet}
+        {from_there id < page.id order by id desc}
     )
     select * from page
 ) as page

@@ -61,7 +61,9 @@ tool_calls.state = 'started' and tool_calls.questions is not null and tool_calls
     select coalesce(json_agg(json_build_object('call_id', call_id, 'name', name, 'state', state, 'effect', effect,
         'run_by', run_by, 'started_epoch', started_epoch, 'deaths', deaths, 'digest', digest, 'arguments', arguments,
         'approved', approved, 'seconds', wait_seconds, 'agent_id', agent_id,
-        'questions', coalesce(json_or_text(questions), '[]'), 'answers', answers, 'resume', resume,
+        'inquiry', case when questions is not null then
+            json_build_object('questions', json_or_text(questions), 'answers', answers, 'resume', resume)
+        end,
         'deadline', {moment deadline}
     ) order by id), '[]')
     from tool_calls where chat_id = $1 and state <> 'done'

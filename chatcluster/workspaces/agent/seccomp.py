@@ -2,11 +2,11 @@
 container the agent does, for what it begins (``Filter``), beside whatever its engine filters.
 
 Nothing there has a right to most of them anyway; what is not there to be called cannot be broken. Some need no right:
-the kernel's keys, which whoever started this process may have left in reach; io_uring, which does what a filter does
-not see; and sockets of a hypervisor (``AF_VSOCK``), which no network namespace closes. So a sandbox has the families
+the kernel's keys, which a parent of this process may have left in reach; io_uring, which does what a filter does not
+see; and sockets of a hypervisor (``AF_VSOCK``), which no network namespace closes. So a sandbox has the families
 ``FAMILIES`` alone. What runs there is of the same user as its agent, process 1: it may not set limits and priorities of
-that, nor take leases of files, which keep whoever opens one waiting for most of a minute. ``sync`` is told that it is
-done: it would have all disks of the machine written, those of its databases too; what writes one file or one file
+that, nor take leases of files, which keep a process that opens one waiting for most of a minute. ``sync`` is told that
+it is done: it would have all disks of the machine written, those of its databases too; what writes one file or one file
 system goes on. Programs for another machine than this one's (32 bits on one of 64) do not run.
 """
 

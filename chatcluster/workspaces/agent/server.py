@@ -82,7 +82,7 @@ async def listen_tcp(host: str, port: int) -> trio.SocketListener:
 
 
 class Server:
-    """``held``: by path, who has the connection of a ``POST`` that is never answered. ``token``: what each request
+    """``held``: by path, what holds the connection of a ``POST`` that is never answered. ``token``: what each request
     has to bring; None on a Unix socket."""
 
     def __init__(self, answer: Answerer, held: Mapping[tuple[str, ...], Holder], token: str | None = None) -> None:

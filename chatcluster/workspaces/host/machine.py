@@ -89,8 +89,9 @@ class Machine:
             await self._be_the_only_one(lease)
 
     async def _be_no_second_one(self) -> None:
-        """Whoever began this again and again would have it take the other's place each time, and end the workspaces
-        there. Raises ``ConfigError`` where somebody renews a lease that is none of this directory's."""
+        """A supervisor that starts this host again and again would have it take the other's place each time, and end
+        the workspaces there. Raises ``ConfigError`` where another host renews a lease that is none of this
+        directory's."""
         before = await self._lease_of_another()
         if before is not None:
             await trio.sleep(SECOND_LOOK_HEARTBEATS * self._settings.heartbeat_seconds)

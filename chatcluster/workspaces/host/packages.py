@@ -4,7 +4,7 @@ Where there is dpkg it is asked; elsewhere a package is taken to be there if a p
 root of its own is not looked at: its programs are in there.
 
 A host installs none. All its workspaces see one system, its own: what a package's scripts do as root, and which version
-of it all of them have from then on, is for who looks after the machine, and not for whoever may write a template.
+of it all of them have from then on, is for the machine's administrator to decide, and not for the authors of templates.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def missing_git() -> str:
 
 
 def to_do(missing: Sequence[str]) -> str:
-    """What whoever looks after the machine does about it."""
+    """What the machine's administrator can do about it."""
     return f"apt-get install {' '.join(missing)}" if shutil.which("apt-get") else f"install {', '.join(missing)}"
 
 

@@ -63,7 +63,7 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class Params(msgspec.Struct, frozen=True):
-    """Parameters of all methods, in one type. What is large is left as it is, and read by whoever knows its form."""
+    """Parameters of all methods, in one type. What is large is left as it is, and read where its form is known."""
 
     name: str | None = None
     arguments: msgspec.Raw = msgspec.Raw()

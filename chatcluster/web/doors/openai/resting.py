@@ -55,8 +55,8 @@ class Rests:
         self._passed = 0
 
     def found_in(self, waited: Waited) -> Kinds | None:
-        """What is waited for where the response ends, if it does. Whoever waits for agents alone is waited for by
-        nobody."""
+        """What is waited for where the response ends, if it does. Where only agents are waited for, it does
+        not end."""
         for time in range(self._passed, waited.times):
             kinds = kinds_at(waited.waits, time)
             if any(kind is not CallState.AGENTS for kind in kinds.values()):

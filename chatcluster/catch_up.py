@@ -15,6 +15,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+import trio
+
 from chatcluster import events
 from chatcluster.fair_places import FairPlaces
 from chatcluster.parts import BEGINNING, START, Cursor, EndedTurn, Message, Position, ends_group, in_order
@@ -26,8 +28,8 @@ FIRST_MESSAGES = 20
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
 PAGES_MAX = 2
-"""Pages that are read and encoded at a time, of users by turns: each may be a message of megabytes, several times
-over."""
+"""Pages that are read and encoded at a time, and in one pass of the loop, of users by turns: each may be a message of
+megabytes, several times over."""
 SHARED_EVENTS_MAX = 2
 LARGE_BYTES = 256 << 10
 
@@ -92,6 +94,7 @@ class CatchUp:
         """The next pieces, each of whole events: one page of messages at a time, then of the answer under way, and that
         it is complete. A large event is a piece of its own, the same bytes for all who read it now."""
         async with self._shared.pages.taken(self._snapshot.chat.owner_id):
+            await trio.lowlevel.checkpoint()  # live parts are told in between
             return _joined(await self._pieces())
 
     async def _pieces(self) -> list[bytes]:

@@ -5,12 +5,14 @@ ends it; then there is a new, empty one. It only ever grows, so a reader that jo
 frames that it has at that moment, and reads them from it later.
 
 Many readers join at one moment, after a deploy all of them: the frames are encoded for one of them, and
-the others get the same bytes. A reader that joins a long answer gets it in pages.
+the others get the same bytes. A reader that joins a long answer gets it in pages. Those who join together are not on
+the same page at each moment, so the last few are kept.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import OrderedDict
 from typing import NamedTuple
 
 from chatcluster import events
@@ -18,6 +20,7 @@ from chatcluster.parts import START, Cursor, Frame, FrameKind, Position, resumes
 
 PAGE_FRAMES = 1000
 PAGE_BYTES = 512 << 10
+SHARED_PAGES_MAX = 4
 OVERHEAD_BYTES = 32
 """What an event has besides its data, roughly."""
 
@@ -31,8 +34,8 @@ class Preview:
         self._version = 0
         self._encoded: dict[int, bytes] = {}
         """Frames as events, with cursors of ``_version``."""
-        self._joined = b""
-        self._joined_frames = (0, 0)
+        self._pages: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        """The pages that were asked for last, by the frames that they have."""
 
     def __repr__(self) -> str:
         return f"<Preview of {len(self._frames)} frames up to {self.last}>"
@@ -70,11 +73,16 @@ class Preview:
     def encoded(self, first: int, end: int, version: int) -> bytes:
         """Frames from ``first`` up to, but not with, ``end``, as events with cursors of a snapshot version."""
         if version != self._version:
-            self._version, self._encoded, self._joined, self._joined_frames = version, {}, b"", (0, 0)
-        if self._joined_frames != (first, end):
-            self._joined = b"".join(self._event(index) for index in range(first, end))
-            self._joined_frames = (first, end)
-        return self._joined
+            self._version, self._encoded = version, {}
+            self._pages.clear()
+        page = self._pages.get((first, end))
+        if page is None:
+            page = self._pages[first, end] = b"".join([self._event(index) for index in range(first, end)])
+            if len(self._pages) > SHARED_PAGES_MAX:
+                self._pages.popitem(last=False)
+        else:
+            self._pages.move_to_end((first, end))
+        return page
 
     def _event(self, index: int) -> bytes:
         event = self._encoded.get(index)

@@ -9,7 +9,8 @@ from uuid import UUID
 import msgspec
 import pytest
 from played_transcripts import SERVER
-from test_llm_openai import ROUTE, assistant, body_of, history, tool, user, wire_messages
+from test_llm_openai import ROUTE, body_of, wire_messages
+from told_histories import assistant, history, tool, user
 
 from chatcluster.llm.openai import ChunkDecoder
 from chatcluster.llm.openai_request import request_body

@@ -123,6 +123,56 @@ async def test_a_wait_outlives_the_replica_that_works_and_the_one_that_serves_it
         assert (told["status"], told["text"]) == ("waiting", words(150))
 
 
+async def test_an_answer_that_breaks_off_is_gone_on_with_by_its_last_event_at_any_replica(cluster: Cluster) -> None:
+    """P1, P3, P9: it is the answer to the same call, and what the event says opens nothing to anybody else."""
+    one, other = (f"{replica.url}/mcp" for replica in cluster.replicas)
+    eve = await create_token(Settings(database_url=cluster._database_url), user="eve", admin=False, name="tests")
+    async with connected(cluster) as client, httpx.AsyncClient(timeout=WAIT_SECONDS) as http:
+        made = await called(client, "chat_create", content="[[tokens=20]] [[silence_after=5 times=1]]")
+        arguments = {"chat_id": made["chat_id"], "cursor": made["cursor"], "timeout": 50}
+        params = {"name": "chat_wait", "arguments": arguments, "_meta": {"progressToken": "p"}}
+        call = {"jsonrpc": "2.0", "id": "seven", "method": "tools/call", "params": params}
+        head = {"accept": "text/event-stream", "authorization": f"Bearer {cluster.token}"}
+
+        async def first_event(version: str) -> list[str]:
+            """And then the client leaves, in mid-answer."""
+            headers = head | {"mcp-protocol-version": version}
+            async with http.stream("POST", one, json=call, headers=headers) as response:
+                text = ""
+                async for more in response.aiter_text():
+                    text += more
+                    if found := [event for event in text.split("\n\n")[:-1] if not event.startswith(":")]:
+                        return found[0].split("\n")
+            raise AssertionError("it ended")
+
+        assert not [line for line in await first_event("2025-06-18") if line.startswith("id:")], "it knows none"
+        event_id, retry, data = await first_event("2025-11-25")
+        assert (event_id[:4], retry, data) == ("id: ", "retry: 500", "data:")
+
+        async def go_on(token: str = cluster.token) -> list[Json]:
+            headers = head | {"authorization": f"Bearer {token}", "last-event-id": event_id[4:]}
+            response = await http.get(other, headers=headers)
+            assert response.headers["content-type"].startswith("text/event-stream")
+            data = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
+            return [msgspec.json.decode(one) for one in data]
+
+        (stranger,) = await go_on(eve)
+        assert "chat_not_found" in stranger["result"]["content"][0]["text"]
+        heard: list[Json] = []
+
+        async def listen() -> None:
+            heard.extend(await go_on())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await called(client, "chat_interrupt", chat_id=made["chat_id"])
+        *progress, answer = heard
+        assert {one["params"]["progressToken"] for one in progress} <= {"p"}
+        assert answer["id"] == "seven"
+        assert answer["result"]["structuredContent"]["status"] == "waiting"
+        assert await go_on() == [answer], "it is the same afterwards"
+
+
 async def test_a_replica_that_leaves_answers_the_waits_on_it(cluster: Cluster) -> None:
     leaving, other = cluster.replicas
     async with connected(cluster, leaving) as client:
@@ -279,7 +329,10 @@ async def test_what_is_no_request_is_an_error_of_the_protocol(cluster: Cluster) 
         envelope = {f"io.modelcontextprotocol/{key}": value for key, value in VERSION.items()}
         stateless = {"jsonrpc": "2.0", "id": 7, "method": "server/discover", "params": {"_meta": envelope}}
         assert (await http.post(url, json=stateless, headers=lying)).json()["error"]["code"] == -32020
-        assert (await http.get(url)).status_code == 405
+        assert (await http.get(url)).status_code == 405, "nothing is told but answers"
+        for event_id in ("1", "WzFd", "bnVsbA==", "a" * 4000):
+            nowhere = await http.get(url, headers={"last-event-id": event_id})
+            assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (400, -32602), event_id
     async with httpx.AsyncClient(headers={"Authorization": "Bearer ccl_wrong"}) as http:
         answer = await http.post(url, json=ping)
         assert answer.status_code == 401

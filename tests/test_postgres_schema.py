@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any, get_args
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -206,12 +207,12 @@ PAGE = 100
 NO_END, BYTES = 2**62, 1 << 20
 
 
-def looks_at_messages(plan: Any) -> int:
+def looks_at(table: str, plan: Any) -> int:
     """How many rows of that table the plan went through."""
     here = 0
-    if plan.get("Relation Name") == "messages":
+    if plan.get("Relation Name") == table:
         here = round((plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"])
-    return here + sum(map(looks_at_messages, plan.get("Plans", ())))
+    return here + sum(looks_at(table, child) for child in plan.get("Plans", ()))
 
 
 @pytest.mark.parametrize(("others", "each"), [(0, 0), (3, 10_000), (10_000, 3)], ids=["alone", "large", "many"])
@@ -240,7 +241,8 @@ async def test_p10_how_a_long_history_is_read_does_not_depend_on_other_chats(
             "read_histories_before": ([str(chat)], 256, BYTES, NO_END),
         }
         return {
-            name: looks_at_messages(await explain(connection, CHATS[name], *values)) for name, values in asked.items()
+            name: looks_at("messages", await explain(connection, CHATS[name], *values))
+            for name, values in asked.items()
         }
 
     looks = await database.transaction(measure)
@@ -257,6 +259,34 @@ async def test_a_claim_reads_the_chats_that_wait_and_no_others(database: Databas
     plan = await database.transaction(claim)
     assert ("Seq Scan", "chats") not in set(scans(plan))
     assert plan["Actual Rows"] == 10
+
+
+WAITING = """
+    INSERT INTO chats (id, owner_id, title, status, snapshot_version, history_version, claimable_since)
+    SELECT gen_random_uuid(), $1, '', 'running', 1, 1, now() FROM generate_series(1, $2::int)
+"""
+
+
+@pytest.mark.parametrize("known", ["nothing", "chats at rest", "the crowd"])
+async def test_p10_a_claim_does_not_go_through_all_that_one_user_has_waiting(database: Database, known: str) -> None:
+    """Whatever the planner knows of the table: of a crowd that came just now it knows nothing."""
+
+    async def claim(connection: Connection) -> tuple[int, int]:
+        await insert_crowd(connection)
+        if known == "nothing":
+            await connection.execute("TRUNCATE chats CASCADE")
+        await connection.execute(WAITING, UUID(int=1), 10_000)
+        for owner in range(2, 12):
+            await connection.execute(WAITING, UUID(int=owner), 1)
+        if known == "the crowd":
+            await connection.execute("ANALYZE chats")
+        plan = await explain(connection, CLAIMS["claim"], WORKER, 100, 10, UUID(int=5), 0)
+        owners = "SELECT count(DISTINCT owner_id) FROM chats WHERE worker_id = $1"
+        return looks_at("chats", plan), await connection.fetchval(owners, WORKER)
+
+    looks, owners = await database.transaction(claim)
+    assert looks < 500
+    assert owners >= 9, "each has its turn"
 
 
 async def test_a_claim_of_nothing_takes_no_locks_and_writes_nothing(database: Database) -> None:

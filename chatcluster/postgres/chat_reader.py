@@ -117,7 +117,8 @@ async def _find(connection: Connection, chat_ids: Sequence[UUID], owner_id: UUID
 
 
 async def _get_details(connection: Connection, chat_id: UUID) -> ChatDetails:
-    row = existing(await connection.fetchrow(SQL["select_details"], chat_id), chat_id)
+    plain = await connection.fetchrow(SQL["select_plain_details"], chat_id)
+    row = plain or existing(await connection.fetchrow(SQL["select_details"], chat_id), chat_id)
     family = None if row["family_bill"] is None else bill_from(row["family_bill"])
     bill = bill_from(row["bill"])
     place = None if row["workspace"] is None else msgspec.json.decode(row["workspace"], type=ChatWorkspace)

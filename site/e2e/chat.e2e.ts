@@ -196,15 +196,17 @@ describe("the list", () => {
     await page.getByRole("dialog").getByRole("textbox", { name: "Title" }).fill(`${name} renamed`);
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: `${name} renamed` }).waitFor();
+    const isListed = (label: "Chats" | "Pinned chats") =>
+      inList(page, (list) =>
+        list.getByRole("list", { name: label, exact: true }).getByText(`${name} renamed`).waitFor(),
+      );
     await menu("Pin");
-    await inList(page, (list) =>
-      list.getByRole("list", { name: "Pinned chats" }).getByText(`${name} renamed`).waitFor(),
-    );
+    await isListed("Pinned chats");
     await menu("Unpin");
+    await isListed("Chats"); // else what is done elsewhere may come first, and this undo it
     for (const pinned of [true, false]) {
       await call("PATCH", `/chats/${id}`, { pinned });
-      const there = { name: pinned ? "Pinned chats" : "Chats", exact: true };
-      await inList(page, (list) => list.getByRole("list", there).getByText(`${name} renamed`).waitFor());
+      await isListed(pinned ? "Pinned chats" : "Chats");
     }
     await menu("Archive");
     await page.getByText("This chat is archived").waitFor();

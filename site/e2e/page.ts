@@ -3,6 +3,7 @@
 import { type Browser, type BrowserContext, chromium, type Locator, type Page } from "playwright-core";
 import { afterAll, afterEach, expect, inject } from "vitest";
 import { replicaPid, serverPid } from "./cluster.ts";
+import { noteRequests, tellOf } from "./failure.ts";
 
 const FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"];
 export const cluster = inject("cluster");
@@ -57,6 +58,7 @@ export async function open(path: string, wanted: View = {}): Promise<Page> {
 export async function tabOf(context: BrowserContext, path: string): Promise<Page> {
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
+  noteRequests(page);
   page.on("pageerror", (error) => problems.push(`error: ${error.message}`));
   page.on("console", (message) => {
     // A request that is refused or cut off is what the page is there to live with; the browser reports it all the same.
@@ -72,8 +74,10 @@ export async function tabOf(context: BrowserContext, path: string): Promise<Page
   return page;
 }
 
-afterEach(async () => {
-  for (const context of contexts.splice(0)) await context.close();
+afterEach(async ({ task }) => {
+  const opened = contexts.splice(0);
+  if (task.result?.state === "fail") for (const page of opened.flatMap((one) => one.pages())) await tellOf(page);
+  for (const context of opened) await context.close();
   const found = problems;
   problems = [];
   expect(found, "the console").toEqual([]);

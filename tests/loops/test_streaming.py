@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import AsyncExitStack
 from uuid import UUID
 
 import msgspec
@@ -9,13 +11,23 @@ import pytest
 import trio
 
 from chatcluster import events, parts
-from chatcluster.catch_up import LARGE_BYTES
+from chatcluster.catch_up import LARGE_BYTES, PAGES_MAX
 from chatcluster.errors import ChatNotFound, TooMany
 from chatcluster.parts import BEGINNING, Part, ReasoningPart, joined, parse_cursor
 from chatcluster.subscriber import BEHIND_SECONDS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
 from loops.cluster_world import OWNER, SWEEPS, Chat, SimulatedReplica, World
 from loops.reader import Reader, View, parse_events, story_of
 from loops.scripted_model import Call
+
+
+class Passes(trio.abc.Instrument):
+    """Counts the passes of the event loop."""
+
+    count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
 
 LARGE = "x" * (LARGE_BYTES + 1)
 
@@ -487,6 +499,24 @@ async def large_answer(world: World, owner: SimulatedReplica) -> Chat:
     await world.exchange(owner, chat, "more", LARGE)
     await world.exchange(owner, chat, "enough", "Fine.")
     return chat
+
+
+async def test_p10_between_the_pages_of_readers_that_come_at_once_others_are_served(world: World) -> None:
+    """Five hundred pages in one pass of the loop would delay every heartbeat."""
+    owner = await world.replica()
+    chat = await world.one_turn(owner)
+    passes, given = Passes(), list[int]()
+
+    async def read(reader: Subscriber) -> None:
+        await reader.receive()
+        given.append(passes.count)
+
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        trio.lowlevel.add_instrument(passes)
+        for _ in range(10 * PAGES_MAX):
+            subscription = owner.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER)
+            nursery.start_soon(read, await stack.enter_async_context(subscription))
+    assert max(Counter(given).values()) <= PAGES_MAX
 
 
 async def test_p10_those_who_read_a_large_message_at_the_same_time_share_its_bytes(world: World) -> None:

@@ -1,10 +1,10 @@
 // What an agent does with the tools at /mcp: the protocol's own client and transport as they are published.
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-async function connected({ Client }, { url, token }) {
+async function connected({ Client }, { url, token }, options) {
   const requestInit = { headers: { Authorization: `Bearer ${token}` } };
   const client = new Client({ name: "tests", version: "1" });
-  await client.connect(new StreamableHTTPClientTransport(new URL(`${url}/mcp`), { requestInit }));
+  await client.connect(new StreamableHTTPClientTransport(new URL(`${url}/mcp`), { requestInit, ...options }));
   return client;
 }
 
@@ -34,7 +34,7 @@ export async function persist(sdk, order, tell) {
   for (const [at, url] of order.urls.entries()) {
     try {
       const client = await connected(sdk, { ...order, url });
-      // A call whose stream breaks waits for its timeout, unless its client is closed.
+      // It would go on with a call at the same address, where nobody is any more.
       client.onerror = () => client.close();
       made ??= await called(client, "chat_create", { content: order.content });
       tell({ at });
@@ -44,6 +44,25 @@ export async function persist(sdk, order, tell) {
     }
   }
   return { status: "broken", broke };
+}
+
+// One call of a client that is left alone, at one address with several replicas behind it.
+export async function outlive(sdk, order, tell) {
+  const asked = [];
+  async function balanced(url, init) {
+    asked.push(init.method);
+    try {
+      return await fetch(url, init);
+    } catch {
+      return fetch(`${order.other}/mcp`, init);
+    }
+  }
+  const client = await connected(sdk, order, { fetch: balanced });
+  const made = await called(client, "chat_create", { content: order.content });
+  asked.length = 0;
+  const given = { chat_id: made.chat_id, cursor: made.cursor, timeout: 50 };
+  const told = await called(client, "chat_wait", given, { onprogress: tell });
+  return { ...told, asked };
 }
 
 async function waited(client, { chat_id, cursor }, tell) {

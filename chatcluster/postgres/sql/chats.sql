@@ -118,23 +118,32 @@ select {chat} from chats where id = $1 and owner_id = $2
 -- name: select_frame
 select {framed} from chats where id = $1
 
+-- fragment: belongings
+-- What belongs to the chat $1 and is kept elsewhere. Previous versions began a chat with one system message, or none.
+(select {bill} from usage_events where chat_id = $1) as bill,
+(select text from chat_prompts where chat_id = $1) as own_prompt,
+case when root_id is null then (
+    select content::text from messages
+    where chat_id = $1 and revision = 1 and role = 'system' and deleted_at is null
+    limit 1
+) end as first_prompt,
+(
+    select json_build_object('id', workspaces.id, 'name', name, 'state', state)::text from workspaces
+    where workspaces.chat_id = coalesce(chats.root_id, chats.id) and state <> 'deleted' and not replaced
+) as workspace
+
+-- name: select_plain_details
+-- Of a chat that has neither agents nor calls that wait, as most. Where those are asked for, a third of the work is to
+-- get ready for looking after them, whether there are any or not.
+select {chat}, null as actions, null as family_bill, {belongings} from chats where id = $1 and not {may_wait}
+
 -- name: select_details
 select {chat}, {actions},
-    (select {bill} from usage_events where chat_id = $1) as bill,
     case when has_agents and root_id is null then (
         select {bill} from usage_events
         where chat_id in (select $1 union all select agent.id from chats as agent where agent.root_id = $1)
     ) end as family_bill,
-    (select text from chat_prompts where chat_id = $1) as own_prompt,
-    case when root_id is null then (
-        select content::text from messages
-        where chat_id = $1 and revision = 1 and role = 'system' and deleted_at is null
-        order by id limit 1
-    ) end as first_prompt,
-    (
-        select json_build_object('id', workspaces.id, 'name', name, 'state', state)::text from workspaces
-        where workspaces.chat_id = coalesce(chats.root_id, chats.id) and state <> 'deleted' and not replaced
-    ) as workspace
+    {belongings}
 from chats where id = $1
 
 -- name: select_state

@@ -69,10 +69,14 @@ tool_calls.state = 'started' and tool_calls.questions is not null and tool_calls
     from tool_calls where chat_id = $1 and state <> 'done'
 )
 
+-- fragment: may_wait
+-- For somebody: the chat, a call of it, or an agent of it.
+(chats.status = 'requires_action' or chats.has_agents or (chats.status = 'running' and chats.open_calls > 0))
+
 -- fragment: actions
 -- The calls of the chat that wait for somebody, with the arguments that the message has which asks for them. And those of
 -- its agents, behind its own. Of a chat at work those whose servers ask the user something meanwhile.
-case when chats.status = 'requires_action' or chats.has_agents or (chats.status = 'running' and chats.open_calls > 0) then (
+case when {may_wait} then (
     select json_agg(json_strip_nulls(json_build_object('call_id', call_id, 'name', name, 'digest', digest,
         'kind', case when state = 'started' then 'question' else state end,
         'arguments', coalesce(tool_calls.arguments, asking.arguments, ''), 'may_have_run', state <> 'started' and started_epoch is not null,

@@ -40,6 +40,7 @@ from chatcluster.web.http.connections import Connections, Limits, address_of
 from chatcluster.web.http.departures import Departures
 from chatcluster.web.http.exchange import Exchange, scope_of
 from chatcluster.web.http.request_head import NotHttp, RequestHead, head_end, parse_head
+from chatcluster.web.http.turns import Turns
 
 KEEP_ALIVE_SECONDS = 75.0
 LINGER_SECONDS = 1.0
@@ -56,6 +57,7 @@ class Serving(Protocol):
     app: ASGIApp
     connections: Connections
     departures: Departures
+    turns: Turns
     limits: Limits
     send_stall_seconds: float
     piece_bytes: int
@@ -77,6 +79,7 @@ class Connection:
         "_requests",
         "_server",
         "_stream",
+        "_waits",
         "_whole",
         "address",
         "buffer",
@@ -92,6 +95,8 @@ class Connection:
         self._exchange: Exchange | None = None
         """The one that is under way."""
         self._requests = 0
+        self._waits = False
+        """For the turn of a request that is here."""
         self._whole = trio.CancelScope()
         self.address = address_of(stream)
         """The address of its client, for the count of silent ones."""
@@ -105,10 +110,11 @@ class Connection:
 
     def wind_up(self, idle_seconds: float) -> None:
         """Break off what would go on for ever; let a request that is being served be answered."""
-        if self._exchange is None:
+        if self._exchange is not None:
+            if self._exchange.is_endless:
+                self._whole.cancel()
+        elif not self._waits:
             self._whole.deadline = min(self._whole.deadline, trio.current_time() + idle_seconds)
-        elif self._exchange.is_endless:
-            self._whole.cancel()
 
     async def run(self, head_seconds: float) -> None:
         """Serve until either side ends it. The head of the first request has to be there within ``head_seconds``."""
@@ -154,14 +160,21 @@ class Connection:
                 return None
         if is_here:
             await trio.lowlevel.checkpoint()  # it came with the one before: others get their turn
+        await self._turn()
         head = parse_head(bytes(self.buffer[:end]))
         del self.buffer[:end]
         return head
 
-    def _begin(self, head: RequestHead) -> tuple[Exchange, dict[str, Any]]:
-        self._requests += 1
+    async def _turn(self) -> None:
+        """From here on it is ours to answer, however long that takes."""
         self._whole.deadline = math.inf
         self._server.connections.busy(self)
+        self._waits = True
+        await self._server.turns.next()
+        self._waits = False
+
+    def _begin(self, head: RequestHead) -> tuple[Exchange, dict[str, Any]]:
+        self._requests += 1
         state: dict[str, object] = {PUBLIC: True} if self._public else {}
         self._exchange = exchange = Exchange(self, head, is_last=self._requests >= REQUESTS_MAX)
         return exchange, scope_of(head, client=self._client, here=self._here, state=state)

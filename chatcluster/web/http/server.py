@@ -37,6 +37,7 @@ from chatcluster import telemetry
 from chatcluster.web.http.connection import Connection
 from chatcluster.web.http.connections import Connections, Limits
 from chatcluster.web.http.departures import Departures
+from chatcluster.web.http.turns import Turns
 
 FINISH_SECONDS = 5.0
 ACCEPT_AGAIN_SECONDS = 0.1
@@ -62,6 +63,7 @@ class Server:
         """What a reader has to take in that time."""
         self.connections = Connections(self.limits)
         self.departures = Departures()
+        self.turns = Turns()
         self._running: set[Connection] = set()
         self._public = trio.CancelScope()
         self._cut = trio.Event()
@@ -100,6 +102,7 @@ class Server:
             ports = [stack.enter_context(sock.dup()) for sock in private]
             async with trio.open_nursery() as watching:
                 watching.start_soon(self.departures.run)
+                watching.start_soon(self.turns.run)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as intake:
                         intake.start_soon(self._accept_at, private, False, connections, trio.CancelScope())

@@ -74,10 +74,11 @@ def whole(body: bytes) -> ASGIApp:
 
 
 class Outgoing(NamedTuple):
-    """How a wait is told of to its client."""
+    """How a wait is told of to its client. ``goes_on``: in place of an answer that broke off, which was of events."""
 
     asked: Asked
     takes_events: bool
+    goes_on: bool = False
 
     @property
     def wire(self) -> StreamWire:
@@ -87,15 +88,28 @@ class Outgoing(NamedTuple):
     def tells_progress(self) -> bool:
         return self.takes_events and self.asked.params.meta.progress_token is not None
 
+    @property
+    def can_break_off(self) -> bool:
+        """Whether the client then goes on with what it was told, at any replica."""
+        return self.takes_events and self.asked.resumes
+
+    def at_once(self, said: Waited | Exception) -> ASGIApp:
+        """Without a wait: an object, unless it has to be an event."""
+        if self.goes_on:
+            return ASGIResponse(body=self.answer(said), media_type="text/event-stream")
+        return whole(self._body(said))
+
     def answer(self, said: Waited | Exception) -> bytes:
-        body = failure(self.asked, said) if isinstance(said, Exception) else success(self.asked, said)
-        return self._framed(body)
+        return self._framed(self._body(said))
 
     def progress(self, seconds: float, total_seconds: float, message: str) -> bytes:
         """Nothing, unless the client wants to be told, and can."""
         if not self.tells_progress:
             return b""
         return self._framed(progress(self.asked, seconds, total_seconds, message))
+
+    def _body(self, said: Waited | Exception) -> bytes:
+        return failure(self.asked, said) if isinstance(said, Exception) else success(self.asked, said)
 
     def _framed(self, body: bytes) -> bytes:
         return b"event: message\ndata: %s\n\n" % body if self.takes_events else body
@@ -104,14 +118,16 @@ class Outgoing(NamedTuple):
 class WaitStream(EventStream):
     """The response to ``chat_wait``. What keeps it from waiting is an error of the tool, as elsewhere."""
 
-    def __init__(self, subscription: AbstractAsyncContextManager[Waiting], outgoing: Outgoing, terms: Terms) -> None:
-        super().__init__(subscription, terms, wire=outgoing.wire)
-        self._asked = outgoing.asked
+    def __init__(
+        self, subscription: AbstractAsyncContextManager[Waiting], outgoing: Outgoing, terms: Terms, *, first: bytes
+    ) -> None:
+        super().__init__(subscription, terms, resumed=outgoing.goes_on, first=first, wire=outgoing.wire)
+        self._outgoing = outgoing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self.subscribe(scope)
         except (CallerError, UnavailableError) as why:
-            await whole(failure(self._asked, why))(scope, receive, send)
+            await self._outgoing.at_once(why)(scope, receive, send)
             return
         await self.go_on(send)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from litestar import post
+from litestar import get, post
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
-from chatcluster.errors import CallerError, SchemaError, UnavailableError, Unreadable, UnsupportedMediaType
+from chatcluster.errors import (
+    CallerError,
+    MethodNotAllowed,
+    SchemaError,
+    UnavailableError,
+    Unreadable,
+    UnsupportedMediaType,
+)
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.doors.mcp.calls import CALLS
 from chatcluster.web.doors.mcp.exchange import Outgoing, WaitStream, failure, refused, success, whole
 from chatcluster.web.doors.mcp.given import WaitArguments
+from chatcluster.web.doors.mcp.resumption import WaitCall, call_of
 from chatcluster.web.doors.mcp.told import parse_cursor
 from chatcluster.web.doors.mcp.tools import BY_NAME, INSTRUCTIONS, LISTED
 from chatcluster.web.doors.mcp.waiting import Wait, Waiting, begin, read
@@ -32,11 +42,17 @@ from chatcluster.web.doors.mcp.wire import (
 )
 from chatcluster.web.request import ApiRequest
 
+REFUSED = (CallerError, UnavailableError, SchemaError, Unreadable)
+"""What a tool answers with an error of its own, in words for a model."""
 LIST_SECONDS = 3600.0
 """How long a client may go by a list of tools: it changes with the version of chatcluster alone."""
 MCP = {
     200: ResponseSpec(dict[str, Any], generate_examples=False, description="A JSON-RPC response, as JSON or as events"),
     202: ResponseSpec(None, generate_examples=False, description="To a notification"),
+    **REFUSALS,
+}
+EVENTS = {
+    200: ResponseSpec(str, generate_examples=False, media_type="text/event-stream", description="The answer in events"),
     **REFUSALS,
 }
 
@@ -51,6 +67,24 @@ async def exchange(request: ApiRequest) -> ASGIApp:
         return ASGIResponse(status_code=202) if asked.id is None else await _answered(request, asked)
     except McpError as error:
         return refused(error)
+
+
+@get("/", status_code=200, responses=EVENTS)
+async def resume(
+    request: ApiRequest, last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = ""
+) -> ASGIApp:
+    """Go on with an answer in the Model Context Protocol that broke off, at any replica."""
+    if not last_event_id:
+        raise MethodNotAllowed("nothing is told here but answers: POST a request, or name the last event of an answer")
+    try:
+        call = call_of(last_event_id)
+    except McpError as error:
+        return refused(error)
+    outgoing = Outgoing(call.asked, takes_events=True, goes_on=True)
+    try:
+        return await _wait(request, call, outgoing)
+    except REFUSED as error:
+        return outgoing.at_once(error)
 
 
 async def _answered(request: ApiRequest, asked: Asked) -> ASGIApp:
@@ -76,22 +110,23 @@ async def _called(request: ApiRequest, asked: Asked) -> ASGIApp:
     try:
         arguments = arguments_of(asked, tool.takes)
         if isinstance(arguments, WaitArguments):
-            return await _wait(request, asked, arguments)
+            outgoing = Outgoing(asked, "text/event-stream" in request.headers.get("accept", ""))
+            return await _wait(request, WaitCall(asked, arguments, time.time()), outgoing)
         return whole(success(asked, await CALLS[tool.name](request, arguments)))
-    except (CallerError, UnavailableError, SchemaError, Unreadable) as error:
+    except REFUSED as error:
         return whole(failure(asked, error))
 
 
-async def _wait(request: ApiRequest, asked: Asked, arguments: WaitArguments) -> ASGIApp:
-    store = request.services.store
+async def _wait(request: ApiRequest, call: WaitCall, outgoing: Outgoing) -> ASGIApp:
+    store, arguments = request.services.store, call.arguments
     chat = await request.owned_chat(arguments.chat_id)
     cursor = None if arguments.cursor is None else parse_cursor(arguments.cursor)
-    wait = await begin(store, chat, cursor, arguments.timeout)
+    wait = await begin(store, chat, cursor, arguments.timeout, call.waited_seconds(time.time()))
     if wait.is_over:
-        return whole(success(asked, await read(store, wait)))
+        return outgoing.at_once(await read(store, wait))
     request.services.readers.feeds.require_place(chat.owner_id)
-    outgoing = Outgoing(asked, "text/event-stream" in request.headers.get("accept", ""))
-    return WaitStream(_waiting(request, wait, outgoing), outgoing, request.terms)
+    first = call.first_event(wait.cursor) if outgoing.can_break_off else b""
+    return WaitStream(_waiting(request, wait, outgoing), outgoing, request.terms, first=first)
 
 
 @asynccontextmanager
@@ -102,4 +137,4 @@ async def _waiting(request: ApiRequest, wait: Wait, outgoing: Outgoing) -> Async
         yield Waiting(wait, reader, services.store, outgoing, is_leaving=lambda: health.draining)
 
 
-ROUTES = [exchange]
+ROUTES = [exchange, resume]

@@ -51,19 +51,21 @@ class Wait(NamedTuple):
     chat: Chat
     cursor: Cursor
     seconds: float
+    waited_seconds: float = 0.0
+    """Of those so many are over, elsewhere."""
 
     @property
     def is_over(self) -> bool:
-        return not self.seconds or is_at_rest(self.chat.shown_status, self.chat.archived)
+        return self.waited_seconds >= self.seconds or is_at_rest(self.chat.shown_status, self.chat.archived)
 
 
-async def begin(store: Store, chat: Chat, cursor: Cursor | None, seconds: float) -> Wait:
+async def begin(store: Store, chat: Chat, cursor: Cursor | None, seconds: float, waited_seconds: float) -> Wait:
     """Raises ``InvalidCursor`` for one that the chat has not come to."""
     if cursor is None:
         cursor = await _last_asked(store, chat)
     if cursor.version > chat.snapshot_version:
         raise InvalidCursor("this cursor is not of this chat, or was lost in a failover; leave it away")
-    return Wait(chat, cursor, seconds)
+    return Wait(chat, cursor, seconds, waited_seconds)
 
 
 async def _last_asked(store: Store, chat: Chat) -> Cursor:
@@ -104,8 +106,9 @@ class Waiting:
         self._store = store
         self._outgoing = outgoing
         self._is_leaving = is_leaving
-        self._began_at = trio.current_time()
-        self._tell_at = self._began_at + PROGRESS_SECONDS
+        now = trio.current_time()
+        self._began_at = now - wait.waited_seconds
+        self._tell_at = now + PROGRESS_SECONDS
         self._tail = ""
         self._chars = 0
         self._is_over = False

@@ -23,6 +23,8 @@ A = TypeVar("A")
 
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 STATELESS_VERSIONS = ("2026-07-28",)
+RESUMING_VERSIONS = ("2025-11-25",)
+"""Those whose clients go on with an answer at an event that says nothing. Before them that was a broken one."""
 SERVER = {"name": "chatcluster", "title": "chatcluster", "version": __version__}
 
 PARSE_ERROR = -32700
@@ -54,7 +56,7 @@ class McpError(Exception):
         self.data = data
 
 
-class _Meta(msgspec.Struct, frozen=True):
+class Meta(msgspec.Struct, frozen=True):
     version: str | None = msgspec.field(name=_META + "protocolVersion", default=None)
     capabilities: msgspec.Raw = msgspec.field(name=_META + "clientCapabilities", default=msgspec.Raw())
     progress_token: str | int | None = msgspec.field(name="progressToken", default=None)
@@ -66,7 +68,7 @@ class Params(msgspec.Struct, frozen=True):
     name: str | None = None
     arguments: msgspec.Raw = msgspec.Raw()
     version: str | None = msgspec.field(name="protocolVersion", default=None)
-    meta: _Meta = msgspec.field(name="_meta", default=_Meta())
+    meta: Meta = msgspec.field(name="_meta", default=Meta())
 
 
 class _Identified(msgspec.Struct, frozen=True):
@@ -86,6 +88,8 @@ class Asked(NamedTuple):
     method: str
     params: Params
     is_stateless: bool
+    resumes: bool = False
+    """Whether the client goes on with an answer that breaks off."""
 
     def refusal(self, code: int, message: str, **more: Any) -> McpError:
         status = STATUSES.get(code, 400) if self.is_stateless else 200
@@ -101,7 +105,8 @@ def parse(body: bytes, headers: Mapping[str, str]) -> Asked:
         raise McpError(UNSUPPORTED_VERSION, "Unsupported protocol version", request_id=_id_in(body), data=data)
     message = _decoded(body)
     found = None if message.id is UNSET else message.id
-    asked = Asked(found, message.method, message.params or Params(), version in STATELESS_VERSIONS)
+    params = message.params or Params()
+    asked = Asked(found, message.method, params, version in STATELESS_VERSIONS, version in RESUMING_VERSIONS)
     if asked.is_stateless and asked.id is not None:
         _check_envelope(asked, headers)
     return asked

@@ -5,6 +5,8 @@ its chat's row, by its own clock, in one transaction a chat, and passes over wha
 answered once, by the replica that comes first. Then the turn goes on: a chat that has no call left
 which waits for somebody is claimed like others.
 
+The same look finds what was left undone in families (``families.py``), so a replica at rest asks once a second.
+
 What happens on failure: a replica that dies in mid-sweep has answered some calls, each of them wholly, and the others
 are overdue still. While Postgres cannot be reached nothing is swept; the deadlines are in the rows. A chat that cannot
 be read is the store's to end or to pass over: no other waits for it.
@@ -20,7 +22,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
-from chatcluster.families import CHATS_MAX, sweep_families
+from chatcluster.families import CHATS_MAX, catch_up_families
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import Store
 
@@ -29,25 +31,32 @@ SWEEP_SECONDS = 1.0
 
 async def sweep(store: Store, notices: Notices) -> None:
     """The sweep that every replica makes: deadlines, and unfinished work in families. Until cancelled."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_keep_on, "deadlines", partial(_sweep, store, notices))
-        nursery.start_soon(_keep_on, "families", partial(sweep_families, store, notices))
-
-
-async def _keep_on(of: str, once: Callable[[], Awaitable[int]]) -> None:
-    """Sweep until cancelled; where one sweep was full, the next one comes at once."""
     while True:
         await trio.sleep(SWEEP_SECONDS * random.uniform(0.75, 1.25))
-        try:
-            while await once() == CHATS_MAX:
-                pass
-        except StoreUnavailable as error:
-            telemetry.event("deadlines.failed", of=of, error=str(error))
-        except Exception as error:  # noqa: BLE001 - no row, whatever it says, is worth a replica
-            telemetry.event("deadlines.crashed", of=of, error=repr(error), exc_info=error)
+        while await _keep_on("undone", partial(_sweep, store, notices)) >= CHATS_MAX:
+            pass
+
+
+async def _keep_on(of: str, once: Callable[[], Awaitable[int]]) -> int:
+    """How many were done; none where it failed: the next sweep comes soon."""
+    try:
+        return await once()
+    except StoreUnavailable as error:
+        telemetry.event("deadlines.failed", of=of, error=str(error))
+    except Exception as error:  # noqa: BLE001 - no row, whatever it says, is worth a replica
+        telemetry.event("deadlines.crashed", of=of, error=repr(error), exc_info=error)
+    return 0
 
 
 async def _sweep(store: Store, notices: Notices) -> int:
+    """One look for all there is. What one kind of work meets is no matter of the other. How many were
+    done of that of which there was more."""
+    undone = await store.undone(CHATS_MAX)
+    ended = await _keep_on("deadlines", partial(_end_waits, store, notices)) if undone.is_overdue else 0
+    return max(ended, await _keep_on("families", partial(catch_up_families, store, notices, undone)))
+
+
+async def _end_waits(store: Store, notices: Notices) -> int:
     """How many chats it went on with."""
     outcomes = await store.expire_actions(CHATS_MAX)
     for outcome in outcomes:

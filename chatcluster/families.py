@@ -23,6 +23,7 @@ from chatcluster.chat import Status
 from chatcluster.errors import ChatclusterError
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import Chat, Outcome, Store
+from chatcluster.ports.families import Undone
 
 SETTLE_SECONDS_MAX = 2.0
 """What takes longer is the sweep's to do."""
@@ -88,10 +89,9 @@ def _tell(notices: Notices, outcome: Outcome | None) -> None:
         notices.committed(outcome.chat, "status")
 
 
-async def sweep_families(store: Store, notices: Notices) -> int:
+async def catch_up_families(store: Store, notices: Notices, undone: Undone) -> int:
     """Do the reports and orders that their own replicas left undone. Returns how many were done."""
     done = 0
-    undone = await store.undone(CHATS_MAX)
     for chat_id in undone.reports:
         outcome = await store.report_agents(chat_id, patiently=False)
         _tell(notices, outcome)

@@ -237,7 +237,8 @@ async def test_the_end_of_a_wait_says_what_there_is_and_the_agent_goes_on(world:
     await world.store.commit(fence_of(claimed), CommitStep((assistant("I see two so far.", "a"),)))
     await world.age_actions(chat.id, 61.0)
     assert await world.store.expire_actions(10) == (), "a wait for agents is no action of anybody"
-    assert (await world.store.undone(10)).reports == (chat.id,)
+    undone = await world.store.undone(10)
+    assert (undone.reports, undone.is_overdue) == ((chat.id,), False)
     told = reports(await world.store.report_agents(chat.id))["w0"]
     assert (told["timed_out"], told["status"], told["report"]) == (True, "running", "I see two so far.")
     assert (await world.store.get(agent.id)).worker_id == claimed.worker_id

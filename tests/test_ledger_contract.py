@@ -339,11 +339,14 @@ async def test_only_the_chats_user_answers_what_is_asked(world: World) -> None:
 async def test_a_call_that_nobody_answers_is_answered_when_its_time_is_over(world: World) -> None:
     chat = await world.ask(call("a", APPROVAL, 60.0), call("b", CLIENT, 60.0), call("c", CLIENT, 120.0))
     assert await world.store.expire_actions(9) == ()
+    assert not (await world.store.undone(9)).is_overdue
     await world.age_actions(chat.id, 61.0)
+    assert (await world.store.undone(9)).is_overdue
     (first,) = await world.store.expire_actions(9)
     assert answers(first.messages) == [("a", NOT_APPROVED_TEXT), ("b", TIMED_OUT_TEXT)]
     assert first.chat.status is Status.REQUIRES_ACTION
     assert await world.store.expire_actions(9) == ()
+    assert not (await world.store.undone(9)).is_overdue
     await world.age_actions(chat.id, 61.0)
     (second,) = await world.store.expire_actions(9)
     assert second.chat.claimable
@@ -666,6 +669,7 @@ async def test_a_chat_with_content_of_a_newer_version_is_left_to_others(world: W
         await world.have_content(chat_id, CONTENT_VERSION + 1)
     assert await world.store.claim(await world.worker(), free_slots=9, batch=9) == ()
     assert await world.store.expire_actions(9) == ()
+    assert not (await world.store.undone(9)).is_overdue
     await world.store.apply(running, Interrupt(), owner_id=OWNER)
     assert await world.store.claim(await world.worker(), free_slots=9, batch=9) == ()
     await world.have_content(running, CONTENT_VERSION)

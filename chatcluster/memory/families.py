@@ -46,7 +46,8 @@ class MemoryFamilies:
 
     async def undone(self, limit: int) -> Undone:
         async with self._link.crossing("undone"):
-            return Undone(_some(self._due_reports(), limit), _some(self._due_orders(), limit))
+            is_overdue = any(map(self._overdue, self._database.chats.values()))
+            return Undone(_some(self._due_reports(), limit), _some(self._due_orders(), limit), is_overdue)
 
     async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:
         async with self._link.crossing("due_orders"):
@@ -63,6 +64,9 @@ class MemoryFamilies:
 
     @abstractmethod
     def _write(self, row: ChatRow, decision: Decision) -> Outcome: ...
+
+    @abstractmethod
+    def _overdue(self, row: ChatRow) -> tuple[str, ...]: ...
 
     def _due_reports(self) -> list[UUID]:
         return [row.id for row in self._database.chats.values() if self._results(row)]

@@ -22,6 +22,8 @@ class Undone(NamedTuple):
     """Chats that ``report_agents`` has something for."""
     orders: tuple[UUID, ...]
     """Chats that have an order."""
+    is_overdue: bool
+    """There is something for ``expire_actions``."""
 
 
 class Families(Protocol):
@@ -47,7 +49,8 @@ class Families(Protocol):
         ...
 
     async def undone(self, limit: int) -> Undone:
-        """What those left undone who were to do it, at most ``limit`` of each kind."""
+        """What those left undone who were to do it, at most ``limit`` of each kind, and whether waits for somebody are
+        over: all that a sweep looks for, in one look."""
         ...
 
     async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:

@@ -32,6 +32,9 @@ REPORTS_MAX = 4
 TEXT_BYTES_MAX = 1 << 20
 """The most of a last message, as the server stores it: of a longer one the agent's waiter is told just that it is."""
 
+UNDONE = ("report", "order", "overdue")
+"""The kinds of what a sweep finds."""
+
 Found = tuple[Row, Command]
 Find = Callable[[Connection, UUID], Awaitable[Found | None]]
 """Takes the lock of a chat's row, and says what is to be done to it."""
@@ -82,8 +85,8 @@ class PostgresFamilies:
 
     async def undone(self, limit: int) -> Undone:
         rows = await self._database.autocommit(_fetch, "select_undone", limit, None, lane=Lane.CHATS)
-        reports = tuple(row["chat_id"] for row in rows if row["is_report"])
-        return Undone(reports, tuple(row["chat_id"] for row in rows if not row["is_report"]))
+        found = {kind: tuple(row["chat_id"] for row in rows if row["kind"] == kind) for kind in UNDONE}
+        return Undone(found["report"], found["order"], is_overdue=bool(found["overdue"]))
 
     async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:
         rows = await self._database.autocommit(_fetch, "select_due_orders", limit, root_id, lane=Lane.CHATS)

@@ -59,9 +59,11 @@ order by random()
 limit $1
 
 -- name: select_undone
-select true as is_report, chat_id from ({due_reports}) as reports
+select 'report' as kind, chat_id from ({due_reports}) as reports
 union all
-select false, chat_id from ({due_orders}) as orders
+select 'order', chat_id from ({due_orders}) as orders
+union all
+(select 'overdue', chats.id {overdue} limit 1)
 
 -- name: select_awaited
 -- A statement after the lock: the calls of the chat $1 that wait for an agent no longer, each with that agent if it is

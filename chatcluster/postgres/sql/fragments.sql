@@ -51,6 +51,12 @@ tool_calls.state in ('approval', 'client', 'agents', 'sign_in', 'question')
 -- fragment: waits_for_people
 tool_calls.state in ('approval', 'client', 'sign_in', 'question')
 
+-- fragment: overdue
+-- Calls that have waited for somebody for as long as they may.
+from tool_calls join chats on chats.id = tool_calls.chat_id
+where tool_calls.deadline <= statement_timestamp() and tool_calls.state <> 'done' and {waits_for_people}
+    and chats.status = 'requires_action' and chats.content_version <= {content_version}
+
 -- fragment: asks_now
 -- The call runs, and its server waits for an answer of the user.
 tool_calls.state = 'started' and tool_calls.questions is not null and tool_calls.answers is null

@@ -45,10 +45,7 @@ where chat_id = $1 and {waits_for_somebody} and deadline is null
 
 -- name: select_overdue_chats
 -- IDs alone: nothing that may be unreadable. In no order: a chat that can be neither read nor written is in nobody's way.
-select chats.id
-from tool_calls join chats on chats.id = tool_calls.chat_id
-where tool_calls.deadline <= statement_timestamp() and tool_calls.state <> 'done' and {waits_for_people}
-    and chats.status = 'requires_action' and chats.content_version <= {content_version}
+select chats.id {overdue}
 group by chats.id
 order by random()
 limit $1

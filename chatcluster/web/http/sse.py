@@ -50,6 +50,8 @@ OPENING = b": open\nretry: 500\n"
 """Flushes the headers through proxies at once, and tells browsers to come back soon. It is the head of the first
 event rather than one of its own: not every client knows that an event without data is none."""
 HEARTBEAT = b": hb\n\n"
+HEARTBEATS_SPREAD = (0.75, 1.0)
+"""All readers of a chat were told something last at one moment: a thousand heartbeats are not due at one."""
 ASK_AGAIN_SECONDS = 300.0
 """How long a stream goes on, at most, with a token that has expired, or was revoked and nobody could say so."""
 EXPIRED_SECONDS = 1.0
@@ -100,6 +102,7 @@ class EventStream:
         self._wire = wire._replace(opening=wire.opening + first)
         self._subscription = subscription
         self._heartbeat_seconds, self._pump, self._authenticator, self._token = terms
+        self._heartbeat_seconds *= random.uniform(*HEARTBEATS_SPREAD)
         self._revocations = self._authenticator.revocations
         self._ask_at = self._ask_again_at()
         self._resumed = resumed

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
 import mcp_types as types
 import pytest
+from mcp.client.streamable_http import StreamableHTTPTransport
+from mcp.shared.message import SessionMessage
 from mcp_types import methods
 from pydantic import ValidationError
 
@@ -41,6 +44,7 @@ UNUSABLE: list[Any] = [
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vars(methods), "validate_server_result", methods.validate_server_result)
     monkeypatch.delitem(vars(types.jsonrpc_message_adapter), "validate_json", raising=False)
+    monkeypatch.setattr(StreamableHTTPTransport, "_handle_json_response", StreamableHTTPTransport._handle_json_response)
     mcp_mending.install()
 
 
@@ -141,6 +145,41 @@ def test_a_message_with_what_no_text_can_hold_is_read(said: bytes | str, kept: s
 
 
 def test_a_message_that_is_none_is_refused() -> None:
-    for data in (b"", b"{", b"<html>", b'{"jsonrpc": "2.0"}'):
+    for data in (b"", b"{", b"<html>", b'{"jsonrpc": "2.0"}', b'{"jsonrpc": "1.0", "id": 1, "result": {}}'):
         with pytest.raises(ValidationError):
             types.jsonrpc_message_adapter.validate_json(data, by_name=False)
+
+
+def test_a_message_need_not_say_of_which_version_it_is() -> None:
+    message = types.jsonrpc_message_adapter.validate_json(' {"id": 1, "result": {}}', by_name=False)
+    assert message == types.JSONRPCResponse(jsonrpc="2.0", id=1, result={})
+
+
+@pytest.mark.parametrize("data", ["ping", "null", "7", "{}", '{"method": 7}', '{"jsonrpc": "2.0"}'])
+def test_an_event_that_can_be_no_answer_is_passed_over(data: str) -> None:
+    assert types.jsonrpc_message_adapter.validate_json(data, by_name=False) == mcp_mending.PASSED_OVER
+
+
+@pytest.mark.parametrize("data", ['{"id": 1, "result"', '{"id": 1, "result": 7}', '[{"id": 1, "result": {}}]'])
+def test_an_event_that_may_be_the_answer_is_refused(data: str) -> None:
+    with pytest.raises(ValidationError):
+        types.jsonrpc_message_adapter.validate_json(data, by_name=False)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    async def send(self, message: SessionMessage | Exception) -> None:
+        self.messages.append(message.message if isinstance(message, SessionMessage) else message)
+
+
+@pytest.mark.parametrize("request_id", [b"null", b"99", b'"7"'])
+@pytest.mark.parametrize("said", [b'"result": {}', b'"error": {"code": -32600, "message": "bad"}'])
+async def test_an_answer_is_of_its_request_whatever_id_it_says(request_id: bytes, said: bytes) -> None:
+    response = httpx2.Response(200, content=b'{"jsonrpc": "2.0", "id": %s, %s}' % (request_id, said))
+    heard: Any = Heard()
+    transport = StreamableHTTPTransport("http://localhost/mcp")
+    await transport._handle_json_response(response, heard, request_id=7)
+    (message,) = heard.messages
+    assert message.id == 7

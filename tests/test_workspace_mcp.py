@@ -242,7 +242,8 @@ class AtUrl:
         if message["method"] != "tools/call":
             return 200, "application/json", answer
         other = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}).encode()
-        return 200, "text/event-stream", b": hello\r\ndata: " + other + b"\r\n\r\ndata: " + answer + b"\r\n\r\n"
+        no_messages = b": hello\r\nid: 1\r\ndata:\r\n\r\ndata: ping\r\n\r\n"
+        return 200, "text/event-stream", no_messages + b"data: " + other + b"\r\n\r\ndata: " + answer + b"\r\n\r\n"
 
 
 async def test_a_server_at_a_url_is_spoken_to_in_one_session(agent: AgentProcess) -> None:

@@ -36,6 +36,8 @@ _NOT_RUN = {
     Trouble.FORBIDDEN_ADDRESS,
 }
 """What is said of a call that was not run. Some of it is run again."""
+_NO_ANSWER = ("unexpected content type", "answered a request with 202")
+"""What the SDK says, in lower case, of a server that took the request and gave no answer to it."""
 _NO_SESSION = re.compile(r"^(?:bad request: )?(?:no valid session|server not initialized|.{0,40}mcp-session-id header)")
 """What widespread servers say, in lower case, where the protocol wants 404: they look at nothing else before."""
 
@@ -115,6 +117,6 @@ def _trouble_of(error: MCPError, refusals: mcp_met.Met) -> Trouble:
         return Trouble.BROKEN
     if error.code == types.REQUEST_TIMEOUT:
         return Trouble.TIMEOUT
-    if error.code == types.PARSE_ERROR or "unexpected content type" in text:
+    if error.code == types.PARSE_ERROR or any(word in text for word in _NO_ANSWER):
         return Trouble.GARBAGE
     return Trouble.REFUSED

@@ -190,6 +190,8 @@ async def _answer(request: httpx2.Request, met: Sequence[Met]) -> httpx2.Respons
         _note_error(met, error)
         raise
     if request.method == "POST":  # servers may refuse the rest in good health
+        if response.status_code == 200:
+            response.headers.setdefault("content-type", "application/json")
         for each in met:
             if response.status_code >= 400 or (response.is_redirect and isinstance(each, Sent)):
                 each.note_status(response)

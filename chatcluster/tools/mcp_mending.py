@@ -5,14 +5,21 @@ tools of its server, and one piece of a kind that is not known the result of a c
 taken: a tool without its decorations, a result without the pieces that cannot be read, of which a word says so. A tool
 that cannot be mended loses its name, so that it is left out and counted. Of what is sound, nothing that is made use of
 is lost.
+
+To the SDK the first event of a stream that is no message is the end of the call. One that cannot be its answer, as what
+keeps a connection alive, is passed over. And of an answer that says another ID than its request, or none, it takes no
+notice, unless it comes as an event: its caller would wait until its time is over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import mcp_types as types
+import msgspec
+from mcp.client.streamable_http import StreamableHTTPTransport
+from mcp.shared.message import SessionMessage
 from mcp_types import methods
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,24 +31,74 @@ DECORATIONS = ("title", "description", "annotations", "execution")
 """What is said of a tool besides its name and its schema, as far as it is made use of."""
 NOTHING_SAID = {"_meta", "isError", "resultType", "content"}
 """A result of nothing else says that it is done."""
+PASSED_OVER = types.JSONRPCNotification(jsonrpc="2.0", method="notifications/none")
+"""Stands for an event that is no message. No version knows such a notification, so nothing becomes of it."""
 UNUSABLE = {"name": "", "inputSchema": {"type": "object"}}
 
 _BLOCK: TypeAdapter[types.ContentBlock] = TypeAdapter(types.ContentBlock)
 _validated = methods.validate_server_result
 _read = types.jsonrpc_message_adapter.validate_json
+_take_object = StreamableHTTPTransport._handle_json_response
 
 
 def install() -> None:
     """Mend what the SDK is about to look at, in all of this process: it has no place for that."""
     vars(methods)["validate_server_result"] = _validate
     vars(types.jsonrpc_message_adapter)["validate_json"] = _read_mended
+    StreamableHTTPTransport._handle_json_response = _take_object_as_the_answer  # type: ignore[method-assign, assignment]
+
+
+class _Writer(Protocol):
+    async def send(self, message: SessionMessage | Exception, /) -> None: ...
+
+
+class _Addressed(NamedTuple):
+    """What is sent here answers the request, whatever it says."""
+
+    writer: _Writer
+    request_id: types.RequestId
+
+    async def send(self, message: SessionMessage | Exception, /) -> None:
+        if isinstance(message, SessionMessage) and isinstance(
+            message.message, types.JSONRPCResponse | types.JSONRPCError
+        ):
+            message.message.id = self.request_id
+        await self.writer.send(message)
+
+
+async def _take_object_as_the_answer(
+    transport: StreamableHTTPTransport, response: Any, writer: _Writer, *, request_id: types.RequestId
+) -> None:
+    addressed: Any = _Addressed(writer, request_id)
+    await _take_object(transport, response, addressed, request_id=request_id)
 
 
 def _read_mended(data: str | bytes, **options: Any) -> types.JSONRPCMessage:
     try:
         return _read(data, **options)
     except ValidationError:
-        return _read(mended(data if isinstance(data, bytes) else data.encode("utf-8", "replace")), **options)
+        is_event = isinstance(data, str)
+        said = mended(data.encode("utf-8", "replace") if isinstance(data, str) else data).lstrip()
+    try:
+        return _read(_with_version(said), **options)
+    except ValidationError:
+        if is_event and _is_no_answer(said):
+            return PASSED_OVER
+        raise
+
+
+def _with_version(said: bytes) -> bytes:
+    """A message that does not say so is of the one version of JSON-RPC that there is here."""
+    return b'{"jsonrpc":"2.0",' + said[1:] if said.startswith(b"{") else said
+
+
+def _is_no_answer(said: bytes) -> bool:
+    if not said.startswith((b"{", b"[")):
+        return True
+    try:
+        return "id" not in msgspec.json.decode(said, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError):
+        return False
 
 
 def _validate(method: str, version: str, data: dict[str, Any]) -> None:

@@ -100,7 +100,12 @@ class Http:
             return
         async with aclosing(_events(connection, stream) if is_stream else _whole(connection, stream)) as messages:
             async for message in messages:
-                self._hear(decoded(message))
+                try:
+                    self._hear(decoded(message))
+                except msgspec.MsgspecError:
+                    if not is_stream:
+                        raise
+                    continue  # a sign of life, or the event with which an answer begins that can be resumed
                 if answered.is_set():
                     return
 

@@ -1,5 +1,6 @@
 import { Menu as MenuIcon, PanelLeftClose, Server, Settings, SquarePen } from "lucide-react";
 import { type ReactNode, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { flushSync } from "react-dom";
 import { Link, useLocation } from "wouter";
 import { ChatList } from "./chat/ChatList.tsx";
 import type { Session } from "./session.ts";
@@ -29,13 +30,14 @@ export function Layout({ session, children }: LayoutProps) {
   useEffect(() => {
     if (lies) closer.current?.focus();
   }, [lies]);
+  // The focus is there at once: on a busy machine the next key may come before the next frame.
   const close = () => {
-    setOpen(false);
-    requestAnimationFrame(() => opener.current?.focus());
+    flushSync(() => setOpen(false));
+    opener.current?.focus();
   };
   const search = () => {
-    setOpen(true);
-    requestAnimationFrame(() => document.getElementById("search")?.focus());
+    flushSync(() => setOpen(true));
+    document.getElementById("search")?.focus();
   };
   const shortcuts: Shortcut[] = [
     { keys: "Mod+K", what: "Search chats", run: search },

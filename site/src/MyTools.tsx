@@ -1,8 +1,8 @@
 import { useQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { SignIn } from "./chat/SignIn.tsx";
-import type { Chat, Schemas } from "./client/index.ts";
-import { api, queries } from "./server.ts";
+import type { Schemas } from "./client/index.ts";
+import { api, chatNow, readAgain } from "./server.ts";
 import { Button } from "./ui/Button.tsx";
 import { Loading, Notice } from "./ui/Notice.tsx";
 import { Time } from "./ui/Time.tsx";
@@ -52,7 +52,7 @@ function Permissions() {
 }
 
 function ChatName({ id }: { id: string }) {
-  const chat = useQuery({ queryKey: ["chat", id], queryFn: () => api.get<Chat>(`/chats/${id}`), retry: false });
+  const chat = useQuery({ queryKey: ["chat", id], queryFn: () => chatNow(id), retry: false });
   return chat.data ? `“${chat.data.title || "Untitled"}”` : "one chat";
 }
 
@@ -93,7 +93,7 @@ async function change(doing: string, path: string, key: string[]): Promise<void>
   } catch (error) {
     sayError(doing, error);
   }
-  await queries.invalidateQueries({ queryKey: key });
+  await readAgain(key);
 }
 
 type SectionProps = { title: string; what: string; error: Error | null; children: ReactNode };

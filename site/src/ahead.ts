@@ -1,7 +1,7 @@
 /** What the address asks for, read while the page itself is on its way. Whoever asks for it first has it, once. */
 
 import { type Chat, OpenChat, type Page } from "./client/index.ts";
-import { api } from "./server.ts";
+import { api, chatNow } from "./server.ts";
 
 const ahead = new Map<string, Promise<unknown>>();
 
@@ -12,7 +12,7 @@ export function readAhead({ pathname, hash }: Location): void {
   const id = CHAT.exec(pathname)?.[1];
   if (!id || hash) return;
   begin(`messages ${id}`, newestPage(id));
-  begin(`chat ${id}`, api.get<Chat>(`/chats/${id}`));
+  begin(`chat ${id}`, chatNow(id));
 }
 
 /** What failed is asked for again, by whoever wants it. */
@@ -34,4 +34,4 @@ export const readPage = (id: string, signal?: AbortSignal): Promise<Page> =>
   taken<Page>(`messages ${id}`) ?? newestPage(id, signal);
 
 /** What the API says of a chat. */
-export const readChat = (id: string): Promise<Chat> => taken<Chat>(`chat ${id}`) ?? api.get<Chat>(`/chats/${id}`);
+export const readChat = (id: string): Promise<Chat> => taken<Chat>(`chat ${id}`) ?? chatNow(id);

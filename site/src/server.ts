@@ -1,6 +1,6 @@
 /** This page's server: the API at its own origin, what was read of it, and the one stream of this tab. */
 
-import { QueryClient } from "@tanstack/react-query";
+import { QueryClient, type QueryKey, replaceEqualDeep } from "@tanstack/react-query";
 import { forgetAnswers, forgetDraftsOf } from "./chat/drafts.ts";
 import { Api, ApiError, type Chat, type DiffStatus, type ListChange, Tab } from "./client/index.ts";
 
@@ -23,7 +23,13 @@ export const queries = new QueryClient({
   },
 });
 
-export const tab = new Tab({ api, onList: takeChange, onListReset: readListsAgain });
+export const tab = new Tab({ api, onList: takeChange, onListReset: resetLists });
+
+/** What was told may be lost, as the last moments of a database are with it. */
+function resetLists(): void {
+  forgetTold();
+  readListsAgain();
+}
 
 const LISTS = ["chats"] as const;
 const LISTS_PAUSE_MS = 500;
@@ -43,12 +49,22 @@ async function readWhileWanted(): Promise<void> {
   isReading = true;
   while (isWanted) {
     isWanted = false;
-    await queries.invalidateQueries({ queryKey: LISTS });
+    await readAgain(LISTS);
     await new Promise((resolve) => setTimeout(resolve, LISTS_PAUSE_MS));
   }
   isReading = false;
 }
 
+/**
+ * Read what is kept under this key again, after it has changed. What is being read for the first time is begun anew: it may
+ * have been answered before the change.
+ */
+export async function readAgain(queryKey: QueryKey): Promise<void> {
+  await queries.cancelQueries({ queryKey, predicate: ({ state }) => state.data === undefined });
+  await queries.invalidateQueries({ queryKey });
+}
+
+export type ChatFilter = { q?: string; archived?: boolean; pinned?: boolean };
 export type ChatPage = { chats: Chat[]; has_more: boolean };
 export type ChatPages = { pages: ChatPage[]; pageParams: unknown[] };
 
@@ -60,18 +76,47 @@ export function takeChange({ change, chatId, chat, diff }: ListChange): void {
   if (diff) takeDiff(chatId, diff);
   if (change === "deleted") forgetChat(chatId);
   if (!chat) return;
-  const before = listed(chat.id);
+  const known = knownOf(chat.id);
   takeChat(chat);
-  if (MOVES.has(change) || (before ? before.pinned !== chat.pinned : chat.pinned || isListWhole())) readListsAgain();
+  if (MOVES.has(change) || known.some(movedTo(chat)) || allLists().some(isWrong(chat, !known.length))) readListsAgain();
 }
 
 /** By these a chat comes into a list, or leaves it. */
 const MOVES: ReadonlySet<string> = new Set(["created", "archived", "unarchived"]);
 
-const allLists = () => queries.getQueriesData<ChatPages>({ queryKey: LISTS });
+type List = [key: QueryKey, lists: ChatPages | undefined];
+const allLists = (): List[] => queries.getQueriesData<ChatPages>({ queryKey: LISTS });
 
-/** The chat as a list has it. */
-const listed = (id: string): Chat | undefined => allLists().flatMap(([, lists]) => found(lists, id) ?? [])[0];
+/** The chat as each list has it, and as it was told. */
+function knownOf(id: string): Chat[] {
+  const told = queries.getQueryData<Chat>(keyOf(id));
+  return [...allLists().flatMap(([, lists]) => found(lists, id) ?? []), ...(told ? [told] : [])];
+}
+
+/** Whether a chat is found in other lists than before: what is being read of them may be of before. */
+const movedTo = (now: Chat) => (before: Chat) =>
+  before.snapshot_version <= now.snapshot_version &&
+  (before.pinned !== now.pinned || before.archived !== now.archived || before.title !== now.title);
+
+/**
+ * Whether a list has a chat that does not belong there, or lacks one that does: lists that are read together may be of
+ * before and after a change. One that nothing was read of yet may lack what is new. Of what is searched for the server judges.
+ */
+const isWrong =
+  (chat: Chat, isNew: boolean) =>
+  ([[, filter], lists]: List): boolean => {
+    if (!lists) return isNew;
+    const { q, archived = false, pinned = false } = filter as ChatFilter;
+    const belongs = chat.archived === archived && (chat.pinned || !pinned);
+    if (found(lists, chat.id)) return !belongs;
+    return belongs && !q && reaches(lists, chat);
+  };
+
+/** Whether a chat is not only older than what was read. */
+function reaches({ pages }: ChatPages, chat: Chat): boolean {
+  const last = pages.at(-1);
+  return last?.has_more === false || chat.created_at >= (last?.chats.at(-1)?.created_at ?? "");
+}
 
 function found(lists: ChatPages | undefined, id: string): Chat | undefined {
   for (const { chats } of lists?.pages ?? []) {
@@ -80,34 +125,73 @@ function found(lists: ChatPages | undefined, id: string): Chat | undefined {
   }
 }
 
-/** Whether a chat that is in no list is missing there, and is not only older than what was read. */
-function isListWhole(): boolean {
-  return allLists().some(([[, filter], lists]) => isPlain(filter) && lists?.pages.at(-1)?.has_more === false);
-}
-
-const isPlain = (filter: unknown): boolean => !(filter as { pinned?: boolean } | undefined)?.pinned;
-
 /** That there are changes tells of a workspace, too, if none was known. */
 function takeDiff(chatId: string, diff: DiffStatus): void {
   queries.setQueryData<DiffStatus | null>(diffKey(chatId), (known) =>
     known && known.version > diff.version ? known : diff,
   );
-  if (queries.getQueryData<Chat>(["chat", chatId])?.workspace === null) {
-    void queries.invalidateQueries({ queryKey: ["chat", chatId], exact: true });
+  if (queries.getQueryData<Chat>(keyOf(chatId))?.workspace === null) {
+    void queries.invalidateQueries({ queryKey: keyOf(chatId), exact: true });
   }
 }
 
+const keyOf = (chatId: string) => ["chat", chatId] as const;
+
 /** A chat as the server answered it last: older answers are passed over. */
 export function takeChat(chat: Chat): void {
+  note(chat.id, newer(toldOf(chat.id), chat));
   // What lists say of a chat is not all that is known of it.
-  const now = queries.setQueryData<Chat>(["chat", chat.id], (known) => ({ ...known, ...newer(known, chat) }));
+  const now = amend<Chat>(keyOf(chat.id), (known) => ({ ...known, ...newer(known, chat) }));
   if (now && AT_REST.has(now.status)) forgetAnswers(chat.id);
   const replaced = (known: Chat): Chat => (known.id === chat.id ? newer(known, chat) : known);
-  queries.setQueriesData<ChatPages>({ queryKey: LISTS }, (lists) =>
-    lists && found(lists, chat.id)
-      ? { ...lists, pages: lists.pages.map((page) => ({ ...page, chats: page.chats.map(replaced) })) }
-      : lists,
-  );
+  amendLists(chat.id, (chats) => chats.map(replaced));
+}
+
+/** Change the lists in which the chat is. */
+function amendLists(id: string, change: (chats: Chat[]) => Chat[]): void {
+  for (const [key, lists] of allLists()) if (found(lists, id)) amend(key, inEach(change));
+}
+
+const inEach = (change: (chats: Chat[]) => Chat[]) => (lists: ChatPages | undefined) =>
+  lists && { ...lists, pages: lists.pages.map((page) => ({ ...page, chats: change(page.chats) })) };
+
+/** Change what is kept. It is no fresher by that: what is due to be read again still is. */
+function amend<T>(key: QueryKey, change: (kept: T | undefined) => T | undefined): T | undefined {
+  const { dataUpdatedAt = 0, isInvalidated = false } = queries.getQueryState(key) ?? {};
+  return queries.setQueryData<T>(key, change, { updatedAt: isInvalidated ? 0 : dataUpdatedAt });
+}
+
+/** Longer than a reading is on its way. */
+const LATELY_MS = 60_000;
+type Told = { chat: Chat | null; at: number };
+/** What was told of chats lately, the latest last; nothing of one that is gone. */
+const told = new Map<string, Told>();
+
+function note(id: string, chat: Chat | null): void {
+  const now = Date.now();
+  told.delete(id);
+  told.set(id, { chat, at: now });
+  for (const [other, { at }] of told) {
+    if (at > now - LATELY_MS) return;
+    told.delete(other);
+  }
+}
+
+export const forgetTold = (): void => told.clear();
+
+const toldOf = (id: string): Chat | undefined => told.get(id)?.chat ?? undefined;
+
+/** Lists as they were read, brought up to date with what was told while they were on their way. */
+export function upToDate(kept: unknown, read: unknown): unknown {
+  const isThere = ({ id }: Chat) => told.get(id)?.chat !== null;
+  const correct = inEach((chats) => chats.filter(isThere).map((chat) => newer(toldOf(chat.id), chat)));
+  return replaceEqualDeep(kept, correct(read as ChatPages));
+}
+
+/** All that the server says of a chat. */
+export async function chatNow(id: string): Promise<Chat> {
+  const chat = await api.get<Chat>(`/chats/${id}`);
+  return { ...chat, ...newer(toldOf(id), chat) };
 }
 
 const AT_REST: ReadonlySet<string> = new Set(["waiting", "error"]);
@@ -118,15 +202,9 @@ function newer(known: Chat | undefined, chat: Chat): Chat {
 
 /** A chat that is gone. */
 export function forgetChat(id: string): void {
+  note(id, null);
   forgetDraftsOf(id);
-  queries.removeQueries({ queryKey: ["chat", id], exact: true });
+  queries.removeQueries({ queryKey: keyOf(id), exact: true });
   queries.removeQueries({ queryKey: ["messages", id] });
-  queries.setQueriesData<ChatPages>(
-    { queryKey: LISTS },
-    (lists) =>
-      lists && {
-        ...lists,
-        pages: lists.pages.map((page) => ({ ...page, chats: page.chats.filter((chat) => chat.id !== id) })),
-      },
-  );
+  amendLists(id, (chats) => chats.filter((chat) => chat.id !== id));
 }

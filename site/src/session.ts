@@ -5,7 +5,7 @@ import { forgetAttachments, putAttachmentsAway } from "./chat/attachments.ts";
 import { forgetDrafts } from "./chat/drafts.ts";
 import { forgetSeen } from "./chat/seen.ts";
 import { ApiError } from "./client/index.ts";
-import { api, queries, tab } from "./server.ts";
+import { api, forgetTold, queries, tab } from "./server.ts";
 import { keep, kept, onKeptElsewhere } from "./ui/kept.ts";
 import { forgetToasts, say, warn } from "./ui/Toast.tsx";
 
@@ -105,6 +105,7 @@ function endSession(): void {
   putAttachmentsAway();
   forgetToasts();
   queries.removeQueries({ predicate: (query) => query.queryKey[0] !== KEY[0] });
+  forgetTold();
   queries.setQueryData(KEY, null);
 }
 

@@ -27,6 +27,27 @@ function write(text: string, isBusy = false): void {
   fireEvent.change(field(), { target: { value: text } });
 }
 
+describe("the focus", () => {
+  const isThere = () => document.activeElement === field();
+
+  test("is where one writes once that is there", () => {
+    write("");
+    expect(isThere()).toBe(true);
+  });
+
+  test.each([
+    ["a field that one writes in", <input key="one" aria-label="Other" />],
+    ["a dialog that one has opened", <div key="one" role="dialog" aria-label="Other" tabIndex={-1} />],
+    ["a menu", <div key="one" role="menu" aria-label="Other" tabIndex={-1} />],
+  ])("is taken from no other place meanwhile: %s", (_, other) => {
+    render(other);
+    const there = screen.getByLabelText("Other");
+    there.focus();
+    write("");
+    expect(document.activeElement).toBe(there);
+  });
+});
+
 describe("Enter", () => {
   test("sends", () => {
     write("hi");

@@ -6,7 +6,7 @@ import type { Chat } from "../src/client/index.ts";
 import { type ChatPages, queries, readListsAgain, takeChange } from "../src/server.ts";
 
 const chat = (id: string, more: object = {}) =>
-  ({ id, title: id, pinned: false, archived: false, snapshot_version: 1, ...more }) as Chat;
+  ({ id, title: id, pinned: false, archived: false, snapshot_version: 1, created_at: "2026-02-01", ...more }) as Chat;
 const list = (has_more: boolean, ...chats: Chat[]): ChatPages => ({ pages: [{ chats, has_more }], pageParams: [null] });
 
 let readings: (() => void)[];
@@ -75,20 +75,34 @@ const told = (change: string, what: Chat) => takeChange({ change, chatId: what.i
 describe("a change of a chat", () => {
   test.each([
     ["that is listed is taken in", true, "status", chat("a", { snapshot_version: 2 }), 0],
-    ["that is older than what is listed concerns no list", true, "status", chat("old"), 0],
+    [
+      "that is older than what is listed concerns no list",
+      true,
+      "status",
+      chat("old", { created_at: "2026-01-01" }),
+      0,
+    ],
     ["that a whole list lacks has it read again", false, "status", chat("missed"), 1],
     ["that was pinned elsewhere has it put among those", true, "changed", chat("a", { pinned: true }), 1],
-    ["that is pinned and older than what is listed as well", true, "changed", chat("old", { pinned: true }), 1],
+    [
+      "that is pinned and older than what is listed as well",
+      true,
+      "changed",
+      chat("old", { pinned: true, created_at: "2026-01-01" }),
+      1,
+    ],
     ["that is new has the lists read again", true, "created", chat("c"), 1],
-  ])("%s", (_, hasMore, change, what, times) => {
+  ])("%s", async (_, hasMore, change, what, times) => {
     shown(hasMore);
     told(change, what);
+    await vi.advanceTimersByTimeAsync(0);
     expect(readings).toHaveLength(times);
   });
 });
 
 test("where chats come by the hundred no reading is broken off, and one more follows", async () => {
   for (let n = 0; n < 100; n++) readListsAgain();
+  await vi.advanceTimersByTimeAsync(0);
   expect(readings).toHaveLength(1);
   readings[0]?.();
   await vi.advanceTimersByTimeAsync(500);
@@ -97,5 +111,6 @@ test("where chats come by the hundred no reading is broken off, and one more fol
   await vi.advanceTimersByTimeAsync(5000);
   expect(readings).toHaveLength(2);
   readListsAgain();
+  await vi.advanceTimersByTimeAsync(0);
   expect(readings).toHaveLength(3);
 });

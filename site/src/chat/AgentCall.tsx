@@ -3,8 +3,8 @@ import { Bot, CircleCheck, CircleStop, CircleX, Hourglass, LoaderCircle, Square 
 import { useContext, useMemo, useState } from "react";
 import { useStickToBottom } from "use-stick-to-bottom";
 import { Link } from "wouter";
-import { type Chat, type ChatView, EMPTY_VIEW, type Message, textOf } from "../client/index.ts";
-import { api } from "../server.ts";
+import { type ChatView, EMPTY_VIEW, type Message, textOf } from "../client/index.ts";
+import { api, chatNow } from "../server.ts";
 import { Button, buttonClass } from "../ui/Button.tsx";
 import { Fold, Mark } from "../ui/Fold.tsx";
 import { Notice } from "../ui/Notice.tsx";
@@ -28,7 +28,7 @@ export default function AgentCall(props: ToolCallProps) {
 function Named({ id, title, ...props }: ToolCallProps & { id: string | null; title: string }) {
   const { data } = useQuery({
     queryKey: ["chat", id],
-    queryFn: () => api.get<Chat>(`/chats/${id}`),
+    queryFn: () => chatNow(id as string),
     enabled: id !== null && !title,
     retry: false,
   });

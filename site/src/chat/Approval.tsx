@@ -1,8 +1,8 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "wouter";
-import { type ActionCall, type Chat, JsonText, type OpenChat } from "../client/index.ts";
-import { api } from "../server.ts";
+import { type ActionCall, JsonText, type OpenChat } from "../client/index.ts";
+import { chatNow } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { INPUT } from "../ui/Field.tsx";
 import { Notice } from "../ui/Notice.tsx";
@@ -56,7 +56,7 @@ function Waiting({ call }: { call: ActionCall }) {
 
 /** Which agent it is. */
 function AgentName({ id }: { id: string }) {
-  const { data } = useQuery({ queryKey: ["chat", id], queryFn: () => api.get<Chat>(`/chats/${id}`), retry: false });
+  const { data } = useQuery({ queryKey: ["chat", id], queryFn: () => chatNow(id), retry: false });
   return (
     <>
       The agent{" "}

@@ -3,7 +3,7 @@ import { Archive, CircleAlert, CircleHelp, EllipsisVertical, LoaderCircle, Pin, 
 import { memo, useDeferredValue, useState, useSyncExternalStore } from "react";
 import { Link, useRoute } from "wouter";
 import type { Chat } from "../client/index.ts";
-import { api, type ChatPage } from "../server.ts";
+import { api, type ChatFilter, type ChatPage, upToDate } from "../server.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
 import { isComposing } from "../ui/keys.ts";
 import { later } from "../ui/later.tsx";
@@ -15,10 +15,8 @@ const ChatMenu = later(async () => (await import("./ChatMenu.tsx")).ChatMenu);
 
 const PAGE_CHATS = 50;
 
-type Filter = { q?: string; archived?: boolean; pinned?: boolean };
-
 /** Pages of a list, newest chat first. The tab's stream keeps what was read up to date. */
-function useChats(filter: Filter, enabled = true) {
+function useChats(filter: ChatFilter, enabled = true) {
   return useInfiniteQuery({
     queryKey: ["chats", filter],
     queryFn: ({ pageParam, signal }) =>
@@ -26,6 +24,7 @@ function useChats(filter: Filter, enabled = true) {
     initialPageParam: null as string | null,
     getNextPageParam: (page) => (page.has_more ? (page.chats.at(-1)?.id ?? null) : null),
     placeholderData: keepPreviousData,
+    structuralSharing: upToDate,
     enabled,
   });
 }

@@ -1,10 +1,18 @@
 import { ArrowUp, ListPlus, Paperclip, Square } from "lucide-react";
-import { type ClipboardEvent, type KeyboardEvent, type ReactNode, useRef, useState, useSyncExternalStore } from "react";
+import {
+  type ClipboardEvent,
+  type KeyboardEvent,
+  type ReactNode,
+  useLayoutEffect,
+  useRef,
+  useState,
+  useSyncExternalStore,
+} from "react";
 import { type Content, contentOf } from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
 import { pastedFiles, useFileDrop } from "../ui/drop.ts";
 import { rowsOf } from "../ui/Field.tsx";
-import { isComposing, isTouch, isWriting, useShortcuts } from "../ui/keys.ts";
+import { isComposing, isLayerOpen, isTouch, isWriting, useShortcuts } from "../ui/keys.ts";
 import { ahead, laterPart } from "../ui/parts.tsx";
 import { attachmentsOf } from "./attachments.ts";
 import { useDraft } from "./drafts.ts";
@@ -57,6 +65,11 @@ export function Composer(props: ComposerProps) {
     setSending(false);
     if (isHere(box.current)) field.current?.focus();
   };
+  // biome-ignore lint/correctness/useExhaustiveDependencies: once, when it comes
+  useLayoutEffect(() => {
+    // On this page one writes; where a keyboard would rise over what is said, one reads first. It may come late.
+    if (!(onStop && isTouch()) && !isElsewhere()) field.current?.focus();
+  }, []);
   const unless = (target: EventTarget | null) => isWriting(target) || box.current?.closest("[inert]") != null;
   useShortcuts(isBusy && onStop ? [{ keys: "Escape", what: "Stop the answer", run: onStop, unless }] : []);
   const onKeyDown = (event: KeyboardEvent) => {
@@ -86,8 +99,6 @@ export function Composer(props: ComposerProps) {
         id={FIELD}
         aria-label="Message"
         title={HINT}
-        // biome-ignore lint/a11y/noAutofocus: on this page one writes; where a keyboard would rise over what is said, one reads first
-        autoFocus={!(onStop && isTouch())}
         rows={rowsOf(text)}
         disabled={disabled}
         readOnly={isSending}
@@ -136,6 +147,9 @@ function isHere(box: HTMLElement | null): boolean {
   const { activeElement } = document;
   return activeElement === null || activeElement === document.body || box?.contains(activeElement) === true;
 }
+
+/** Whether one writes somewhere else, or has opened something, while this was loaded. */
+const isElsewhere = (): boolean => isWriting(document.activeElement) || isLayerOpen();
 
 type AttachProps = { disabled: boolean; onFiles: (files: readonly File[]) => void };
 

@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
-import { api, queries } from "../server.ts";
+import { api, readAgain } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
 import { Choice, FormDialog, Text } from "../ui/FormDialog.tsx";
@@ -108,7 +108,7 @@ function LimitForm({ onClose }: { onClose: () => void }) {
       ...(tokens && { tokens: Number(tokens) }),
     });
     say("The limit is set.");
-    await queries.invalidateQueries({ queryKey: LIMITS });
+    await readAgain(LIMITS);
   };
   return (
     <FormDialog title="Set a limit" action="Set" onSubmit={submit} onClose={onClose}>
@@ -188,7 +188,7 @@ function MemberForm({ onClose }: { onClose: () => void }) {
   const [user, setUser] = useState("");
   const submit = async () => {
     await api.put("/admin/groups", { group: group.trim(), user: user.trim() });
-    await queries.invalidateQueries({ queryKey: MEMBERS });
+    await readAgain(MEMBERS);
   };
   return (
     <FormDialog title="Put a user into a group" action="Put in" onSubmit={submit} onClose={onClose}>

@@ -1,5 +1,5 @@
 import { useState } from "react";
-import { api, queries } from "../server.ts";
+import { api, readAgain } from "../server.ts";
 import { Check, Choice, FormDialog, Text } from "../ui/FormDialog.tsx";
 import { say } from "../ui/Toast.tsx";
 import { wordsOf } from "./change.ts";
@@ -57,7 +57,7 @@ export function McpForm({ server, onClose }: McpFormProps) {
     if (server) await api.patch(mcpPath(server.slug), body);
     else await api.post("/admin/mcp-servers", { ...body, slug: fields.slug.trim() });
     say(`The server ${fields.slug} is ${server ? "changed" : "added"}.`);
-    await queries.invalidateQueries({ queryKey: MCP_SERVERS });
+    await readAgain(MCP_SERVERS);
   };
   return (
     <FormDialog

@@ -1,5 +1,5 @@
 import { useState } from "react";
-import { api, queries } from "../server.ts";
+import { api, readAgain } from "../server.ts";
 import { Check, Choice, FormDialog, Text } from "../ui/FormDialog.tsx";
 import { say } from "../ui/Toast.tsx";
 import { wordsOf } from "./change.ts";
@@ -53,7 +53,7 @@ export function ModelForm({ model, providers, models, onClose }: ModelFormProps)
     if (model) await api.patch(modelPath(model.name), body);
     else await api.post("/admin/models", { ...body, name: fields.name.trim() });
     say(`The model ${fields.name} is ${model ? "changed" : "added"}.`);
-    await queries.invalidateQueries({ queryKey: MODELS });
+    await readAgain(MODELS);
   };
   return (
     <FormDialog

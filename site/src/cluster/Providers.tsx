@@ -1,7 +1,7 @@
 import { type UseQueryResult, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
-import { api, queries } from "../server.ts";
+import { api, readAgain } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
 import { Check, Choice, FormDialog, Text } from "../ui/FormDialog.tsx";
@@ -128,7 +128,7 @@ function ProviderForm({ provider, onClose }: { provider: Provider | null; onClos
     if (provider) await api.patch(at(provider.name), body);
     else await api.post("/admin/providers", { ...body, name: name.trim(), kind });
     say(provider ? `The provider ${provider.name} is changed.` : `The provider ${name.trim()} is added.`);
-    await queries.invalidateQueries({ queryKey: KEY });
+    await readAgain(KEY);
   };
   return (
     <FormDialog

@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
 import type { Replica } from "../chat/replicas.ts";
-import { api, queries } from "../server.ts";
+import { api, readAgain } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
 import { Empty } from "../ui/Notice.tsx";
@@ -53,7 +53,7 @@ async function drain(replica: Replica): Promise<void> {
   try {
     await api.post(`/admin/replicas/${replica.worker_id}/drain`);
     say(`${replica.name} drains.`);
-    await queries.invalidateQueries({ queryKey: ["replicas"] });
+    await readAgain(["replicas"]);
   } catch (error) {
     sayError("Drain", error);
   }

@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { CopyButton } from "../chat/CopyButton.tsx";
 import type { Schemas } from "../client/index.ts";
-import { api, queries } from "../server.ts";
+import { api, readAgain } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { Confirm, Dialog } from "../ui/Dialog.tsx";
 import { Field, INPUT } from "../ui/Field.tsx";
@@ -58,7 +58,7 @@ async function revoke(token: Token): Promise<void> {
   try {
     await api.delete(`/admin/tokens/${token.id}`);
     say("The token is revoked.");
-    await queries.invalidateQueries({ queryKey: KEY });
+    await readAgain(KEY);
   } catch (error) {
     sayError("Revoke", error);
   }
@@ -103,7 +103,7 @@ function NewToken({ onClose }: { onClose: () => void }) {
     try {
       const body = { user: user.trim(), name: name.trim(), admin, ...expires };
       setSecret((await api.post<{ token: string }>("/admin/tokens", body)).token);
-      await queries.invalidateQueries({ queryKey: KEY });
+      await readAgain(KEY);
     } catch (error) {
       sayError("New token", error);
     }

@@ -1,4 +1,4 @@
-import { queries } from "../server.ts";
+import { readAgain } from "../server.ts";
 import { say, sayError } from "../ui/Toast.tsx";
 
 /** Do what was confirmed: say that it is done, or why not, and read the list again either way. */
@@ -14,7 +14,7 @@ export async function change(
   } catch (error) {
     sayError(doing, error);
   }
-  await queries.invalidateQueries({ queryKey: key });
+  await readAgain(key);
 }
 
 /** Words that are separated by commas. */

@@ -66,7 +66,8 @@ export function useShortcuts(shortcuts: readonly Shortcut[]): void {
 }
 
 /** What lies over the page has the keys to itself: behind it nothing moves. */
-const isLayerOpen = (): boolean => document.querySelector("[role=dialog], [role=alertdialog], [role=menu]") !== null;
+export const isLayerOpen = (): boolean =>
+  document.querySelector("[role=dialog], [role=alertdialog], [role=menu]") !== null;
 
 /** What is pressed with Alt is written, or the system's: Windows has Ctrl and Alt for AltGr. */
 function named(event: KeyboardEvent): string {

@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Box, CircleAlert, CircleCheck, CircleStop, LoaderCircle, type LucideIcon, Play, Square } from "lucide-react";
 import { useState } from "react";
 import type { OpenChat, Schemas } from "../client/index.ts";
-import { api, type DiffStatus, diffKey, queries } from "../server.ts";
+import { api, type DiffStatus, diffKey, queries, readAgain } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { Fold, Mark } from "../ui/Fold.tsx";
 import { Notice } from "../ui/Notice.tsx";
@@ -120,7 +120,7 @@ function StartOrStop({ workspace }: { workspace: Workspace }) {
       queries.setQueryData(["workspace", id], asked.workspace);
     } catch (error) {
       sayError(deed === "start" ? "Start" : "Stop", error);
-      void queries.invalidateQueries({ queryKey: ["workspace", id] });
+      void readAgain(["workspace", id]);
     }
     setBusy(false);
   };

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useRef } from "react";
 import type { Message } from "../client/index.ts";
-import { queries } from "../server.ts";
+import { readAgain } from "../server.ts";
 
 const FOR_A_WORKSPACE = new Set(["create_workspace", "start_workspace", "stop_workspace"]);
 
@@ -14,8 +14,8 @@ export function useWorkspaceFound(chatId: string, messages: readonly Message[]):
   useEffect(() => {
     if (!isRead) return;
     if (known.current !== null && known.current !== last) {
-      void queries.invalidateQueries({ queryKey: ["chat", chatId], exact: true });
-      void queries.invalidateQueries({ queryKey: ["workspace"] });
+      void readAgain(["chat", chatId]);
+      void readAgain(["workspace"]);
     }
     known.current = last;
   }, [chatId, isRead, last]);

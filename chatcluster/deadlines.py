@@ -33,11 +33,11 @@ async def sweep(store: Store, notices: Notices) -> None:
     """The sweep that every replica makes: deadlines, and unfinished work in families. Until cancelled."""
     while True:
         await trio.sleep(SWEEP_SECONDS * random.uniform(0.75, 1.25))
-        while await _keep_on("undone", partial(_sweep, store, notices)) >= CHATS_MAX:
+        while await _tried("undone", partial(_sweep, store, notices)) >= CHATS_MAX:
             pass
 
 
-async def _keep_on(of: str, once: Callable[[], Awaitable[int]]) -> int:
+async def _tried(of: str, once: Callable[[], Awaitable[int]]) -> int:
     """How many were done; none where it failed: the next sweep comes soon."""
     try:
         return await once()
@@ -49,11 +49,10 @@ async def _keep_on(of: str, once: Callable[[], Awaitable[int]]) -> int:
 
 
 async def _sweep(store: Store, notices: Notices) -> int:
-    """One look for all there is. What one kind of work meets is no matter of the other. How many were
-    done of that of which there was more."""
+    """One look for all that there is, then each kind of work by itself. How many of the kind of which more was done."""
     undone = await store.undone(CHATS_MAX)
-    ended = await _keep_on("deadlines", partial(_end_waits, store, notices)) if undone.is_overdue else 0
-    return max(ended, await _keep_on("families", partial(catch_up_families, store, notices, undone)))
+    ended = await _tried("deadlines", partial(_end_waits, store, notices)) if undone.is_overdue else 0
+    return max(ended, await _tried("families", partial(catch_up_families, store, notices, undone)))
 
 
 async def _end_waits(store: Store, notices: Notices) -> int:

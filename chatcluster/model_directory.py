@@ -18,7 +18,7 @@ from chatcluster.models import Catalogue
 from chatcluster.ports import MODELS_CHANNEL, Models, PubSub
 from chatcluster.pubsub import read_again
 
-POLL_SECONDS = 10.0
+POLL_SECONDS = 5.0
 FIRST_READ_SECONDS_MAX = 5.0
 
 

@@ -25,7 +25,7 @@ from chatcluster.ports.limits import LIMITS_CHANNEL, Limit, LimitPlace, Limits, 
 from chatcluster.ports.usage import UsageBook
 from chatcluster.pubsub import read_again
 
-POLL_SECONDS = 10.0
+POLL_SECONDS = 5.0
 LOOKUP_SECONDS_MAX = 2.0
 ADD_UP_SECONDS = 60.0
 

@@ -18,7 +18,7 @@ from chatcluster.errors import StoreUnavailable
 from chatcluster.ports import MCP_SERVERS_CHANNEL, Availability, McpServer, McpServers, PubSub
 from chatcluster.pubsub import read_again
 
-POLL_SECONDS = 10.0
+POLL_SECONDS = 4.0
 FIRST_READ_SECONDS = 10.0
 
 

@@ -41,9 +41,9 @@ async def test_whatever_a_client_notifies_of_is_taken(name: str) -> None:
         assert (answer.status_code, answer.content) == (202, b"")
 
 
-async def test_there_is_no_session_to_resume_or_to_end_and_the_method_says_so() -> None:
+async def test_there_is_no_session_to_listen_to_or_to_end_and_the_method_says_so() -> None:
     async with client_of(World()) as client:
-        for method, headers in (("GET", {"Last-Event-ID": "5"}), ("DELETE", {"Mcp-Session-Id": "x"})):
+        for method, headers in (("GET", {"Mcp-Session-Id": "x"}), ("DELETE", {"Mcp-Session-Id": "x"})):
             answer = await client.request(method, "/mcp", headers={"Accept": "text/event-stream", **headers})
             assert (answer.status_code, "POST" in answer.headers["allow"]) == (405, True)
             assert answer.json()["error"]["data"]["code"] == "method_not_allowed"

@@ -98,8 +98,10 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
 
 
 def _caller(error: CallerError, more: dict[str, str] | None = None) -> Answer:
-    """``more`` headers are such as the ``Allow`` of a method that is not allowed."""
+    """``more`` headers are such as the ``Allow`` of a method that no route takes."""
     headers = dict(more or {})
+    if isinstance(error, MethodNotAllowed) and "allow" in error.details:
+        headers["Allow"] = str(error.details["allow"])
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, OutOfScope):

@@ -127,10 +127,14 @@ export async function history(id: string): Promise<{ role: string; text: string 
 }
 
 /** Wait until something holds, however long that takes within reason. */
-export async function until(what: string, holds: () => Promise<unknown> | unknown, ms = PATIENCE_MS): Promise<void> {
+export async function until(
+  what: string | (() => string),
+  holds: () => Promise<unknown> | unknown,
+  ms = PATIENCE_MS,
+): Promise<void> {
   for (const end = Date.now() + ms; ; ) {
     if (await holds()) return;
-    if (Date.now() > end) throw new Error(`it did not come to pass: ${what}`);
+    if (Date.now() > end) throw new Error(`it did not come to pass: ${typeof what === "string" ? what : what()}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

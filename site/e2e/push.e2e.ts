@@ -52,6 +52,15 @@ const shown = (page: Page) =>
     return there.map(({ title, body, tag, data }) => ({ title, body, tag, path: data?.path }) as Shown);
   });
 
+async function shownAs(page: Page, titles: string[]): Promise<void> {
+  let there: string[] = [];
+  const isSo = async () => {
+    there = (await shown(page)).map(({ title }) => title);
+    return String(there) === String(titles);
+  };
+  await until(() => `${titles} is shown, not ${there}`, isSo);
+}
+
 /** The addresses of the pages that are open for the worker. */
 const pagesOfWorker = async (page: Page): Promise<string[]> => {
   const [worker] = page.context().serviceWorkers();
@@ -80,8 +89,9 @@ test("what is sent is shown, once for each chat, and nothing else is asked for o
   const asked: string[] = [];
   page.context().on("request", (request) => asked.push(request.url()));
   await send(said(`/chats/${ID}`));
+  await shownAs(page, ["A title"]);
   await send(said(`/chats/${ID}`, "<b>Another</b> title"));
-  await until("the later one is there", async () => (await shown(page))[0]?.title === "<b>Another</b> title");
+  await shownAs(page, ["<b>Another</b> title"]);
   expect(await shown(page)).toEqual([
     { title: "<b>Another</b> title", body: "The answer", tag: `/chats/${ID}`, path: `/chats/${ID}` },
   ]);

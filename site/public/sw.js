@@ -4,8 +4,13 @@
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 
+let shown = Promise.resolve();
+
 self.addEventListener("push", (event) => {
-  event.waitUntil(show(said(event.data)));
+  const what = said(event.data);
+  // One after the other: of two about one chat the later one stays, also where it was quicker.
+  shown = shown.catch(() => undefined).then(() => show(what));
+  event.waitUntil(shown);
 });
 
 /** What was sent, or that something was: a browser insists that something is shown. */

@@ -16,25 +16,30 @@ type Page = { url: string; visibilityState: string; isControlled: boolean; focus
 
 let pages: Page[];
 let known: { endpoint: string }[] | null;
-const shown = vi.fn(async () => {});
+const shown = vi.fn(async (_title: string) => {});
 const opened = vi.fn(async () => {});
 const subscribe = vi.fn(async () => NEW);
 const posted: string[] = [];
 let tell: (type: string, event: object) => Promise<void>;
+/** What the browser does before it says which pages are open. */
+let looks: (() => Promise<void>)[];
 
 beforeEach(() => {
   vi.clearAllMocks();
   posted.length = 0;
   pages = [];
   known = [];
+  looks = [];
   const listeners = new Map<string, (event: object) => void>();
   const self = {
     addEventListener: (type: string, listener: (event: object) => void) => listeners.set(type, listener),
     skipWaiting: () => {},
     clients: {
       claim: async () => {},
-      matchAll: async ({ includeUncontrolled = false }) =>
-        pages.filter((page) => includeUncontrolled || page.isControlled),
+      matchAll: async ({ includeUncontrolled = false }) => {
+        await looks.shift()?.();
+        return pages.filter((page) => includeUncontrolled || page.isControlled);
+      },
       openWindow: opened,
     },
     registration: { showNotification: shown, pushManager: { subscribe } },
@@ -51,12 +56,32 @@ beforeEach(() => {
   };
 });
 
-const push = (path: string) => tell("push", { data: { json: () => ({ title: "t", body: "b", path, tag: "x" }) } });
+const push = (path: string, title = "t") =>
+  tell("push", { data: { json: () => ({ title, body: "b", path, tag: "x" }) } });
 const page = (path: string, isControlled: boolean): Page => ({
   url: `https://chat.example${path}`,
   visibilityState: "visible",
   isControlled,
   focus: vi.fn(),
+});
+
+describe("of two about one chat", () => {
+  test("the later one stays, though it is the quicker", async () => {
+    let answer = () => {};
+    looks = [() => new Promise((resolve) => (answer = resolve))];
+    const both = [push(CHAT, "first"), push(CHAT, "second")];
+    await new Promise((resolve) => setTimeout(resolve));
+    answer();
+    await Promise.all(both);
+    expect(shown.mock.calls.map(([title]) => title)).toEqual(["first", "second"]);
+  });
+
+  test("it is shown, though the browser failed at the first", async () => {
+    looks = [() => Promise.reject(new Error("no pages"))];
+    await expect(push(CHAT, "first")).rejects.toThrow("no pages");
+    await push(CHAT, "second");
+    expect(shown.mock.calls.map(([title]) => title)).toEqual(["second"]);
+  });
 });
 
 describe("a page that was loaded past the worker", () => {

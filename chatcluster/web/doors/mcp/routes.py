@@ -75,7 +75,8 @@ async def resume(
 ) -> ASGIApp:
     """Go on with an answer in the Model Context Protocol that broke off, at any replica."""
     if not last_event_id:
-        raise MethodNotAllowed("nothing is told here but answers: POST a request, or name the last event of an answer")
+        said = "nothing is told here but answers: POST a request, or name the last event of an answer"
+        raise MethodNotAllowed(said, allow="GET, POST")
     try:
         call = call_of(last_event_id)
     except McpError as error:

@@ -158,7 +158,8 @@ class Subscriber:
 
     @property
     def has_pending(self) -> bool:
-        return bool(self._pending)
+        """Whether ``receive_nowait`` has something to give. What comes after the first events waits for those."""
+        return self._catch_up is None and bool(self._pending)
 
     def _take(self) -> bytes:
         if self._cut is not None:

@@ -155,6 +155,22 @@ async def test_a_user_has_so_many_running_chats_and_no_more(worlds: Worlds) -> N
         assert await owners_claimed(world, other, times=3, free_slots=9) == [GREEDY]
 
 
+async def test_users_at_their_limit_who_wait_in_front_take_no_place_from_one_behind(worlds: Worlds) -> None:
+    """P10"""
+    at_limit, behind = [UUID(int=number) for number in range(20, 44)], UUID(int=99)
+    async with worlds(user_chats_max=4) as world:
+        worker = await world.worker()
+        for owner in at_limit:
+            for _ in range(4):
+                await world.chat(owner_id=owner)
+        assert len(await owners_claimed(world, worker, times=1, free_slots=100, batch=100)) == 4 * len(at_limit)
+        await world.chat(owner_id=behind)
+        assert await owners_claimed(world, worker, times=1) == [behind], "the turns go on with those at their limit"
+        for owner in (*at_limit, behind, behind, behind):
+            await world.chat(owner_id=owner)
+        assert await owners_claimed(world, await world.worker(), times=1, free_slots=9) == [behind] * 3
+
+
 async def test_chats_that_are_to_be_interrupted_are_claimed_above_the_limit(worlds: Worlds) -> None:
     """P5"""
     async with worlds(user_chats_max=1) as world:

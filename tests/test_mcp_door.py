@@ -147,7 +147,7 @@ async def test_an_answer_that_breaks_off_is_gone_on_with_by_its_last_event_at_an
 
         assert not [line for line in await first_event("2025-06-18") if line.startswith("id:")], "it knows none"
         event_id, retry, data = await first_event("2025-11-25")
-        assert (event_id[:4], retry, data) == ("id: ", "retry: 500", "data:")
+        assert (event_id[:4], retry, data) == ("id: ", "retry: 2000", "data:")
 
         async def go_on(token: str = cluster.token) -> list[Json]:
             headers = head | {"authorization": f"Bearer {token}", "last-event-id": event_id[4:]}

@@ -64,7 +64,7 @@ async def test_a_crowd_begins_a_few_in_each_pass_in_the_order_that_it_came(
     assert [sorted(began) for began in passes.began if began] == groups
 
 
-async def test_whoever_leaves_takes_nobody_s_turn(passes: Passes, nursery: trio.Nursery) -> None:
+async def test_one_that_leaves_takes_nobody_s_turn(passes: Passes, nursery: trio.Nursery) -> None:
     turns = Turns()
     scopes = await wait_one_after_another(turns, passes, nursery)
     for scope in scopes[PASS_REQUESTS:-1]:
@@ -79,7 +79,7 @@ async def test_where_nobody_waits_no_task_is_switched(passes: Passes, nursery: t
     nursery.start_soon(turns.run)
     await trio.testing.wait_all_tasks_blocked()
     for _ in range(3):
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
         with trio.testing.assert_no_checkpoints():
             for _ in range(PASS_REQUESTS):
                 await turns.next()

@@ -78,7 +78,7 @@ export function takeChange({ change, chatId, chat, diff }: ListChange): void {
   if (!chat) return;
   const known = knownOf(chat.id);
   takeChat(chat);
-  if (MOVES.has(change) || known.some(movedTo(chat)) || allLists().some(isWrong(chat, !known.length))) readListsAgain();
+  if (MOVES.has(change) || known.some(movedTo(chat)) || listsThatCount().some(isWrong(chat, !known.length))) readListsAgain();
 }
 
 /** By these a chat comes into a list, or leaves it. */
@@ -86,6 +86,10 @@ const MOVES: ReadonlySet<string> = new Set(["created", "archived", "unarchived"]
 
 type List = [key: QueryKey, lists: ChatPages | undefined];
 const allLists = (): List[] => queries.getQueriesData<ChatPages>({ queryKey: LISTS });
+
+/** Without those that are not shown, and are to be read again when they are. */
+const listsThatCount = (): List[] =>
+  queries.getQueriesData<ChatPages>({ queryKey: LISTS, predicate: (it) => it.isActive() || !it.state.isInvalidated });
 
 /** The chat as each list has it, and as it was told. */
 function knownOf(id: string): Chat[] {

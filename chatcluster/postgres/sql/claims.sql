@@ -151,7 +151,7 @@ busy as (
     select owner_id from shares where places_left = 0
 ),
 owners as (
-    -- Whoever has a chat that waits, in a circle that begins after $4. Each step is the next entry of an index, whatever the
+    -- The owners of chats that wait, in a circle that begins after $4. Each step is the next entry of an index, whatever the
     -- statistics say: what could make the planner doubt that an early entry will do is asked of the entry that was found.
     select after_owner as owner_id, false as again, true as is_busy, 0 as place from asked
     union all
@@ -181,7 +181,7 @@ candidates as (
             select id, claimable_since from chats
             where {waits} and chats.owner_id = owners.owner_id and takeovers < 3
             order by claimable_since
-            limit (select greatest(2, (select 8 + 4 * places from free) / count(*)) from owners where place = 0 or not is_busy)
+            limit (select greatest(2, (select 8 + 4 * places from free) / (1 + count(*))) from owners where not is_busy)
         ) as waiting
     ) as oldest
     where not owners.is_busy

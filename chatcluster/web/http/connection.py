@@ -158,18 +158,19 @@ class Connection:
             searched_bytes, is_here = len(self.buffer), False
             if not await self.read():
                 return None
-        if is_here:
-            await trio.lowlevel.checkpoint()  # it came with the one before: others get their turn
-        await self._turn()
+        await self._turn(waits=is_here)
         head = parse_head(bytes(self.buffer[:end]))
         del self.buffer[:end]
         return head
 
-    async def _turn(self) -> None:
-        """From here on it is ours to answer, however long that takes."""
+    async def _turn(self, *, waits: bool) -> None:
+        """From here on it is ours to answer, however long that takes. ``waits``: it came with the one before, and others
+        get their turn first."""
         self._whole.deadline = math.inf
         self._server.connections.busy(self)
         self._waits = True
+        if waits:
+            await trio.lowlevel.checkpoint()
         await self._server.turns.next()
         self._waits = False
 

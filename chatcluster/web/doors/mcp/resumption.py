@@ -21,8 +21,9 @@ from chatcluster.web.doors.mcp.told import Cursor
 from chatcluster.web.doors.mcp.wire import INVALID_PARAMS, Asked, McpError, Meta, Params, RequestId
 
 EVENT_ID_CHARS_MAX = 2_000
-"""It comes back in a header. Whoever asks with a longer ID of its own is not told one."""
-RETRY_MS = 500
+"""It comes back in a header. A request whose own ID makes it longer is not told one."""
+RETRY_MS = 2000
+"""The published clients try twice, each time after so long, and then no more."""
 
 
 class WaitCall(NamedTuple):

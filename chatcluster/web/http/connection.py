@@ -164,8 +164,8 @@ class Connection:
         return head
 
     async def _turn(self, *, waits: bool) -> None:
-        """From here on it is ours to answer, however long that takes. ``waits``: it came with the one before, and others
-        get their turn first."""
+        """From here on it is ours to answer, however long that takes. ``waits``: it came with the one before, and
+        others get their turn first."""
         self._whole.deadline = math.inf
         self._server.connections.busy(self)
         self._waits = True

@@ -2,9 +2,9 @@
 
 A pass runs every task that can run, and nobody else is served meanwhile. When a replica has died, all of its readers
 come at once: what each has to be told is soon done, but for five hundred of them one after another takes as long as
-three heartbeats. So ``PASS_REQUESTS`` requests begin, and the others wait, in the order in which they came, until a task
-of ours had its own turn, which is in another pass. In between there is whatever else is ready: live parts, heartbeats,
-new connections.
+three heartbeats. So ``PASS_REQUESTS`` requests begin, and the others wait, in the order in which they came, until a
+task of ours had its own turn, which is in another pass. In between there is whatever else is ready: live parts,
+heartbeats, new connections.
 
 Where nobody waits, nothing is done but to count.
 """

@@ -279,7 +279,7 @@ async def test_a_heartbeat_does_not_wait_for_a_busy_pool(database_url: str) -> N
         await registry.register(Replica(WORKER, "replica", "host:8100", "1", slots=4))
         free = asyncio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(database.transaction, occupy, free)
+            nursery.start_soon(database.autocommit, occupy, free)
             await trio.testing.wait_all_tasks_blocked()
             assert repr(database) == "<Database 1 of 1 busy, 0 idle>"
             renewal = await registry.renew(WORKER, draining=True)
@@ -303,9 +303,7 @@ async def test_a_heartbeat_connects_anew_after_its_connection_was_lost(database:
                 continue
 
 
-async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(
-    database_url: str, database: Database, observer: Session
-) -> None:
+async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(database_url: str, database: Database) -> None:
     """P4: a connection that leads nowhere any more is no reason to give up a lease."""
     settings = Settings(
         database_url=database_url, heartbeat_seconds=0.2, lease_ttl_seconds=3.2, lease_margin_seconds=1.0
@@ -313,19 +311,13 @@ async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(
     async with open_database(settings) as hanging:
         registry = PostgresRegistry(hanging)
         await registry.register(Replica(WORKER, "replica", "host:8100", "1", slots=4))
-        locked = asyncio.Event()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(database.transaction, lock_replica, locked)
-            await wait_until(observer, "EXISTS (SELECT FROM pg_locks WHERE relation = 'replicas'::regclass)")
+        async with open_session(database, lasting=True) as other:  # the server ends other transactions that are silent
+            await execute(other, "BEGIN")
+            await execute(other, "SELECT FROM replicas FOR UPDATE")
             with pytest.raises(StoreUnavailable, match=r"heartbeat session within 1 s"):
                 await registry.renew(WORKER, draining=False)
-            locked.set()
+            await execute(other, "ROLLBACK")
         await registry.renew(WORKER, draining=False)
-
-
-async def lock_replica(connection: Connection, until: asyncio.Event) -> None:
-    await connection.execute("SELECT FROM replicas FOR UPDATE")
-    await until.wait()
 
 
 async def test_a_registration_without_an_answer_can_be_repeated(database: Database) -> None:

@@ -103,7 +103,8 @@ def test_a_failing_seed_names_the_promise_the_operation_and_what_led_to_it() -> 
     seed, text = said.groups()
     led_to = [line.split()[1] for line in lines[verdict + 1 :] if text in line]
     assert led_to[0] == "asks"
-    assert set(led_to[1:]) == {"unanswered", "answered"}
+    assert "unanswered" in led_to[1:], "so it was sent again"
+    assert set(led_to[1:]) <= {"unanswered", "answered", "gives"}, "up, that is"
     assert any("VIOLATION" in line and "P1 messages_duplicated" in line for line in lines[:verdict]), (
         "also in the trace"
     )

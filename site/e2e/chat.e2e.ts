@@ -266,8 +266,11 @@ describe("by keyboard alone", () => {
     await page.keyboard.press("g");
     await page.keyboard.press("w");
     await page.waitForURL(/cluster\/replicas/);
+    await page.keyboard.press("Control+K");
+    await page.locator("input:focus").waitFor();
     await page.keyboard.press("Control+Shift+O");
     await page.waitForURL(/\/$/);
+    await page.locator("textarea:focus").waitFor();
     expect(await preview(page).count()).toBe(0);
   });
 

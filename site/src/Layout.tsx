@@ -39,9 +39,16 @@ export function Layout({ session, children }: LayoutProps) {
     flushSync(() => setOpen(true));
     document.getElementById("search")?.focus();
   };
+  // One goes on with a message: the field for it takes the focus when it comes, if that is in no other field then.
+  const begin = () => {
+    flushSync(() => setOpen(false));
+    if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
+    document.getElementById("composer")?.focus();
+    navigate("/");
+  };
   const shortcuts: Shortcut[] = [
     { keys: "Mod+K", what: "Search chats", run: search },
-    { keys: "Mod+Shift+O", what: "New chat", run: () => navigate("/") },
+    { keys: "Mod+Shift+O", what: "New chat", run: begin },
     { keys: "Mod+/", what: "This help", run: () => setLayer("help") },
     { keys: "?", what: "This help", run: () => setLayer("help") },
     { keys: "g c", what: "Go to chats", run: () => navigate("/") },

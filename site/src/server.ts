@@ -78,7 +78,8 @@ export function takeChange({ change, chatId, chat, diff }: ListChange): void {
   if (!chat) return;
   const known = knownOf(chat.id);
   takeChat(chat);
-  if (MOVES.has(change) || known.some(movedTo(chat)) || listsThatCount().some(isWrong(chat, !known.length))) readListsAgain();
+  if (MOVES.has(change) || known.some(movedTo(chat)) || listsThatCount().some(isWrong(chat, !known.length)))
+    readListsAgain();
 }
 
 /** By these a chat comes into a list, or leaves it. */

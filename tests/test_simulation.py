@@ -104,7 +104,7 @@ def test_a_failing_seed_names_the_promise_the_operation_and_what_led_to_it() -> 
     led_to = [line.split()[1] for line in lines[verdict + 1 :] if text in line]
     assert led_to[0] == "asks"
     assert "unanswered" in led_to[1:], "so it was sent again"
-    assert set(led_to[1:]) <= {"unanswered", "answered", "gives"}, "up, that is"
+    assert set(led_to[1:]) <= {"unanswered", "answered", "gives"}, "or the user gives up"
     assert any("VIOLATION" in line and "P1 messages_duplicated" in line for line in lines[:verdict]), (
         "also in the trace"
     )

@@ -137,9 +137,8 @@ class Witness:
         self._lost_tenures.update((chat.id, worker_id) for chat in orphans)
         if proof != NO_ROW:
             self._proofs[worker_id] = proof
-        grounds = self._proofs.get(
-            worker_id, proof
-        )  # a chat whose row was locked then is freed when its owner has none
+        # A chat whose row was locked then is freed when its owner has no row any more, on the same grounds.
+        grounds = self._proofs.get(worker_id, proof)
         if isinstance(grounds, Silence) and not grounds.unlocked:
             for chat in orphans:
                 self._give_away(chat.id, worker_id)

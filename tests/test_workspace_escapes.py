@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from agent_process import a_sleep, execute, ran, request, runs
+from agent_process import a_sleep, execute, ran, request, runs, until_runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sandbox_world import SECRET, needs_sandboxes, spec_of
@@ -444,7 +444,7 @@ async def test_what_was_begun_runs_no_longer_than_its_sandbox(provider: ProcessP
     command = f"setsid {mark} & env -i setsid {mark} & echo begun; {mark}"
     await inside.put("a", request(Kind.EXECUTE, command=command, background=True))
     assert (await inside.call("a", wait_seconds=30)).output == b"begun\n"
-    assert runs(mark)
+    await until_runs(mark)
     await provider.stop("one")
     assert not runs(mark)
     await provider.start(spec_of("one"))

@@ -63,6 +63,18 @@ def test_p1_a_message_that_was_on_the_standby_is_neither() -> None:
     assert (verdict.kept, verdict.lost_by_failover) == (True, 0)
 
 
+@pytest.mark.parametrize(("at", "wrongs"), [(9.0, {Kind.UNANSWERED: 1}), (10.2, {})])
+def test_p1_a_message_that_interrupts_may_do_so_again_by_a_try_that_was_held_up_where_a_failover_lost_it(
+    at: float, wrongs: dict[Kind, int]
+) -> None:
+    checker = Checker()
+    checker.wrote(wrote("Here?", 1.0))
+    checker.wrote(wrote("Stop!", at, op="interrupting_send"))
+    failed_over(checker)
+    checker.conclude(final(question(1, "Here?"), question(2, "Stop!"), answer(3)))
+    assert wrong(checker) == wrongs
+
+
 def test_p1_what_an_edit_took_away_may_be_back_if_the_edit_was_lost() -> None:
     checker = Checker()
     checker.wrote(wrote("Old?", 5.0, message_id=1))

@@ -182,7 +182,7 @@ class Conversation:
             elif not turn.answers or turn.answers[0].finish_reason == "interrupted":
                 stopped.append(turn.question.id)
             self._check_text(turn)
-        stops = sum(write.may_stop_an_answer for write in self._writes) + self._stops_in_action()
+        stops = sum(map(self._may_stop_an_answer, self._writes)) + self._stops_in_action()
         if len(stopped) > stops + self._failures:
             self._violate(
                 Kind.UNANSWERED,
@@ -190,11 +190,16 @@ class Conversation:
                 f"and {self._failures} turns failed",
             )
 
+    def _may_stop_an_answer(self, write: Write) -> bool:
+        """Of a message that interrupts, where a failover lost what it did, a try that was held up may do it again."""
+        again = write.op == "interrupting_send" and write.acknowledged and may_be_lost(write, self._losses)
+        return again or write.may_stop_an_answer
+
     def _stops_in_action(self) -> int:
         """A message that interrupts a turn which waits for somebody takes its place at once: it was not queued."""
         unanswered = [turn.replies for turn in self._turns if turn.replies and not turn.answers]
         in_action = sum(replies[-1].role == "tool" for replies in unanswered)
-        sends = [write for write in self._writes if write.op == "interrupting_send" and not write.may_stop_an_answer]
+        sends = [one for one in self._writes if one.op == "interrupting_send" and not self._may_stop_an_answer(one)]
         return min(in_action, sum(write.acknowledged for write in sends))
 
     def _check_text(self, turn: Turn) -> None:

@@ -204,10 +204,10 @@ COMPOSITION_ROOT = {"chatcluster.cluster", "chatcluster.assembly", "chatcluster.
 INPUTS = {"Settings"}
 """One field for each setting: the flag, the variable and the line of docs/settings.md are made from its name, and what
 must not be is a relation of several, also of several sections."""
-ROWS = {"StoredState", "WorkspaceRow"}
+ROWS = {"StoredState"}
 """One field for each column: statements and rows are made from the fields by their names, so that a new column is one
 line here and none there."""
-ANSWERS = {"ChatAnswer", "TemplateAnswer"}
+ANSWERS = {"ChatAnswer"}
 """One field for each thing that an answer of the API tells, as flat as its JSON."""
 
 

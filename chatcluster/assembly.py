@@ -87,7 +87,7 @@ def outside_of(
         workspaces.rows,
         workspaces.directory,
         store,
-        per_user_max=database.settings.workspaces_per_user,
+        per_user_max=database.settings.tools.workspaces_per_user,
         touched=workspaces.changes.touched,
     )
     boxes = Composition(ClientTools(), agents, places, mcp, reserved={READ_RESULT})  # a client goes by its own names

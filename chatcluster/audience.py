@@ -23,8 +23,8 @@ RETRY_SECONDS = 5
 
 class Audience:
     def __init__(self, settings: Settings) -> None:
-        self._places = settings.subscribers_max
-        self._places_per_user = settings.subscribers_per_user or settings.subscribers_max
+        self._places = settings.streaming.subscribers_max
+        self._places_per_user = settings.streaming.subscribers_per_user or settings.streaming.subscribers_max
         self._held: Counter[UUID] = Counter()
         self.size = 0
 

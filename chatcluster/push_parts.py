@@ -10,11 +10,11 @@ from chatcluster.push_subscriptions import PushSubscriptions
 
 def push_parts(push: Push, settings: Settings) -> PushSubscriptions:
     """What browsers subscribe by, with the loop that tells them. Raises ``ConfigError`` for a key that is none."""
-    if not settings.push_key:
+    if not settings.push.key:
         return PushSubscriptions(push, settings)
     from chatcluster.push_encryption import VapidKey
     from chatcluster.push_sender import HttpPushSender
 
-    key = VapidKey.parse(settings.push_key)
-    sender = HttpPushSender(key, settings.push_contact, private_allowed=settings.push_private_addresses)
+    key = VapidKey.parse(settings.push.key)
+    sender = HttpPushSender(key, settings.push.contact, private_allowed=settings.push.private_addresses)
     return PushSubscriptions(push, settings, public_key=key.public, run=PushDelivery(push, sender).run)

@@ -31,7 +31,7 @@ class PushSubscriptions:
     ) -> None:
         self.run = run
         self._push = push
-        self._private_allowed = settings.push_private_addresses
+        self._private_allowed = settings.push.private_addresses
         self.public_key = public_key
 
     async def add(self, account: Account, endpoint: str, p256dh: str, auth: str) -> Subscription:

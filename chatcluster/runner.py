@@ -174,7 +174,7 @@ class Runner:
     @property
     def _deadly(self) -> bool:
         """Whether so many replicas died with this turn that the turn must be what kills them."""
-        return self.chat.takeovers > self._settings.takeovers_max
+        return self.chat.takeovers > self._settings.replica.takeovers_max
 
     @property
     def _is_newer(self) -> bool:
@@ -201,7 +201,7 @@ class Runner:
         except HistoryTooLarge as error:  # of results, as a rule
             await self._ends.fail(without_history(error))
             return
-        match next_step(messages, steps_max=self._settings.steps_max, compacting=self.chat.compacting):
+        match next_step(messages, steps_max=self._settings.turns.steps_max, compacting=self.chat.compacting):
             case CallModel() if (excess := await self._excess(messages)) is not None:
                 await self._ends.fail(ErrorInfo(excess.code, excess.message))
             case CallModel() | Summarize() as step:
@@ -216,7 +216,7 @@ class Runner:
 
     async def _excess(self, messages: list[Message]) -> UsageLimitExceeded | None:
         """Why the turn may not go on: it is answered once, whatever was spent until it began, and then step by step."""
-        if not self._settings.usage_limit_steps or messages[-1].role is Role.USER:
+        if not self._settings.turns.usage_limit_steps or messages[-1].role is Role.USER:
             return None
         return await self._outside.limits.excess(self.chat.owner_id)
 

@@ -114,7 +114,7 @@ def after_failure(
     would not mend and another model may, like a key that is refused. ``last``: the last frame of the one that failed.
     """
     failures, text = chat.failures + 1 - stint.first, storable(error.message)
-    is_over = not error.retryable or failures >= settings.attempts_max
+    is_over = not error.retryable or failures >= settings.turns.attempts_max
     if stint.end is not None and (is_over or chat.failures + 1 >= stint.end) and error.kind not in OF_THE_CONVERSATION:
         return ScheduleRetry(_retry(error, chat, 0, last, stint.successor), stint.end)
     if is_over:
@@ -135,10 +135,10 @@ def retry_delay_seconds(error: ProviderError, failures: int, settings: Settings)
 
     Never less, whatever it says: a server whose clock is wrong, or that says 0, would get a storm of requests.
     """
-    own_seconds = grown_seconds(settings.retry_base_seconds, failures - 1, settings.retry_cap_seconds)
+    own_seconds = grown_seconds(settings.turns.retry_base_seconds, failures - 1, settings.turns.retry_cap_seconds)
     if error.retry_after_seconds is None:
         return own_seconds
-    return max(own_seconds, min(error.retry_after_seconds, settings.retry_after_cap_seconds))
+    return max(own_seconds, min(error.retry_after_seconds, settings.turns.retry_after_cap_seconds))
 
 
 def after_deaths(chat: Chat) -> ErrorInfo:

@@ -37,8 +37,8 @@ DISCARD_SECONDS_MAX = 2.0
 class Uploads:
     def __init__(self, files: Files, settings: Settings) -> None:
         self.files = files
-        self._bytes_max = settings.file_bytes_max
-        self._user_bytes_max = settings.user_files_bytes_max
+        self._bytes_max = settings.sizes.file_bytes_max
+        self._user_bytes_max = settings.sizes.user_files_bytes_max
         self._one_image = FairPlaces(1)
 
     def clipped(self, announced_bytes: int) -> int | None:

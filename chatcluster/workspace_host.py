@@ -49,14 +49,14 @@ async def serve_workspaces(settings: Settings, options: HostSettings, *, ready_f
 
     Raises ``ConfigError`` and ``NoEncryptionKeys`` for settings that cannot work.
     """
-    if not settings.database_url:
+    if not settings.servers.database_url:
         raise ConfigError("--database-url (or CHATCLUSTER_DATABASE_URL) is needed")
-    keyring = Keyring.parse(settings.encryption_keys)
+    keyring = Keyring.parse(settings.storage.encryption_keys)
     keyring.require_keys()
     directory = options.directory
     host_id = host_id_of(directory)
     listener = listening_socket(options.workspaces_host, options.workspaces_port)
-    telemetry.configure_logging(settings.log_level, settings.log_format)
+    telemetry.configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
     life = trio.CancelScope()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, locked(directory / "lock"):
         async with trio.open_nursery() as background:

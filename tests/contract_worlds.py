@@ -272,7 +272,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
     if url is None:
         yield memory_world(**settings)
         return
-    async with open_database(Settings(database_url=url, **settings)) as database:
+    async with open_database(Settings.of(database_url=url, **settings)) as database:
         yield PostgresWorld(
             PostgresStore(database),
             PostgresRegistry(database),
@@ -289,7 +289,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
 def memory_world(**settings: Any) -> World:
     database = MemoryDatabase()
     return MemoryWorld(
-        MemoryStore(database, settings=Settings(**settings)),
+        MemoryStore(database, settings=Settings.of(**settings)),
         MemoryRegistry(database),
         MemoryAccounts(database),
         MemoryUsage(database),

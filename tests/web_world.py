@@ -268,7 +268,7 @@ class World:
     def __init__(self, link: Link | None = None, database: MemoryDatabase | None = None, /, **settings: Any) -> None:
         """``link``: the way to the database, for chats and what doors keep of them. ``database``: that of another
         replica."""
-        self.settings = Settings(**settings)
+        self.settings = Settings.of(**settings)
         self.database = database or MemoryDatabase()
         self.store = MemoryStore(self.database, link, self.settings)
         self.accounts = MemoryAccounts(self.database)
@@ -292,7 +292,7 @@ class World:
         self.health = ScriptedHealth()
         self.metrics = Metrics()
         self.mcp_servers = MemoryMcpServers(self.database)
-        self.keyring = Keyring.parse(self.settings.encryption_keys)
+        self.keyring = Keyring.parse(self.settings.storage.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
         self.agent = FakeAgent()
         """Of every workspace."""
@@ -383,8 +383,8 @@ async def serving(world: World) -> AsyncIterator[World]:
     app = create_app(world.services(), page_folder=world.page_folder)
     world.server = Server(
         app,
-        send_stall_seconds=world.settings.send_stall_seconds,
-        reader_bytes_per_second_min=world.settings.reader_bytes_per_second_min,
+        send_stall_seconds=world.settings.streaming.send_stall_seconds,
+        reader_bytes_per_second_min=world.settings.streaming.reader_bytes_per_second_min,
         limits=world.limits,
     )
     private, public = loopback(), loopback()

@@ -152,7 +152,7 @@ async def postgres_rows(url: str) -> AsyncIterator[RowsWorld]:
         statement = f"update workspaces set expires_at = expires_at - {ago}, last_used_at = last_used_at - {ago}"
         await trio.to_thread.run_sync(execute_sql, url, statement)
 
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         yield RowsWorld(
             PostgresWorkspaces(database),
             PostgresWorkspaceHosts(database),

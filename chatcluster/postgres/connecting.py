@@ -79,7 +79,7 @@ class Connection(Protocol):
 
 def is_pooled(settings: Settings, url: str) -> bool:
     """Whether ``url`` leads to a transaction pooler."""
-    return settings.direct_url != settings.database_url and url == settings.database_url
+    return settings.servers.direct_url != settings.servers.database_url and url == settings.servers.database_url
 
 
 async def connect(settings: Settings, purpose: str, url: str, *, lasting: bool = False) -> asyncpg.Connection:
@@ -112,8 +112,8 @@ async def connect(settings: Settings, purpose: str, url: str, *, lasting: bool =
 
 def _limits(settings: Settings, *, lasting: bool) -> dict[str, str]:
     limits_seconds = {
-        "statement_timeout": 0.0 if lasting else settings.statement_timeout_seconds,
-        "lock_timeout": 0.0 if lasting else min(LOCK_SECONDS_MAX, settings.statement_timeout_seconds / 2),
+        "statement_timeout": 0.0 if lasting else settings.servers.statement_timeout_seconds,
+        "lock_timeout": 0.0 if lasting else min(LOCK_SECONDS_MAX, settings.servers.statement_timeout_seconds / 2),
         "idle_in_transaction_session_timeout": 0.0 if lasting else IDLE_IN_TRANSACTION_SECONDS_MAX,
     }
     return {name: f"{seconds * 1000:.0f}" for name, seconds in limits_seconds.items()}

@@ -66,7 +66,7 @@ Args = TypeVarTuple("Args")
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database at ``settings.database_url``, for the length of the block.
+    """The database at ``settings.servers.database_url``, for the length of the block.
 
     Nothing is connected yet on entry, so the server need not be there.
     """
@@ -92,19 +92,19 @@ class Database:
         self.transaction_counts: Counter[str] = Counter()
         """How many transactions have run, by the names of their functions."""
         self._loop = loop
-        self._places = Places(settings.database_pool_size)
-        self._pooled_url = is_pooled(settings, settings.database_url)
+        self._places = Places(settings.servers.database_pool_size)
+        self._pooled_url = is_pooled(settings, settings.servers.database_url)
         self._silence = SilenceWatch(self._connect_to_ask, self._drop_idle)
         self._generation = 0
         self._connections = Connections(
             self._connect_for_transactions,
             None if self._pooled_url else self._silence,
-            wait_seconds_max=settings.statement_timeout_seconds,
+            wait_seconds_max=settings.servers.statement_timeout_seconds,
         )
         self._sessions: set[Session] = set()
 
     def __repr__(self) -> str:
-        size = self.settings.database_pool_size
+        size = self.settings.servers.database_pool_size
         return f"<Database {self._places.taken} of {size} busy, {self._connections.idle} idle>"
 
     async def transaction(
@@ -155,7 +155,7 @@ class Database:
 
         A ``lasting`` one has no limits of time on the server's side. Close it, or leave that to the database.
         """
-        session = Session(self, purpose, url or self.settings.database_url, lasting=lasting)
+        session = Session(self, purpose, url or self.settings.servers.database_url, lasting=lasting)
         self._sessions.add(session)
         return session
 
@@ -175,7 +175,7 @@ class Database:
 
     @property
     def deadline_seconds(self) -> float:
-        return self.settings.statement_timeout_seconds + DEADLINE_MARGIN_SECONDS
+        return self.settings.servers.statement_timeout_seconds + DEADLINE_MARGIN_SECONDS
 
     @property
     def is_pooled(self) -> bool:
@@ -205,7 +205,7 @@ class Database:
         name = body.__name__.lstrip("_")
         self.transaction_counts[name] += 1
         with telemetry.span("store.transaction", name=name):
-            await self._places.take(lane, chat_id, seconds_max=self.settings.statement_timeout_seconds)
+            await self._places.take(lane, chat_id, seconds_max=self.settings.servers.statement_timeout_seconds)
             try:
                 with trio.move_on_after(self.deadline_seconds):
                     return await self.cross(work(body, args, lane))
@@ -229,13 +229,15 @@ class Database:
         self._connections.spare()
 
     async def _connect_for_transactions(self) -> asyncpg.Connection:
-        connection = await connect(self.settings, "transactions", self.settings.database_url)
+        connection = await connect(self.settings, "transactions", self.settings.servers.database_url)
         self._generation += 1
         return connection
 
     async def _connect_to_ask(self) -> asyncpg.Connection:
         try:
-            return await connect(self.settings, "question", self.settings.direct_url or self.settings.database_url)
+            return await connect(
+                self.settings, "question", self.settings.servers.direct_url or self.settings.servers.database_url
+            )
         except asyncpg.TooManyConnectionsError:
             self.spare_connection()
             raise

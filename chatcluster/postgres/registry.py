@@ -105,13 +105,13 @@ class PostgresRegistry:
         self._retaken_at = float("-inf")
 
     async def register(self, replica: Replica) -> None:
-        session_locks = 0 if self._database.settings.direct_url is None else SESSION_LOCKS
+        session_locks = 0 if self._database.settings.servers.direct_url is None else SESSION_LOCKS
         await self._database.transaction(_register, replica, session_locks, lane=Lane.CLUSTER)
 
     async def renew(self, worker_id: UUID, *, draining: bool) -> Renewal:
         settings = self._database.settings
         # Half of what is left of the lease when a renewal begins: the other half is for a new connection.
-        deadline_seconds = (settings.self_fence_seconds - settings.heartbeat_seconds) / 2
+        deadline_seconds = (settings.ownership.self_fence_seconds - settings.ownership.heartbeat_seconds) / 2
         renewal = await self._heartbeats.run(_renew, worker_id, draining, deadline_seconds=deadline_seconds)
         if renewal is None:
             raise LeaseLost(f"worker {worker_id} has no row any more: it was buried")
@@ -126,7 +126,7 @@ class PostgresRegistry:
 
     @asynccontextmanager
     async def _hold(self, key: int, keys: tuple[int, ...]) -> AsyncIterator[SessionLock]:
-        url = self._database.settings.direct_url
+        url = self._database.settings.servers.direct_url
         if url is None:
             yield _NoLock()
             return
@@ -149,7 +149,7 @@ class PostgresRegistry:
             telemetry.event("session.retaken")
 
     async def watch(self, worker_id: UUID) -> Death | None:
-        url = self._database.settings.direct_url
+        url = self._database.settings.servers.direct_url
         if url is None:
             await trio.sleep_forever()
         session = self._database.session("session watch", url=url, lasting=True)

@@ -61,8 +61,8 @@ class Buckets:
 
 class Shares:
     def __init__(self, settings: Settings) -> None:
-        self._at_a_time = settings.requests_per_user
-        rate = settings.requests_per_second_per_user
+        self._at_a_time = settings.http.requests_per_user
+        rate = settings.http.requests_per_second_per_user
         self._rates = Buckets(per_second=rate, burst=rate * BURST_SECONDS)
         self._turns: dict[UUID, trio.Semaphore] = {}
 

@@ -62,11 +62,11 @@ async def test_the_bound_on_a_standstill_can_be_set_apart_from_that_on_silence(w
 
 
 def test_a_standstill_is_twice_the_silence_unless_it_is_set() -> None:
-    assert Settings().standstill_seconds == 1200
-    assert Settings(model_silence_seconds=2.0).standstill_seconds == 4
-    assert Settings(model_silence_seconds=2.0, model_standstill_seconds=60.0).standstill_seconds == 60
-    assert Settings(model_silence_seconds=0.0, model_standstill_seconds=60.0).standstill_seconds == 60
-    assert Settings(model_silence_seconds=0.0).standstill_seconds == float("inf")
+    assert Settings().turns.standstill_seconds == 1200
+    assert Settings.of(model_silence_seconds=2.0).turns.standstill_seconds == 4
+    assert Settings.of(model_silence_seconds=2.0, model_standstill_seconds=60.0).turns.standstill_seconds == 60
+    assert Settings.of(model_silence_seconds=0.0, model_standstill_seconds=60.0).turns.standstill_seconds == 60
+    assert Settings.of(model_silence_seconds=0.0).turns.standstill_seconds == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_provider_can_ask_for_a_longer_wait_and_never_for_a_shorter_one(asked:
 
 
 def test_the_last_of_a_thousand_attempts_waits_no_longer_than_the_cap() -> None:
-    assert retry_delay_seconds(ProviderError("busy"), 1000, Settings(attempts_max=1000)) == 60
+    assert retry_delay_seconds(ProviderError("busy"), 1000, Settings.of(attempts_max=1000)) == 60
 
 
 async def test_asked_to_come_back_at_once_the_chat_keeps_its_distance(world: World) -> None:

@@ -101,7 +101,7 @@ async def create_workspace(request: ApiRequest, data: JSONBody[CreateWorkspace])
         parameters=data.parameters or {},
     )
     services = request.services
-    return _asked(await services.workspaces.rows.create(new, per_user_max=services.settings.workspaces_per_user))
+    return _asked(await services.workspaces.rows.create(new, per_user_max=services.settings.tools.workspaces_per_user))
 
 
 @get("/workspaces/{workspace_id:str}", responses=REFUSALS)

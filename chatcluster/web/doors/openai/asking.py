@@ -115,7 +115,7 @@ def _system(request: ApiRequest, data: CreateResponse, given: Given) -> str:
     """What the model is told before the conversation: the instructions, and what was said as the system."""
     said = "\n\n".join(filter(None, (data.instructions, *given.system)))
     with about("instructions"):
-        return checked_prompt("instructions", said, bytes_max=request.services.settings.content_bytes_max)
+        return checked_prompt("instructions", said, bytes_max=request.services.settings.sizes.content_bytes_max)
 
 
 # --- a new chat -------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def known_of(request: ApiRequest, data: CreateResponse, asked: Asked, tools: lis
         "id": asked.response_id,
         "chat_id": str(chat.id),
         "created_at": int(message.created_at.timestamp()),
-        "model": data.model or chat.model or request.services.settings.llm_model or "default",
+        "model": data.model or chat.model or request.services.settings.llm.model or "default",
         "conversation": None if data.conversation_id is None else {"id": conversation_id(chat.id)},
         "tools": tools,
     }

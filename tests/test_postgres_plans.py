@@ -35,7 +35,7 @@ PLANS = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE st
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         yield database
 
 

@@ -104,8 +104,8 @@ class PostgresFamilies:
                 errors.append(error)
         if len(errors) == len(LOOKS):
             raise errors[0]
-        for error in errors:
-            telemetry.event("deadlines.failed", of="undone", error=str(error))
+        for why in errors:
+            telemetry.event("deadlines.failed", of="undone", error=str(why))
         return rows
 
     async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:

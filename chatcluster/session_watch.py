@@ -145,8 +145,9 @@ class SessionWatch:
             death = await self._await_death(worker_id)
         if death is not None:
             await self._bury(worker_id, death)
+            self._ring = tuple(other for other in self._ring if other != worker_id)
         del self._watches[worker_id]
-        self._ring_changed.set()  # it is watched anew if it should be, as when it could not be buried
+        self._ring_changed.set()  # it is watched anew if the next renewal names it still: it could not be buried
 
     async def _await_death(self, worker_id: UUID) -> Death:
         backoff = Backoff(SESSION_RETRY_SECONDS, WATCH_RETRY_SECONDS_MAX)

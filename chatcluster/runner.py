@@ -91,7 +91,6 @@ class Runner:
         self._settings = settings
         self._retry_seconds = retry_seconds
         """For how long a retry that is scheduled still has to wait."""
-        self._attempted = (0, 0)
         self._whole = trio.CancelScope()
         self._over = False
         self._ends = TurnEnds(held, is_full)
@@ -231,13 +230,13 @@ class Runner:
 
     async def _start_attempt(self) -> bool:
         """Whether the chat may have been in the middle of this attempt when the tenure began."""
-        number = (self.chat.history_version, self.chat.attempt)
-        if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
+        unbooked = self._held.unbooked
+        if self.chat.attempt <= unbooked.begun_at(self.chat.history_version) or self.chat.retry is not None:
             await self._held.commit(StartAttempt(self._held.newest_attempt + 1))
             self._forsaken.tell_given_up()
         chat = self.chat
-        takes_over = self._attempted == (0, 0) and chat.attempt > 1
-        self._attempted = (chat.history_version, chat.attempt)
+        takes_over = unbooked.begun == (0, 0) and chat.attempt > 1
+        unbooked.begun = (chat.history_version, chat.attempt)
         self._held.said = Said()
         self._ends.calls.forget_results()
         return takes_over

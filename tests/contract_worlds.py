@@ -33,7 +33,8 @@ from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.limits import PostgresLimits
-from chatcluster.postgres.registry import PostgresRegistry, lock_keys
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.session_locks import lock_keys
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.titles import PostgresTitles
 from chatcluster.postgres.usage import PostgresUsage

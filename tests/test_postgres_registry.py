@@ -22,7 +22,8 @@ from chatcluster.ports import Death, Replica, SessionLock
 from chatcluster.postgres import Connection, Database, Session, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.migrate import migrate
-from chatcluster.postgres.registry import PostgresRegistry, lock_keys
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.session_locks import lock_keys
 
 pytestmark = pytest.mark.postgres
 
@@ -176,7 +177,7 @@ async def test_connections_that_were_lost_together_are_no_death(
     """P10: a firewall forgets all of a replica at once. The server has the old connections still, and would drop them
     at one moment; so their locks are taken from them, one after the other, and a watch sees that the replica lives."""
     registry, watch = PostgresRegistry(database), Watch(database)
-    monkeypatch.setattr("chatcluster.postgres.registry.RETAKE_SECONDS", 60.0)  # however slow this machine is
+    monkeypatch.setattr("chatcluster.postgres.session_locks.RETAKE_SECONDS", 60.0)  # however slow this machine is
     async with AsyncExitStack() as lost, trio.open_nursery() as nursery:
         await lost.enter_async_context(hold(database))
         nursery.start_soon(watch.run)
@@ -190,7 +191,7 @@ async def test_connections_that_were_lost_together_are_no_death(
                 while watch.outcome == "waiting":
                     await trio.lowlevel.checkpoint()
             assert watch.outcome is None, "a connection was lost, and the replica lives"
-            monkeypatch.setattr("chatcluster.postgres.registry.RETAKE_SECONDS", 0.0)
+            monkeypatch.setattr("chatcluster.postgres.session_locks.RETAKE_SECONDS", 0.0)
             async with retaken(registry, 1):
                 assert await fetchval(observer, HOLDERS) == 2
 

@@ -85,6 +85,12 @@ class Session:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._database.cross(close(connection))
 
+    async def drop(self) -> None:
+        """Close the connection, on which nothing is held, without waiting for the server to see that."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._database.cross(_terminate(connection))
+
     async def _run(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...], *, is_watched: bool) -> T:
         if self._connection is None or self._connection.is_closed():
             self._lost = lost = trio.Event()
@@ -105,6 +111,10 @@ class Session:
         except asyncpg.TooManyConnectionsError:
             self._database.spare_connection()
             raise
+
+
+async def _terminate(connection: asyncpg.Connection) -> None:
+    connection.terminate()
 
 
 async def _probe(connection: Connection) -> None:

@@ -79,7 +79,7 @@ async def test_p10_what_keeps_one_kind_of_work_from_being_looked_for_keeps_no_ot
     await execute(other, FAMILIES["order_look"], chat.id, "look")
     await execute(other, "BEGIN")
     await execute(other, "LOCK TABLE family_orders IN ACCESS EXCLUSIVE MODE")
-    settings = Settings(database_url=database_url, statement_timeout_seconds=0.2)
+    settings = Settings.of(database_url=database_url, statement_timeout_seconds=0.2)
     async with open_database(settings) as hurried, telling(re.compile("^deadlines.failed$")) as told:
         found = await PostgresStore(hurried).undone(10)
     assert (found.reports, found.orders, len(told)) == ((chat.id,), (), 1)

@@ -22,6 +22,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -345,7 +346,7 @@ class _Process:
 
 def _audience(settings: Settings, connections: int) -> Audience:
     streams_max = max(1, min(settings.streaming.subscribers_max, connections - CONNECTIONS_FOR_REQUESTS))
-    return Audience(settings.but(subscribers_max=streams_max))
+    return Audience(replace(settings.streaming, subscribers_max=streams_max))
 
 
 def _server(app: WebApp, settings: Settings, connections: int) -> Server:

@@ -313,7 +313,7 @@ class Runner:
         if self._held.puts_aside(error):
             return  # another attempt, at once
         stint = self._outside.stints(await self._held.history.asked_model(chat), chat.failures)
-        then = after_failure(error, chat, stint, self._settings, self._held.stream.flush())
+        then = after_failure(error, chat, stint, self._settings.turns, self._held.stream.flush())
         fields = {"kind": error.kind, "retryable": error.retryable, "provider": error.provider}
         successor = then.retry.model if isinstance(then, ScheduleRetry) else None
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), successor=successor, **fields)

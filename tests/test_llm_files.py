@@ -33,6 +33,7 @@ from chatcluster.models import Input
 from chatcluster.parts import ImagePart, Message, Part, Role, TextPart, ToolResultPart, text_of
 from chatcluster.ports import Delta, ModelRequest
 from chatcluster.ports.files import CHUNK_BYTES, FILE_TEXT_BYTES_MAX, SentForm, StoredFile
+from chatcluster.setting_sections import Sizes
 from chatcluster.uploads import Uploads
 
 OWNER = UUID(int=1)
@@ -59,7 +60,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.files = MemoryFiles(MemoryDatabase())
-        self._uploads = Uploads(self.files, Settings())
+        self._uploads = Uploads(self.files, Sizes())
 
     async def part(self, data: bytes, name: str = "a") -> FilePart:
         file: StoredFile = await self._uploads.take(OWNER, name, pieces(data), announced_bytes=len(data))

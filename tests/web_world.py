@@ -277,7 +277,7 @@ class World:
         self.registry = MemoryRegistry(self.database)
         self.models = MemoryModels(self.database)
         broker = MemoryBroker()
-        self.pubsub, streams, audience = MemoryPubSub(broker), MemoryStreams(broker), Audience(self.settings)
+        self.pubsub, streams, audience = MemoryPubSub(broker), MemoryStreams(broker), Audience(self.settings.streaming)
         self.real_feeds = Feeds(
             store=self.store, streams=streams, pubsub=self.pubsub, settings=self.settings, audience=audience
         )
@@ -306,7 +306,9 @@ class World:
         self.public_url = ""
 
     def push_subscriptions(self) -> PushSubscriptions:
-        return PushSubscriptions(MemoryPush(self.database), self.settings, public_key=self.push_key)
+        return PushSubscriptions(
+            MemoryPush(self.database), private_allowed=self.settings.push.private_addresses, public_key=self.push_key
+        )
 
     def services(self) -> Services:
         return Services(
@@ -322,7 +324,7 @@ class World:
             ),
             transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
             monitoring=Monitoring(self.health, self.metrics),
-            uploads=Uploads(self.files, self.settings),
+            uploads=Uploads(self.files, self.settings.sizes),
             models=Models(
                 catalogue=self.models.catalogue,
                 admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from chatcluster.chat import ChatState, Status
+from chatcluster.chat import Status, StoredPhase
 from chatcluster.errors import LeaseLost
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
@@ -235,5 +235,5 @@ def _is_idle(row: WorkspaceRow, last_used: Mapping[UUID, datetime]) -> bool:
     return row.times.expires_at is not None and last_used.get(row.id) == row.times.last_used_at
 
 
-def _is_stopped(state: ChatState) -> bool:
+def _is_stopped(state: StoredPhase) -> bool:
     return state.archived or state.archiving or state.status is Status.INTERRUPTING

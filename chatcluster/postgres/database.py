@@ -93,7 +93,7 @@ class Database:
         """How many transactions have run, by the names of their functions."""
         self._loop = loop
         self._places = Places(settings.servers.database_pool_size)
-        self._pooled_url = is_pooled(settings, settings.servers.database_url)
+        self._pooled_url = is_pooled(settings.servers, settings.servers.database_url)
         self._silence = SilenceWatch(self._connect_to_ask, self._drop_idle)
         self._generation = 0
         self._connections = Connections(
@@ -229,15 +229,15 @@ class Database:
         self._connections.spare()
 
     async def _connect_for_transactions(self) -> asyncpg.Connection:
-        connection = await connect(self.settings, "transactions", self.settings.servers.database_url)
+        servers = self.settings.servers
+        connection = await connect(servers, "transactions", servers.database_url)
         self._generation += 1
         return connection
 
     async def _connect_to_ask(self) -> asyncpg.Connection:
+        servers = self.settings.servers
         try:
-            return await connect(
-                self.settings, "question", self.settings.servers.direct_url or self.settings.servers.database_url
-            )
+            return await connect(servers, "question", servers.direct_url or servers.database_url)
         except asyncpg.TooManyConnectionsError:
             self.spare_connection()
             raise

@@ -59,7 +59,8 @@ class Session:
         The deadline is the database's where none is given. Raises ``StoreUnavailable``, then the connection is closed.
         """
         seconds = self._database.deadline_seconds if deadline_seconds is None else deadline_seconds
-        is_watched = seconds <= self._database.deadline_seconds and not is_pooled(self._database.settings, self._url)
+        pooled = is_pooled(self._database.settings.servers, self._url)
+        is_watched = seconds <= self._database.deadline_seconds and not pooled
         async with self._turn:
             with trio.move_on_after(seconds):
                 return await self._database.cross(self._run(body, args, is_watched=is_watched))
@@ -107,7 +108,7 @@ class Session:
 
     async def _connect(self) -> asyncpg.Connection:
         try:
-            return await connect(self._database.settings, self._purpose, self._url, lasting=self._lasting)
+            return await connect(self._database.settings.servers, self._purpose, self._url, lasting=self._lasting)
         except asyncpg.TooManyConnectionsError:
             self._database.spare_connection()
             raise

@@ -90,7 +90,7 @@ def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
 
 
 def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> Litestar:
-    shares, public_url = Shares(services.settings), services.settings.browsers.public_url
+    shares, public_url = Shares(services.settings.http), services.settings.browsers.public_url
     api = _Router(
         path=API_PATH,
         route_handlers=API,

@@ -278,7 +278,7 @@ class SimulatedReplica:
         self.publisher = Publisher(self.streams, coalesce_seconds=settings.streaming.coalesce_ms / 1000)
         self.notices = Notices(self.pubsub)
         self.transitions = Transitions(self.store, self.notices)
-        readers = Audience(settings)
+        readers = Audience(settings.streaming)
         self.feeds = Feeds(
             store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings, audience=readers
         )

@@ -78,7 +78,9 @@ def _loops(
     notices = Notices(uplinks.pubsub)
     transitions = Transitions(store, notices)
     publisher = Publisher(streams, coalesce_seconds=settings.streaming.coalesce_ms / 1000)
-    feeds = Feeds(store=store, streams=streams, pubsub=uplinks.pubsub, settings=settings, audience=Audience(settings))
+    feeds = Feeds(
+        store=store, streams=streams, pubsub=uplinks.pubsub, settings=settings, audience=Audience(settings.streaming)
+    )
     notices.set_readers(feeds.learn, feeds.hand_over)
     agents = AgentTools(store, transitions, settings)
     replica = Replica(

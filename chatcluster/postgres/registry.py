@@ -115,6 +115,7 @@ class PostgresRegistry:
         renewal = await self._heartbeats.run(_renew, worker_id, draining, deadline_seconds=deadline_seconds)
         if renewal is None:
             raise LeaseLost(f"worker {worker_id} has no row any more: it was buried")
+        self._database.share.divide(len(renewal.ring))
         return renewal
 
     async def retire(self, worker_id: UUID) -> tuple[Chat, ...]:
@@ -211,8 +212,7 @@ def lock_keys(worker_id: UUID) -> tuple[int, ...]:
     return tuple((folded ^ (lock * _SPREAD & _WORD)) - (1 << 63) for lock in range(SESSION_LOCKS))
 
 
-_WORD = (1 << 64) - 1
-_SPREAD = 0x9E3779B97F4A7C15
+_WORD, _SPREAD = (1 << 64) - 1, 0x9E3779B97F4A7C15
 
 
 # --- rows and leases --------------------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""The share of this replica: how many connections its pool may have, where Postgres allows fewer than all want.
+
+Without a share the first replica that is busy has what there is, and the next one waits for as long as that lasts.
+
+* **Room** is what Postgres lets all replicas have together: the least of the limits of the role, the database and the
+  server, each without the connections that others have of it. It is looked at every ``LOOK_SECONDS``.
+* **Replicas** are counted by their rows, with each renewal of the lease. A dead one counts until it is buried.
+* **The share** is the same for all of them. Connections outside of the pool go first: the heartbeat, the session locks,
+  and the watches over neighbours. ``FREE`` ones are left for the replica that comes next, which can register with them;
+  the others make room then, as soon as they see its row. Where there is little they are left only once each pool has
+  ``ENOUGH``: one for requests and chats, and one for the cluster.
+
+A pool that has more than its share closes what is idle at once, and the rest as it is given back. Nobody is refused for
+that: transactions wait for their places. A replica of a version that does not know this takes what it gets, as before.
+
+There is no share behind a transaction pooler, which has limits of its own, nor where the limits cannot be read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.errors import StoreFailed, StoreUnavailable
+from chatcluster.ports import SESSION_LOCKS
+from chatcluster.postgres.connecting import APPLICATION, Connection
+from chatcluster.postgres.places import Lane
+from chatcluster.postgres.queries import load_queries
+
+if TYPE_CHECKING:
+    from chatcluster.postgres.database import Database
+
+LOOK_SECONDS = 5.0
+WATCHES_MAX = 2
+"""The neighbours that a replica watches, each on a connection of its own."""
+FREE = SESSION_LOCKS + 1
+"""What a replica needs to register: the locks, and a transaction."""
+ENOUGH = 2
+PURPOSES = ("transactions", "heartbeat", "session lock", "session watch", "question")
+"""Of the connections that replicas have, by the names that the server knows them by."""
+
+SQL = load_queries("connections.sql")
+
+
+def share_of(room: int, replicas: int, *, size: int) -> int:
+    """The connections that the pool of each of so many replicas may have, of the ``size`` that it would have."""
+    outside = 1 + SESSION_LOCKS + min(replicas - 1, WATCHES_MAX)
+    with_free, without_free = (room - FREE) // replicas - outside, room // replicas - outside
+    return max(1, min(size, max(with_free, min(without_free, ENOUGH))))
+
+
+class PoolShare:
+    """Tells the database how large its pool may be. It is the whole until both numbers are known."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._room: int | None = None
+        self._replicas = 0
+        self._size = database.settings.database_pool_size
+
+    def __repr__(self) -> str:
+        return f"<PoolShare {self._size} of room {self._room} for {self._replicas} replicas>"
+
+    @property
+    def shortage(self) -> str | None:
+        """Why the pool is smaller than the settings say, for people; None if it is not."""
+        wanted = self._database.settings.database_pool_size
+        if self._size == wanted:
+            return None
+        return (
+            f"{self._size} of {wanted} connections for transactions: Postgres has room for {self._room},"
+            f" and there are {self._replicas} replicas"
+        )
+
+    def divide(self, replicas: int) -> None:
+        """There are so many replicas."""
+        if replicas != self._replicas:
+            self._replicas = replicas
+            self._apply()
+
+    async def keep(self) -> None:
+        """Look at the room for as long as the replica lives."""
+        while not self._database.is_pooled:
+            await self.look()
+            await trio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Ask how much room there is. What was known stays, if that cannot be told."""
+        try:
+            self._room = await self._database.autocommit(_look_at_room, lane=Lane.CLUSTER)
+        except (StoreUnavailable, StoreFailed) as error:
+            telemetry.event("postgres.room_unknown", error=str(error))
+        self._apply()
+
+    def _apply(self) -> None:
+        wanted = self._database.settings.database_pool_size
+        is_known = self._room is not None and self._replicas
+        size = share_of(self._room or 0, self._replicas, size=wanted) if is_known else wanted
+        if size == self._size:
+            return
+        self._size = size
+        self._database.resize(size)
+        event = "postgres.short" if size < wanted else "postgres.enough"
+        telemetry.event(event, connections=size, wanted=wanted, room=self._room, replicas=self._replicas)
+
+
+async def _look_at_room(connection: Connection) -> int | None:
+    room: int | None = await connection.fetchval(SQL["select_room"], [f"{APPLICATION} {it}" for it in PURPOSES])
+    return room

@@ -4,7 +4,8 @@ Without a share the first replica that is busy has what there is, and the next o
 
 * **Room** is what Postgres lets all replicas have together: the least of the limits of the role, the database and the
   server, each without the connections that others have of it. It is looked at every ``LOOK_SECONDS``.
-* **Replicas** are counted by their rows, with each renewal of the lease. A dead one counts until it is buried.
+* **Replicas** are counted by their rows, with each renewal of the lease. A dead one counts until it is buried. Those that
+  log in as another role are others.
 * **The share** is the same for all of them. Connections outside of the pool go first: the heartbeat, the session locks,
   and the watches over neighbours. ``FREE`` ones are left for the replica that comes next, which can register with them;
   the others make room then, as soon as they see its row. Where there is little they are left only once each pool has
@@ -18,7 +19,7 @@ There is no share behind a transaction pooler, which has limits of its own, nor 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -38,16 +39,24 @@ WATCHES_MAX = 2
 FREE = SESSION_LOCKS + 1
 """What a replica needs to register: the locks, and a transaction."""
 ENOUGH = 2
-PURPOSES = ("transactions", "heartbeat", "session lock", "session watch", "question")
-"""Of the connections that replicas have, by the names that the server knows them by."""
+HEARTBEAT = f"{APPLICATION} heartbeat"
+OURS = (HEARTBEAT, *(f"{APPLICATION} {it}" for it in ("transactions", "session lock", "session watch", "question")))
+"""The names that the server knows the connections of replicas by."""
 
 SQL = load_queries("connections.sql")
 
 
-def share_of(room: int, replicas: int, *, size: int) -> int:
+class Room(NamedTuple):
+    connections: int
+    strangers: int = 0
+    """Replicas that log in as another role."""
+
+
+def share_of(room: Room, replicas: int, *, size: int) -> int:
     """The connections that the pool of each of so many replicas may have, of the ``size`` that it would have."""
     outside = 1 + SESSION_LOCKS + min(replicas - 1, WATCHES_MAX)
-    with_free, without_free = (room - FREE) // replicas - outside, room // replicas - outside
+    sharing = max(1, replicas - room.strangers)
+    with_free, without_free = ((room.connections - left) // sharing - outside for left in (FREE, 0))
     return max(1, min(size, max(with_free, min(without_free, ENOUGH))))
 
 
@@ -56,7 +65,7 @@ class PoolShare:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._room: int | None = None
+        self._room: Room | None = None
         self._replicas = 0
         self._size = database.settings.database_pool_size
 
@@ -67,11 +76,11 @@ class PoolShare:
     def shortage(self) -> str | None:
         """Why the pool is smaller than the settings say, for people; None if it is not."""
         wanted = self._database.settings.database_pool_size
-        if self._size == wanted:
+        if self._room is None or self._size == wanted:
             return None
         return (
-            f"{self._size} of {wanted} connections for transactions: Postgres has room for {self._room},"
-            f" and there are {self._replicas} replicas"
+            f"{self._size} of {wanted} for transactions: Postgres has room for {self._room.connections} connections of"
+            f" {self._replicas - self._room.strangers} replicas"
         )
 
     def divide(self, replicas: int) -> None:
@@ -95,17 +104,18 @@ class PoolShare:
         self._apply()
 
     def _apply(self) -> None:
+        if self._room is None or not self._replicas:
+            return
         wanted = self._database.settings.database_pool_size
-        is_known = self._room is not None and self._replicas
-        size = share_of(self._room or 0, self._replicas, size=wanted) if is_known else wanted
+        size = share_of(self._room, self._replicas, size=wanted)
         if size == self._size:
             return
         self._size = size
         self._database.resize(size)
         event = "postgres.short" if size < wanted else "postgres.enough"
-        telemetry.event(event, connections=size, wanted=wanted, room=self._room, replicas=self._replicas)
+        telemetry.event(event, connections=size, wanted=wanted, replicas=self._replicas, **self._room._asdict())
 
 
-async def _look_at_room(connection: Connection) -> int | None:
-    room: int | None = await connection.fetchval(SQL["select_room"], [f"{APPLICATION} {it}" for it in PURPOSES])
-    return room
+async def _look_at_room(connection: Connection) -> Room | None:
+    row = await connection.fetchrow(SQL["select_room"], OURS, HEARTBEAT)
+    return None if row is None else Room(row["connections"], row["strangers"])

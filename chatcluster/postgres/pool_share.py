@@ -4,8 +4,8 @@ Without a share the first replica that is busy has what there is, and the next o
 
 * **Room** is what Postgres lets all replicas have together: the least of the limits of the role, the database and the
   server, each without the connections that others have of it. It is looked at every ``LOOK_SECONDS``.
-* **Replicas** are counted by their rows, with each renewal of the lease. A dead one counts until it is buried. Those that
-  log in as another role are others.
+* **Replicas** are counted by their rows, with each renewal of the lease. A dead one counts until it is buried. Those
+  that log in as another role are others.
 * **The share** is the same for all of them. Connections outside of the pool go first: the heartbeat, the session locks,
   and the watches over neighbours. ``FREE`` ones are left for the replica that comes next, which can register with them;
   the others make room then, as soon as they see its row. Where there is little they are left only once each pool has
@@ -51,12 +51,15 @@ class Room(NamedTuple):
     strangers: int = 0
     """Replicas that log in as another role."""
 
+    def sharing(self, replicas: int) -> int:
+        return max(1, replicas - self.strangers)
+
 
 def share_of(room: Room, replicas: int, *, size: int) -> int:
     """The connections that the pool of each of so many replicas may have, of the ``size`` that it would have."""
     outside = 1 + SESSION_LOCKS + min(replicas - 1, WATCHES_MAX)
-    sharing = max(1, replicas - room.strangers)
-    with_free, without_free = ((room.connections - left) // sharing - outside for left in (FREE, 0))
+    sharing = room.sharing(replicas)
+    with_free, without_free = ((room.connections - free) // sharing - outside for free in (FREE, 0))
     return max(1, min(size, max(with_free, min(without_free, ENOUGH))))
 
 
@@ -80,7 +83,7 @@ class PoolShare:
             return None
         return (
             f"{self._size} of {wanted} for transactions: Postgres has room for {self._room.connections} connections of"
-            f" {self._replicas - self._room.strangers} replicas"
+            f" {self._room.sharing(self._replicas)} replicas"
         )
 
     def divide(self, replicas: int) -> None:
@@ -113,7 +116,7 @@ class PoolShare:
         self._size = size
         self._database.resize(size)
         event = "postgres.short" if size < wanted else "postgres.enough"
-        telemetry.event(event, connections=size, wanted=wanted, replicas=self._replicas, **self._room._asdict())
+        telemetry.event(event, connections=size, wanted=wanted, room=self._room.connections, replicas=self._replicas)
 
 
 async def _look_at_room(connection: Connection) -> Room | None:

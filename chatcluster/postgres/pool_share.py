@@ -11,6 +11,9 @@ Without a share the first replica that is busy has what there is, and the next o
   the others make room then, as soon as they see its row. Where there is little they are left only once each pool has
   ``ENOUGH``: one for requests and chats, and one for the cluster.
 
+* **The least** that a replica can live on is its heartbeat, its locks and one connection for transactions. Where there is
+  no room for more, no watch begins, and deaths are noticed by the lease.
+
 A pool that has more than its share closes what is idle at once, and the rest as it is given back. Nobody is refused for
 that: transactions wait for their places. A replica of a version that does not know this takes what it gets, as before.
 
@@ -39,8 +42,9 @@ WATCHES_MAX = 2
 FREE = SESSION_LOCKS + 1
 """What a replica needs to register: the locks, and a transaction."""
 ENOUGH = 2
+WATCH = "session watch"
 HEARTBEAT = f"{APPLICATION} heartbeat"
-OURS = (HEARTBEAT, *(f"{APPLICATION} {it}" for it in ("transactions", "session lock", "session watch", "question")))
+OURS = (HEARTBEAT, *(f"{APPLICATION} {it}" for it in ("transactions", "session lock", WATCH, "question")))
 """The names that the server knows the connections of replicas by."""
 
 SQL = load_queries("connections.sql")
@@ -57,10 +61,17 @@ class Room(NamedTuple):
 
 def share_of(room: Room, replicas: int, *, size: int) -> int:
     """The connections that the pool of each of so many replicas may have, of the ``size`` that it would have."""
-    outside = 1 + SESSION_LOCKS + min(replicas - 1, WATCHES_MAX)
-    sharing = room.sharing(replicas)
-    with_free, without_free = ((room.connections - free) // sharing - outside for free in (FREE, 0))
+    with_free, without_free = (_left_for_pool(room, replicas, free=free) for free in (FREE, 0))
     return max(1, min(size, max(with_free, min(without_free, ENOUGH))))
+
+
+def has_room_for_watches(room: Room, replicas: int) -> bool:
+    return _left_for_pool(room, replicas, free=0) >= 1
+
+
+def _left_for_pool(room: Room, replicas: int, *, free: int) -> int:
+    outside = 1 + SESSION_LOCKS + min(replicas - 1, WATCHES_MAX)
+    return (room.connections - free) // room.sharing(replicas) - outside
 
 
 class PoolShare:
@@ -91,6 +102,12 @@ class PoolShare:
         if replicas != self._replicas:
             self._replicas = replicas
             self._apply()
+
+    def admit(self, purpose: str) -> None:
+        """Raises ``StoreUnavailable`` for a connection that all can do without, where others need its place."""
+        if purpose != WATCH or self._room is None or has_room_for_watches(self._room, self._replicas):
+            return
+        raise StoreUnavailable(f"Postgres has no room for a watch: {self._room.connections} connections")
 
     async def keep(self) -> None:
         """Look at the room for as long as the replica lives."""

@@ -10,9 +10,8 @@ Without a share the first replica that is busy has what there is, and the next o
   and the watches over neighbours. ``FREE`` ones are left for the replica that comes next, which can register with them;
   the others make room then, as soon as they see its row. Where there is little they are left only once each pool has
   ``ENOUGH``: one for requests and chats, and one for the cluster.
-
-* **The least** that a replica can live on is its heartbeat, its locks and one connection for transactions. Where there is
-  no room for more, no watch begins, and deaths are noticed by the lease.
+* **The least** that a replica can live on is its heartbeat, its locks and one connection for transactions. Where there
+  is no room for more, no watch begins, and deaths are noticed by the lease.
 
 A pool that has more than its share closes what is idle at once, and the rest as it is given back. Nobody is refused for
 that: transactions wait for their places. A replica of a version that does not know this takes what it gets, as before.
@@ -84,7 +83,7 @@ class PoolShare:
         self._size = database.settings.database_pool_size
 
     def __repr__(self) -> str:
-        return f"<PoolShare {self._size} of room {self._room} for {self._replicas} replicas>"
+        return f"<PoolShare {self._size}, {self._replicas} replicas, {self._room}>"
 
     @property
     def shortage(self) -> str | None:

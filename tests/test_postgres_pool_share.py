@@ -16,10 +16,12 @@ from postgres_sessions import as_role, execute, fetchval, open_session, wait_unt
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
+from chatcluster.metrics import Metrics
 from chatcluster.ports import SESSION_LOCKS, Replica
 from chatcluster.postgres import Connection, Database, Lane, open_database
 from chatcluster.postgres.pool_share import FREE, WATCHES_MAX, Room, has_room_for_watches, share_of
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.readiness import Readiness
 from chatcluster.session_watch import WATCHED_MAX
 
 SIZE = 10
@@ -125,6 +127,18 @@ async def test_replicas_that_log_in_as_another_role_are_told_apart(database_url:
 
 
 @pytest.mark.postgres
+async def test_what_a_workspace_host_has_is_left_to_it(database_url: str, sharing_url: str) -> None:
+    async with (
+        open_database(Settings(database_url=database_url)) as owners,
+        open_session(owners) as owner,
+        open_database(Settings(database_url=sharing_url), purpose="workspace host") as host,
+    ):
+        await execute(owner, "ALTER ROLE sharing CONNECTION LIMIT 10")
+        await host.autocommit(backend)
+        assert await seen(sharing_url) == "<PoolShare 3, 1 replicas, Room(connections=9, strangers=0)>"
+
+
+@pytest.mark.postgres
 async def test_without_a_limit_that_can_be_read_the_pool_is_as_large_as_it_is_set(
     database_url: str, sharing_url: str
 ) -> None:
@@ -141,6 +155,34 @@ async def seen_behind_pooler(url: str) -> str:
         await database.share.keep()  # there is nothing to keep
         database.share.divide(1)
         return repr(database.share)
+
+
+class WorkingRedis:
+    async def check(self) -> str:
+        return "ok"
+
+
+@pytest.mark.postgres
+async def test_an_operator_sees_what_is_missing_and_the_replica_is_ready_all_the_same(
+    database_url: str, sharing_url: str
+) -> None:
+    async with (
+        open_database(Settings(database_url=database_url)) as owners,
+        open_session(owners) as owner,
+        open_database(Settings(database_url=sharing_url)) as database,
+    ):
+        ready = Readiness(database, WorkingRedis(), lambda: False)  # type: ignore[arg-type]
+        with Metrics().listening() as metrics:
+            for limit, missing, connections in (
+                (14, 2, "few: 8 of 10 for transactions: Postgres has room for 14 connections of 1 replicas"),
+                (100, 0, None),
+            ):
+                await execute(owner, f"ALTER ROLE sharing CONNECTION LIMIT {limit}")
+                database.share.divide(1)
+                await database.share.look()
+                assert metrics.registry.get_sample_value("chatcluster_database_connections_missing") == missing
+                checks = await ready.check()
+                assert (checks["postgres"], checks.get("connections")) == ("ok", connections)
 
 
 # --- who makes room for whom ------------------------------------------------------------------

@@ -24,6 +24,8 @@ from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed
 
 APPLICATION = "chatcluster"
 """The first word of the name that a session has on the server; the next are its purpose."""
+TRANSACTIONS = "transactions"
+"""What the pool of a replica is for."""
 CLOSE_SECONDS_MAX = 0.5
 LOCK_SECONDS_MAX = 1.0
 """The wait for a row's lock. Below the statement timeout, as that wait is no statement's fault."""

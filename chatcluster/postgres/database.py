@@ -39,6 +39,7 @@ from chatcluster.postgres.asyncio_loop import AsyncioLoop, open_asyncio_loop
 from chatcluster.postgres.connecting import (
     IDLE_IN_TRANSACTION_SECONDS_MAX,
     LOCK_SECONDS_MAX,
+    TRANSACTIONS,
     Connection,
     connect,
     is_pooled,
@@ -69,13 +70,14 @@ Args = TypeVarTuple("Args")
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
+async def open_database(settings: Settings, *, purpose: str = TRANSACTIONS) -> AsyncIterator[Database]:
     """The database at ``settings.database_url``, for the length of the block.
 
-    Nothing is connected yet on entry, so the server need not be there.
+    Nothing is connected yet on entry, so the server need not be there. ``purpose`` is in the names of its
+    sessions.
     """
     async with open_asyncio_loop(_report_stray_error) as loop:
-        database = Database(settings, loop)
+        database = Database(settings, loop, purpose)
         try:
             yield database
         finally:
@@ -92,8 +94,9 @@ class Database:
     """The pool. At most ``database_pool_size`` transactions at a time, or this replica's share of what the server
     allows (``pool_share.py``); the others wait in order."""
 
-    def __init__(self, settings: Settings, loop: AsyncioLoop) -> None:
+    def __init__(self, settings: Settings, loop: AsyncioLoop, purpose: str) -> None:
         self.settings = settings
+        self._purpose = purpose
         self.transaction_counts: Counter[str] = Counter()
         """How many transactions have run, by the names of their functions."""
         self._loop = loop
@@ -253,7 +256,7 @@ class Database:
             await asyncio.sleep(pauses.next_seconds())
 
     async def _connect_for_transactions(self) -> asyncpg.Connection:
-        connection = await connect(self.settings, "transactions", self.settings.database_url)
+        connection = await connect(self.settings, self._purpose, self.settings.database_url)
         self._generation += 1
         return connection
 

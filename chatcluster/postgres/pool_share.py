@@ -28,7 +28,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.errors import StoreFailed, StoreUnavailable
 from chatcluster.ports import SESSION_LOCKS
-from chatcluster.postgres.connecting import APPLICATION, Connection
+from chatcluster.postgres.connecting import APPLICATION, TRANSACTIONS, Connection
 from chatcluster.postgres.places import Lane
 from chatcluster.postgres.queries import load_queries
 
@@ -43,7 +43,7 @@ FREE = SESSION_LOCKS + 1
 ENOUGH = 2
 WATCH = "session watch"
 HEARTBEAT = f"{APPLICATION} heartbeat"
-OURS = (HEARTBEAT, *(f"{APPLICATION} {it}" for it in ("transactions", "session lock", WATCH, "question")))
+OURS = (HEARTBEAT, *(f"{APPLICATION} {it}" for it in (TRANSACTIONS, "session lock", WATCH, "question")))
 """The names that the server knows the connections of replicas by."""
 
 SQL = load_queries("connections.sql")

@@ -14,7 +14,8 @@ where pid = any ($1::integer[])
 select count(pg_terminate_backend(pg_stat_activity.pid))
 from pg_stat_activity join unnest($1::integer[], $2::timestamptz[]) as lost (pid, rests_since)
     on lost.pid = pg_stat_activity.pid and lost.rests_since = state_change
-where usename = current_user and datname = current_database() and application_name = 'chatcluster transactions'
+where usename = current_user and datname = current_database()
+    and application_name in ('chatcluster transactions', 'chatcluster workspace host')
 
 -- name: select_room
 -- How many connections all replicas may have together: the least of what the role, the database and the server allow,

@@ -227,6 +227,7 @@ class _Process:
     ) -> tuple[Callable[[], Awaitable[None]], ...]:
         return (
             redis_health.run,
+            self._database.share.keep,
             purge.run,
             self._mcp.run,
             *((model.close_idle,) if isinstance(model, HttpModel) else ()),

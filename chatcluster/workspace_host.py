@@ -77,7 +77,7 @@ async def _live(
     token, port, running = secrets.token_urlsafe(TOKEN_BYTES), listener.getsockname()[1], RunningWorkspaces()
     async with AsyncExitStack() as stack:
         metrics = stack.enter_context(HostMetrics(lambda: len(running), options.workspaces_max).listening())
-        database = await stack.enter_async_context(open_database(settings))
+        database = await stack.enter_async_context(open_database(settings, purpose="workspace host"))
         sandboxes = await stack.enter_async_context(open_sandboxes(options, host_id))
         identity = Identity(
             id=host_id,

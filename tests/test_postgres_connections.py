@@ -13,12 +13,12 @@ import asyncpg
 import pytest
 import trio
 from conftest import execute_sql
-from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_until
+from postgres_sessions import LossyLink, as_role, execute, fetchval, open_session, wait_until
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import StoreFailed, StoreLocked, StoreUnavailable
-from chatcluster.postgres import Connection, Database, connecting, connections, open_database, silence
+from chatcluster.postgres import Connection, Database, Lane, connecting, connections, open_database, silence
 from chatcluster.postgres.migrate import check_schema
 
 pytestmark = pytest.mark.postgres
@@ -258,12 +258,6 @@ def few_url(empty_database_url: str) -> Iterator[str]:
     )
 
 
-def as_role(url: str, role: str) -> str:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{role}@{host}").geturl()
-
-
 async def test_a_transaction_waits_for_a_connection_that_is_there_if_the_server_gives_no_more(few_url: str) -> None:
     """P10: a small database is slower, and refuses nobody."""
     async with open_database(Settings.of(database_url=few_url)) as database:
@@ -303,11 +297,51 @@ async def test_a_session_gets_the_place_of_an_idle_connection(empty_database_url
         open_session(others) as observer,
     ):
         await fill(database, 2)
-        session = database.session("heartbeat")
-        with pytest.raises(StoreUnavailable):
-            await session.run(backend)
-        await wait_until(observer, "(SELECT count(*) FROM pg_stat_activity WHERE usename = 'few') = 1")
-        assert await session.run(backend) > 0
+        pids = {await database.session("heartbeat").run(backend), await database.autocommit(backend)}
+        await wait_until(observer, "(SELECT count(*) FROM pg_stat_activity WHERE usename = 'few') = 2")
+        assert len(pids) == 2
+
+
+async def test_a_session_gets_the_place_of_the_next_that_is_given_back_where_none_is_idle(
+    empty_database_url: str, few_url: str
+) -> None:
+    """P10: a pool that is always busy does not keep its own replica's heartbeat waiting."""
+    async with (
+        open_database(Settings.of(database_url=few_url)) as database,
+        open_database(Settings.of(database_url=empty_database_url)) as others,
+        open_session(others) as observer,
+    ):
+        free, waiting = asyncio.Event(), trio.Event()
+
+        async def occupy(connection: Connection) -> None:
+            await free.wait()
+
+        def listen(name: str, fields: dict[str, object]) -> None:
+            if name == "postgres.full" and fields.get("purpose") == "heartbeat":
+                waiting.set()
+
+        telemetry.subscribe(listen)
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(partial(database.transaction, occupy, lane=Lane.CLUSTER))
+            await wait_until(observer, "(SELECT count(*) FROM pg_stat_activity WHERE usename = 'few') = 2")
+            nursery.start_soon(database.session("heartbeat").run, backend)
+            await waiting.wait()
+            for _ in range(10):
+                nursery.start_soon(database.transaction, backend)
+            free.set()
+        telemetry.unsubscribe(listen)
+        assert repr(database) == "<Database 0 of 10 busy, 1 idle>"
+
+
+async def test_the_last_connection_for_transactions_is_nobodys_to_spare(few_url: str) -> None:
+    settings = Settings.of(database_url=few_url, statement_timeout_seconds=0.5)
+    async with open_database(settings) as database, open_session(database, "heartbeat") as session:
+        await session.run(backend)
+        pid = await database.autocommit(backend)
+        with pytest.raises(StoreUnavailable, match="too many connections"):
+            await database.session("session watch").run(backend)
+        assert await database.autocommit(backend) == pid
 
 
 async def test_silence_is_asked_after_though_the_server_has_no_connection_left(

@@ -22,6 +22,10 @@ from chatcluster.postgres import url as postgres_url
 from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed
 from chatcluster.setting_sections import Servers
 
+APPLICATION = "chatcluster"
+"""The first word of the name that a session has on the server; the next are its purpose."""
+TRANSACTIONS = "transactions"
+"""What the pool of a replica is for."""
 CLOSE_SECONDS_MAX = 0.5
 LOCK_SECONDS_MAX = 1.0
 """The wait for a row's lock. Below the statement timeout, as that wait is no statement's fault."""
@@ -91,7 +95,7 @@ async def connect(servers: Servers, purpose: str, url: str, *, lasting: bool = F
         connection = await asyncpg.connect(
             target.dsn,
             timeout=target.connect_seconds,
-            server_settings={**target.server_settings, **told, "application_name": f"chatcluster {purpose}"},
+            server_settings={**target.server_settings, **told, "application_name": f"{APPLICATION} {purpose}"},
             statement_cache_size=0 if pooled else 200,
             max_cached_statement_lifetime=0,
             **target.tls,

@@ -86,6 +86,7 @@ class PostgresRegistry:
         renewal = await self._heartbeats.run(_renew, worker_id, draining, deadline_seconds=deadline_seconds)
         if renewal is None:
             raise LeaseLost(f"worker {worker_id} has no row any more: it was buried")
+        self._database.share.divide(len(renewal.ring))
         return renewal
 
     async def retire(self, worker_id: UUID) -> tuple[Chat, ...]:

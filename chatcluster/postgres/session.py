@@ -4,8 +4,8 @@ It is used by one task at a time. After any failure, whatever it was, the connec
 connects anew. A session that holds something and is not used is asked for a sign of life every ``PROBE_SECONDS``, so
 its loss is known within ``PROBE_SECONDS + PROBE_SECONDS_MAX`` though the network may tell nobody.
 
-If the server has no connection left for a session, an idle one of the pool is closed, as sessions are more important,
-and the next try finds a place.
+If the server has no connection left for a session, the pool closes one of its own, as sessions are more important, and
+the session tries again until its deadline.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import asyncpg
 import trio
 
 from chatcluster.errors import StoreUnavailable
-from chatcluster.postgres.connecting import Connection, close, close_after, connect, is_pooled
+from chatcluster.postgres.connecting import Connection, close, close_after, is_pooled
 from chatcluster.postgres.translation import ReportingClosed
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Session:
     async def _run(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...], *, is_watched: bool) -> T:
         if self._connection is None or self._connection.is_closed():
             self._lost = lost = trio.Event()
-            self._connection = await self._connect()
+            self._connection = await self._database.connect_outside(self._purpose, self._url, lasting=self._lasting)
             self._connection.add_termination_listener(lambda _: lost.set())
         connection = self._connection
         try:
@@ -104,13 +104,6 @@ class Session:
         except BaseException as error:
             self._connection = None
             await close_after(connection, error)
-            raise
-
-    async def _connect(self) -> asyncpg.Connection:
-        try:
-            return await connect(self._database.settings.servers, self._purpose, self._url, lasting=self._lasting)
-        except asyncpg.TooManyConnectionsError:
-            self._database.spare_connection()
             raise
 
 

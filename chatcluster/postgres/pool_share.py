@@ -131,8 +131,11 @@ class PoolShare:
             return
         self._size = size
         self._database.resize(size)
-        event = "postgres.short" if size < wanted else "postgres.enough"
-        telemetry.event(event, connections=size, wanted=wanted, room=self._room.connections, replicas=self._replicas)
+        told = {"connections": size, "wanted": wanted, "room": self._room.connections, "replicas": self._replicas}
+        if size < wanted:
+            telemetry.event("postgres.short", **told)
+        else:
+            telemetry.event("postgres.enough", **told)
 
 
 async def _look_at_room(connection: Connection) -> Room | None:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from chatcluster.chat import Archive, ChatState, Close, Command, LookAgain, Status, StoredState, ToolResult, Unarchive
+from chatcluster.chat import Archive, ChatState, Close, Command, LookAgain, Status, StoredPhase, ToolResult, Unarchive
 from chatcluster.chat.family import Order
 from chatcluster.errors import Conflict
 from chatcluster.parts import NewMessage, Role, TextPart, ToolResultPart
@@ -98,12 +98,12 @@ def _first_words(prompt: str) -> str:
     return visible(words) or "Agent"
 
 
-def rests(chat: Chat) -> bool:
+def rests(chat: StoredPhase) -> bool:
     """Whether an agent does nothing and is about to do nothing: a call that waits for it can be answered."""
     return chat.archived or chat.status in (Status.WAITING, Status.ERROR)
 
 
-def waits_for_people(state: StoredState) -> bool:
+def waits_for_people(state: StoredPhase) -> bool:
     """Whether a person or a client has something to do here, and not just agents."""
     return state.status is Status.REQUIRES_ACTION and not state.waits_for_agents
 
@@ -113,7 +113,7 @@ def asks_people(state: ChatState) -> bool:
     return waits_for_people(state) or any(call.asks_now for call in state.open_calls)
 
 
-def command_of(order: Order, state: StoredState) -> Command | None:
+def command_of(order: Order, state: StoredPhase) -> Command | None:
     """What carries out an order; None if the chat is already as the order wants it."""
     match order:
         case Order.ARCHIVE:

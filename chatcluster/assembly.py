@@ -87,7 +87,7 @@ def outside_of(
         workspaces.rows,
         workspaces.directory,
         store,
-        per_user_max=database.settings.workspaces_per_user,
+        per_user_max=database.settings.tools.workspaces_per_user,
         touched=workspaces.changes.touched,
     )
     boxes = Composition(ClientTools(), agents, places, mcp, reserved={READ_RESULT})  # a client goes by its own names
@@ -126,13 +126,13 @@ def services_of(
         store=outside.store,
         accounts=PostgresAccounts(database),
         overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
-        browsers=Browsers(sessions=PostgresSessions(database), push=push_parts(PostgresPush(database), settings)),
+        browsers=Browsers(sessions=PostgresSessions(database), push=push_parts(PostgresPush(database), settings.push)),
         registry=outside.registry,
         pubsub=pubsub,
         readers=readers,
         transitions=transitions,
         monitoring=monitoring,
-        uploads=Uploads(PostgresFiles(database), settings),
+        uploads=Uploads(PostgresFiles(database), settings.sizes),
         models=Models(
             catalogue=directory.catalogue,
             admin=ModelAdministration(PostgresModels(database), keyring, pubsub.publish),

@@ -213,8 +213,8 @@ class Attempt:
 
     async def _heard(self, request: ModelRequest) -> Finished:
         """What comes on one connection."""
-        silence_seconds = self._settings.model_silence_seconds or float("inf")
-        standstill_seconds = self._settings.standstill_seconds
+        silence_seconds = self._settings.turns.model_silence_seconds or float("inf")
+        standstill_seconds = self._settings.turns.standstill_seconds
         stands_still_at = trio.current_time() + standstill_seconds
         with trio.move_on_after(min(silence_seconds, standstill_seconds)) as guard:
             async with self._model.stream(request) as events:
@@ -261,9 +261,9 @@ class Attempt:
         self._tell(self._clock.hear(part, sequence, now))
         if not self._deltas or not _goes_on(self._deltas[-1], part):
             self._streamed_bytes += PART_BYTES
-        if self._streamed_bytes > self._settings.attempt_bytes_max:
+        if self._streamed_bytes > self._settings.streaming.attempt_bytes_max:
             raise ProviderError(
-                f"the answer is longer than {self._settings.attempt_bytes_max} bytes (attempt-bytes-max)",
+                f"the answer is longer than {self._settings.streaming.attempt_bytes_max} bytes (attempt-bytes-max)",
                 kind="answer_too_large",
             )
         self._tell(Delta(part, sequence))

@@ -15,16 +15,16 @@ from collections import Counter
 from contextlib import AbstractContextManager
 from uuid import UUID
 
-from chatcluster.config import Settings
 from chatcluster.errors import TooMany
+from chatcluster.setting_sections import Streaming
 
 RETRY_SECONDS = 5
 
 
 class Audience:
-    def __init__(self, settings: Settings) -> None:
-        self._places = settings.subscribers_max
-        self._places_per_user = settings.subscribers_per_user or settings.subscribers_max
+    def __init__(self, streaming: Streaming) -> None:
+        self._places = streaming.subscribers_max
+        self._places_per_user = streaming.subscribers_per_user or streaming.subscribers_max
         self._held: Counter[UUID] = Counter()
         self.size = 0
 

@@ -28,6 +28,8 @@ class Unbooked:
     """What a tenure has spent and not booked yet."""
 
     def __init__(self) -> None:
+        self.begun = (0, 0)
+        """The newest attempt that the tenure has begun: the version of the history that it answers, and its number."""
         self._spent: list[Spent] = []
         self._summaries = 0
 
@@ -71,9 +73,15 @@ class Unbooked:
     def spent(self) -> tuple[Spent, ...]:
         return tuple(self._spent)
 
+    def begun_at(self, history_version: int) -> int:
+        """The number of the newest attempt at the next message of that history; 0 if the last was of another."""
+        return self.begun[1] if self.begun[0] == history_version else 0
+
     def newest_attempt(self, history_version: int) -> int:
-        """The highest number of an attempt at the next message of that history; 0 if there is none."""
-        return max((one.attempt for one in self._spent if one.history_version == history_version), default=0)
+        """The highest number of an attempt at the next message of that history; 0 if there is none. One that is booked
+        counts as well: a failover may have lost the number, and the booking."""
+        spent = (one.attempt for one in self._spent if one.history_version == history_version)
+        return max(self.begun_at(history_version), *spent, 0)
 
     def booked(self, spent: tuple[Spent, ...]) -> None:
         """Forget these: they are in the database now."""

@@ -69,7 +69,7 @@ class CallQuestions:
         while self._asked:
             call_id, asked = self._asked.popitem()
             scope = self._scopes[call_id] = trio.CancelScope()  # the call may end, or ask anew, while this is committed
-            await self._held.commit(AskUser(call_id, asked.questions, None, self._settings.live_answer_seconds))
+            await self._held.commit(AskUser(call_id, asked.questions, None, self._settings.tools.live_answer_seconds))
             await self._held.settle_family()  # of an agent, the question is shown at the root
             if asked.questions:
                 self._nursery.start_soon(self._watch, call_id, asked, scope)
@@ -80,7 +80,7 @@ class CallQuestions:
             self._reply(asked, call)
         while self._required:
             call_id, required = self._required.popitem()
-            seconds = self._settings.answer_seconds
+            seconds = self._settings.tools.answer_seconds
             await self._held.commit(AskUser(call_id, required.questions, required.resume, seconds))
 
     def ended(self, call_id: str) -> None:
@@ -98,7 +98,7 @@ class CallQuestions:
 
     async def _watch(self, call_id: str, asked: Asked, scope: trio.CancelScope) -> None:
         with scope:
-            with trio.move_on_after(self._settings.live_answer_seconds):
+            with trio.move_on_after(self._settings.tools.live_answer_seconds):
                 while (call := await self._look(call_id)) is None or call.asks_now:
                     with trio.move_on_after(LOOK_SECONDS):
                         await self._held.wait_look()

@@ -101,15 +101,15 @@ async def serve(
     settings name. Raises ``ConfigError`` for settings that cannot work.
     """
     require_servers(settings)
-    if model is None and settings.slots:
+    if model is None and settings.replica.slots:
         require_key(settings)
-    Keyring.parse(settings.encryption_keys)
+    Keyring.parse(settings.storage.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
     spans_to = read_endpoint(os.environ)
-    private = listening_socket(settings.host, settings.port)
+    private = listening_socket(settings.replica.host, settings.replica.port)
     spare_pauses()
     return_large_blocks()
-    telemetry.configure_logging(settings.log_level, settings.log_format)
+    telemetry.configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
     each_host_for_itself()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
@@ -118,11 +118,11 @@ async def serve(
             if spans_to is not None:
                 from chatcluster.tracing.export import exporting
 
-                await stack.enter_async_context(exporting(spans_to, settings.display_name(port)))
+                await stack.enter_async_context(exporting(spans_to, settings.replica.display_name(port)))
             process = await _Process.open(stack, settings, model, metrics, port, ready_fd)
             stack.enter_context(process.tally.listening())
             gc.freeze()  # these parts live as long as the process
-            if settings.loop_watch:
+            if settings.telemetry.loop_watch:
                 watch_loop(metrics)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.obey, signals)
@@ -147,7 +147,7 @@ class _Process:
     ) -> None:
         self._settings, self._database, self._redis = settings, database, redis
         self._pubsub = RedisPubSub(redis)
-        mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
+        mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.storage.encryption_keys)
         self._mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         workspaces = workspaces_of(database, self._pubsub, keyring)
         notices = Notices(self._pubsub)
@@ -156,17 +156,17 @@ class _Process:
             database, redis, self._pubsub, model, self._mcp.toolbox, workspaces, notices, spending, directory
         )
         store, streams = outside.store, outside.streams
-        self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        own = settings.database_pool_size + settings.slots
-        connections = connections_within_reach(settings.connections_max, own=own)
+        self._publisher = Publisher(streams, coalesce_seconds=settings.streaming.coalesce_ms / 1000)
+        own = settings.servers.database_pool_size + settings.replica.slots
+        connections = connections_within_reach(settings.http.connections_max, own=own)
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(
             store=store, pubsub=self._pubsub, settings=settings, audience=audience, diffs=workspaces.changes
         )
         self._replica = Replica(
-            name=settings.display_name(port),
-            address=settings.advertised_address(port),
+            name=settings.replica.display_name(port),
+            address=settings.replica.advertised_address(port),
             settings=settings,
             outside=outside,
             publisher=self._publisher,
@@ -200,7 +200,7 @@ class _Process:
         self._waiting_for_schema = trio.CancelScope()
         self._noticed_at = 0.0
         """When load balancers know that this replica drains."""
-        metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
+        metrics.watch_slots(used=lambda: self._replica.chats, total=settings.replica.slots)
 
     def _readers(self, outside: Outside, audience: Audience) -> Readers:
         store = outside.store
@@ -227,6 +227,7 @@ class _Process:
     ) -> tuple[Callable[[], Awaitable[None]], ...]:
         return (
             redis_health.run,
+            self._database.share.keep,
             purge.run,
             self._mcp.run,
             *((model.close_idle,) if isinstance(model, HttpModel) else ()),
@@ -254,19 +255,24 @@ class _Process:
     ) -> _Process:
         """The parts on connections that ``stack`` closes."""
         database = await stack.enter_async_context(open_database(settings))
-        directory = ModelDirectory(PostgresModels(database), is_needed=not settings.llm_base_url.strip())
+        directory = ModelDirectory(PostgresModels(database), is_needed=not settings.llm.base_url.strip())
         if model is None:
-            routing = catalogue_routing(lambda: directory.known, Keyring.parse(settings.encryption_keys), settings)
-            first_url = settings.llm_base_url.strip()
+            routing = catalogue_routing(
+                lambda: directory.known, Keyring.parse(settings.storage.encryption_keys), settings
+            )
+            first_url = settings.llm.base_url.strip()
             model = await stack.enter_async_context(
                 HttpModel(
-                    routing, concurrent=settings.slots, first_url=first_url, files=SentFiles(PostgresFiles(database))
+                    routing,
+                    concurrent=settings.replica.slots,
+                    first_url=first_url,
+                    files=SentFiles(PostgresFiles(database)),
                 )
             )
         return cls(
             settings,
             database=database,
-            redis=await stack.enter_async_context(open_redis(settings.redis_url)),
+            redis=await stack.enter_async_context(open_redis(settings.servers.redis_url)),
             directory=directory,
             model=model,
             metrics=metrics,
@@ -293,7 +299,7 @@ class _Process:
                 await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))
                 self._feeds.cut_all()
                 self._watches.cut_all()
-                self._server.cut(idle_seconds=min(self._settings.drain_notice_seconds, IDLE_SECONDS_MAX))
+                self._server.cut(idle_seconds=min(self._settings.ownership.drain_notice_seconds, IDLE_SECONDS_MAX))
             background.cancel_scope.cancel()
 
     async def obey(self, signals: AsyncIterator[int]) -> None:
@@ -311,7 +317,7 @@ class _Process:
         self._drain()
 
     def _drain(self) -> None:
-        self._noticed_at = trio.current_time() + self._settings.drain_notice_seconds
+        self._noticed_at = trio.current_time() + self._settings.ownership.drain_notice_seconds
         self._server.stop_accepting()
         self._waiting_for_schema.cancel()
         self._replica.drain()
@@ -340,20 +346,20 @@ class _Process:
 
 
 def _audience(settings: Settings, connections: int) -> Audience:
-    streams_max = max(1, min(settings.subscribers_max, connections - CONNECTIONS_FOR_REQUESTS))
-    return Audience(replace(settings, subscribers_max=streams_max))
+    streams_max = max(1, min(settings.streaming.subscribers_max, connections - CONNECTIONS_FOR_REQUESTS))
+    return Audience(replace(settings.streaming, subscribers_max=streams_max))
 
 
 def _server(app: WebApp, settings: Settings, connections: int) -> Server:
     return Server(
         app,
-        send_stall_seconds=settings.send_stall_seconds,
-        reader_bytes_per_second_min=settings.reader_bytes_per_second_min,
+        send_stall_seconds=settings.streaming.send_stall_seconds,
+        reader_bytes_per_second_min=settings.streaming.reader_bytes_per_second_min,
         limits=Limits(
             total=connections,
-            silent=settings.silent_connections_max,
-            silent_per_address=settings.silent_connections_per_address,
-            head_seconds=settings.head_seconds,
+            silent=settings.http.silent_connections_max,
+            silent_per_address=settings.http.silent_connections_per_address,
+            head_seconds=settings.http.head_seconds,
         ),
     )
 

@@ -1,340 +1,95 @@
 """All settings of a replica, as one frozen value: read once, validated once, passed by argument.
 
-Each field is a flag ``--its-name`` and an environment variable ``CHATCLUSTER_ITS_NAME``; a secret can
-also come from a file named by ``CHATCLUSTER_ITS_NAME_FILE``. The flag wins over the environment. ``help``
-texts, the command line's ``--help`` and the table of docs/settings.md come from the metadata here.
-
-Relations between settings are checked as well: a lease that one late heartbeat would lose is refused.
+Each is a flag ``--its-name`` and an environment variable ``CHATCLUSTER_ITS_NAME``; a secret can also come from a file
+named by ``CHATCLUSTER_ITS_NAME_FILE``. The flag wins over the environment. What there is stands in
+``setting_sections.py``, by subject; the command line's ``--help`` and docs/settings.md come from there as well.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import socket
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from chatcluster.errors import ConfigError
-from chatcluster.setting_checks import (
-    check_header_text,
-    check_http_url,
-    check_range,
-    check_worker_id,
-    flag_name,
+from chatcluster.setting_fields import Section, Setting, settings_of
+from chatcluster.setting_sections import (
+    Browsers,
+    Http,
+    Llm,
+    Ownership,
+    Push,
+    Replica,
+    Servers,
+    Sizes,
+    Storage,
+    Streaming,
+    Telemetry,
+    Tools,
+    Turns,
 )
-from chatcluster.texts import is_visible
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Kind = TypeVar("Kind", bound="DataclassInstance")
+Kind = TypeVar("Kind", bound=Section)
 
 ENV_PREFIX = "CHATCLUSTER_"
-LLM_KINDS = ("openai", "anthropic", "openai-responses")
-LLM_INPUTS = ("text", "image", "pdf")
-ALL_ADDRESSES = ("", "0.0.0.0", "::")
-
-
-def setting(
-    default: Any,
-    help_text: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    secret: bool = False,
-    fallbacks: tuple[str, ...] = (),
-) -> Any:
-    """A field with what its flag needs. ``fallbacks`` are further environment variables to look at."""
-    metadata = {"help": help_text, "min": minimum, "max": maximum, "secret": secret, "fallbacks": fallbacks}
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    # servers
-    database_url: str = setting("", "Postgres URL: postgresql://user:password@host:5432/name", secret=True)
-    database_direct_url: str = setting(
-        "",
-        "Postgres URL that by-passes a transaction pooler, for session locks; 'off' turns the session watch off. "
-        "Default: the same as the database URL",
-        secret=True,
-    )
-    redis_url: str = setting("", "Redis URL: redis://[:password@]host:6379/0", secret=True)
-    database_pool_size: int = setting(10, "Postgres connections for transactions", minimum=1, maximum=200)
-    statement_timeout_seconds: float = setting(10.0, "Longest Postgres statement", minimum=0.1, maximum=600)
+    """By subject: ``settings.llm.api_key``. Where a setting is named by itself, it is by the name of its flag:
+    ``Settings.of(llm_api_key="any")``."""
 
-    # the replica
-    name: str = setting("", "Name of this replica in listings. Default: host name and port")
-    host: str = setting("127.0.0.1", "Address that this replica listens on")
-    port: int = setting(8100, "Port that this replica listens on; 0 picks a free one", minimum=0, maximum=65535)
-    advertise: str = setting(
-        "", "Address shown to others in listings. Default: host:port, or where that is all addresses the host name"
-    )
-    slots: int = setting(
-        64, "Chats that this replica works on, 7 of 8 places for one user; 0: readers only", minimum=0, maximum=10_000
-    )
-    claim_batch: int = setting(10, "Chats claimed by one statement", minimum=1, maximum=1000)
-    claim_poll_seconds: float = setting(1.0, "Safety net: look for runnable chats at least this often", minimum=0.01)
-    user_chats_max: int = setting(
-        0, "Running chats of one user at a time, in the whole cluster; 0: any number", minimum=0
-    )
-    takeovers_max: int = setting(
-        10, "A turn whose tenures end so often with the death of their replica ends in an error", minimum=4
-    )
-    replaces: str = setting("", "Worker ID of a process that is known to be dead: its chats are freed at start")
+    servers: Servers = field(default_factory=Servers)
+    replica: Replica = field(default_factory=Replica)
+    ownership: Ownership = field(default_factory=Ownership)
+    llm: Llm = field(default_factory=Llm)
+    turns: Turns = field(default_factory=Turns)
+    tools: Tools = field(default_factory=Tools)
+    streaming: Streaming = field(default_factory=Streaming)
+    storage: Storage = field(default_factory=Storage)
+    browsers: Browsers = field(default_factory=Browsers)
+    push: Push = field(default_factory=Push)
+    http: Http = field(default_factory=Http)
+    sizes: Sizes = field(default_factory=Sizes)
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
-    # ownership
-    heartbeat_seconds: float = setting(1.0, "Time between renewals of the lease", minimum=0.05, maximum=60)
-    lease_ttl_seconds: float = setting(
-        5.0, "A replica without a renewal for this long is dead", minimum=0.3, maximum=600
-    )
-    lease_margin_seconds: float = setting(
-        1.0, "A replica that cannot renew stops its own work this long before its lease ends", minimum=0.05
-    )
-    sweep_seconds: float = setting(0.5, "Time between looks for dead replicas", minimum=0.05)
-    drain_seconds: float = setting(30.0, "At SIGTERM, time for each chat to reach the end of its step", minimum=0)
-    drain_notice_seconds: float = setting(
-        2.0,
-        "At SIGTERM, requests are served for at least this long: load balancers shall see that /readyz says 503",
-        minimum=0,
-        maximum=600,
-    )
+    @classmethod
+    def of(cls, **values: Any) -> Settings:
+        """These settings, and all others as by default."""
+        return cls().but(**values)
 
-    # the model
-    llm_base_url: str = setting(
-        "", "Base URL of the model's server, such as https://host/v1", fallbacks=("OPENAI_BASE_URL",)
-    )
-    llm_kind: str = setting(
-        "openai",
-        "What the model's server speaks: openai (Chat Completions: most do), anthropic (Messages) or openai-responses",
-    )
-    llm_api_key: str = setting("", "API key for the model's server", secret=True, fallbacks=("OPENAI_API_KEY",))
-    llm_model: str = setting("", "Model to ask for, where a chat names none", fallbacks=("OPENAI_MODEL",))
-    llm_input: str = setting(
-        "text,image,pdf", "What the server's models take in a conversation; the rest is replaced by a note"
-    )
-    llm_include_usage: bool = setting(True, "Ask the provider for token counts (a few old servers refuse that)")
-    llm_context_tokens: int = setting(0, "Tokens that the model takes; 0: unknown", minimum=0, maximum=1 << 30)
-    compaction_percent: int = setting(70, "A chat that fills more of its model is summarised", minimum=10, maximum=95)
-    model_silence_seconds: float = setting(
-        600.0, "Abort an attempt when the model is silent for this long; 0 turns that off", minimum=0
-    )
-    model_standstill_seconds: float = setting(
-        0.0,
-        "Abort an attempt when no text, reasoning or tool call comes for this long, whatever signs of life the server "
-        "gives; 0 is twice model-silence-seconds",
-        minimum=0,
-    )
-    attempts_max: int = setting(
-        25, "Attempts at one model response; a fall-back has as many of its own", minimum=1, maximum=1000
-    )
-    retry_base_seconds: float = setting(1.0, "Wait before the second attempt; doubles with each", minimum=0)
-    retry_cap_seconds: float = setting(
-        60.0, "Longest wait between attempts, unless the provider asks for more", minimum=0
-    )
-    retry_after_cap_seconds: float = setting(
-        600.0, "Longest wait that a provider can ask for: meanwhile the chat occupies a slot", minimum=0
-    )
-    steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
-    titles: bool = setting(True, "Have a model name chats that were created without a title")
-    title_model: str = setting("", "Model that names chats. Default: that of the chat")
-    computer_use_model: str = setting(
-        "", "Model of sub-agents that work on a screen. Default: that of their chat, and no call can ask for another"
-    )
-    usage_limit_steps: bool = setting(True, "A turn ends at its next step once its user's usage limit is reached")
+    def but(self, **values: Any) -> Settings:
+        """The same settings but for these. Raises ``ConfigError`` for values that must not be, also together."""
+        changed: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            if name not in SETTINGS:
+                raise TypeError(f"there is no setting {name!r}")
+            if not isinstance(value, SETTINGS[name].types):
+                raise TypeError(f"the setting {name!r} has no value of type {type(value).__name__}")
+            changed.setdefault(_SECTIONS[name], {})[SETTINGS[name].field] = value
+        return replace(self, **{name: replace(getattr(self, name), **its) for name, its in changed.items()})
 
-    # tools
-    tools_concurrent: int = setting(8, "Tool calls of one step that run at a time", minimum=1, maximum=100)
-    approval_seconds: float = setting(86_400.0, "How long a tool call waits for a person's approval", minimum=1)
-    mcp_approvals: bool = setting(False, "Let programs at /mcp approve the calls of their own chats")
-    sign_in_seconds: float = setting(86_400.0, "How long a tool call waits for its user to sign in", minimum=1)
-    answer_seconds: float = setting(
-        86_400.0, "How long a tool call waits for the answer to what its server asks", minimum=1
-    )
-    live_answer_seconds: float = setting(
-        300.0, "As answer-seconds, where the server holds the call meanwhile, and its replica with it", minimum=1
-    )
-    client_tool_seconds: float = setting(300.0, "How long a tool call waits for the result of the client", minimum=1)
-
-    # sub-agents
-    agents: bool = setting(False, "Chats may have sub-agents, where they do not say otherwise")
-    agents_depth_max: int = setting(1, "How deep agents of agents go; 1: agents have none", minimum=1, maximum=5)
-    agents_max: int = setting(20, "Agents that one chat may have, with the agents of these", minimum=1, maximum=100)
-
-    # workspaces
-    workspaces_per_user: int = setting(20, "Workspaces that one user may have; 0: any number", minimum=0)
-
-    # streaming
-    coalesce_ms: float = setting(
-        15.0, "Text deltas of a chat are joined for this long after the first", minimum=0, maximum=1000
-    )
-    attempt_bytes_max: int = setting(
-        8 << 20, "Streamed bytes kept in memory for one step of one chat", minimum=64 << 10
-    )
-    subscriber_buffer_bytes: int = setting(
-        1 << 20, "A reader that is this far behind is cut off and resumes", minimum=16 << 10
-    )
-    subscribers_max: int = setting(10_000, "Open event streams on this replica", minimum=1)
-    subscribers_per_user: int = setting(
-        1000,
-        "Open event streams of one user on this replica; 0 is no limit but that half of all places are left to others",
-        minimum=0,
-    )
-    feed_poll_seconds: float = setting(
-        2.0, "Safety net: look for changes of a followed chat at least this often", minimum=0.05
-    )
-    sse_heartbeat_seconds: float = setting(
-        15.0, "Comment to idle readers, below the idle limits of proxies", minimum=0.05
-    )
-    send_stall_seconds: float = setting(30.0, "A reader that takes nothing for this long is cut off", minimum=0.1)
-    reader_bytes_per_second_min: float = setting(
-        2048.0,
-        "A reader that takes less, averaged over send-stall-seconds while there is more to send, is cut off",
-        minimum=1,
-    )
-
-    # secrets
-    encryption_keys: str = setting(
-        "",
-        "Keys for secrets in the database, separated by commas: the first encrypts, all decrypt. "
-        "`chatcluster secrets new-key` makes one",
-        secret=True,
-    )
-
-    # what is kept
-    deleted_keep_days: float = setting(
-        7.0,
-        "Days until messages that were edited away, and tokens that are of no use, are purged; 0 keeps them",
-        minimum=0,
-    )
-
-    # browsers
-    public_url: str = setting(
-        "",
-        "Address at which browsers reach the cluster, such as https://chat.example, where proxies do not tell, and for "
-        "signing in at servers of tools. Default: http://ADVERTISE",
-    )
-    session_idle_hours: float = setting(
-        168.0, "A browser's session that is not used for so long ends", minimum=0.1, maximum=100_000
-    )
-    session_hours_max: float = setting(720.0, "A session ends so long after its start", minimum=0.1, maximum=100_000)
-
-    push_key: str = setting(
-        "",
-        "Key with which push services know this cluster; without it no browser is told of answers. The same on every "
-        "replica. `chatcluster secrets new-push-key` makes one",
-        secret=True,
-    )
-    push_contact: str = setting(
-        "mailto:operators@localhost",
-        "Where operators of push services reach those of this cluster: mailto:… or https://… (some services insist)",
-    )
-    push_private_addresses: bool = setting(
-        False, "Let subscriptions of browsers lead to private addresses, and to http: for push services of one's own"
-    )
-
-    # requests
-    connections_max: int = setting(
-        12_000, "Open HTTP connections of this replica, as far as it may open so many files", minimum=16
-    )
-    silent_connections_max: int = setting(
-        500,
-        "HTTP connections that have not sent the head of a request; over it the oldest is dropped, if it had a second",
-        minimum=1,
-    )
-    silent_connections_per_address: int = setting(200, "Silent HTTP connections of one address", minimum=1)
-    head_seconds: float = setting(10.0, "Time for the head of a request to arrive", minimum=0.1, maximum=600)
-    requests_per_user: int = setting(
-        4, "Requests of one user that this replica serves at a time, others wait; 0 is no limit", minimum=0
-    )
-    requests_per_second_per_user: float = setting(
-        500.0, "Requests of one user that this replica takes in a second; 0 is no limit", minimum=0
-    )
-    auth_failures_per_second: float = setting(
-        10.0, "Unknown tokens from one address that are looked up in a second; 0 is no limit", minimum=0
-    )
-    body_bytes_max: int = setting(1 << 20, "Largest request body", minimum=1024)
-    history_bytes_max: int = setting(
-        16 << 20, "A chat whose history and queue have so many bytes takes no more messages", minimum=64 << 10
-    )
-    content_bytes_max: int = setting(512 << 10, "Largest content of one message", minimum=1024)
-    file_bytes_max: int = setting(10 << 20, "Largest file that can be uploaded", minimum=1024, maximum=10 << 20)
-    user_files_bytes_max: int = setting(
-        1 << 30, "Bytes that the files of one user may have together; 0 is no limit", minimum=0
-    )
-    loop_watch: bool = setting(False, "Measure the event loop's steps, for those who look for stalls")
-    log_level: str = setting("info", "debug, info, warning or error")
-    log_format: str = setting("json", "json, or text for people")
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
-        if self.lease_ttl_seconds < 3 * self.heartbeat_seconds:
-            raise ConfigError(
-                "lease-ttl-seconds must be at least 3 x heartbeat-seconds: one late heartbeat is no death"
-            )
-        if self.lease_margin_seconds >= self.lease_ttl_seconds - self.heartbeat_seconds:
-            raise ConfigError("lease-margin-seconds must be less than lease-ttl-seconds minus heartbeat-seconds")
-        if self.retry_base_seconds > self.retry_cap_seconds:
-            raise ConfigError("retry-base-seconds must not be above retry-cap-seconds")
-        if self.replaces:
-            check_worker_id(self.replaces)
-        if self.llm_base_url:
-            check_http_url("llm-base-url", self.llm_base_url.strip())
-        check_header_text("llm-api-key", self.llm_api_key.strip())
-        if self.llm_kind not in LLM_KINDS:
-            raise ConfigError(f"llm-kind must be one of {', '.join(LLM_KINDS)}")
-        if not {"text"} <= set(self.llm_input.split(",")) <= set(LLM_INPUTS):
-            raise ConfigError(f"llm-input must be text, and what else of {','.join(LLM_INPUTS)} is taken")
-        if self.public_url:
-            check_http_url("public-url", self.public_url.strip())
-        if not self.push_contact.startswith(("mailto:", "https://")) or not self.push_contact.isascii():
-            raise ConfigError("push-contact must begin with mailto: or https://")
-        for name in ("name", "advertise", "llm_model", "title_model", "computer_use_model"):
-            if not is_visible(getattr(self, name).strip()):
-                raise ConfigError(
-                    f"{flag_name(name)} must not contain characters that are invisible or control the text"
-                )
-        if self.log_level not in ("debug", "info", "warning", "error"):
-            raise ConfigError("log-level must be debug, info, warning or error")
-        if self.log_format not in ("json", "text"):
-            raise ConfigError("log-format must be json or text")
-
-    @property
-    def direct_url(self) -> str | None:
-        """The URL for session locks, None where the watch is off."""
-        if self.database_direct_url == "off":
-            return None
-        return self.database_direct_url or self.database_url
-
-    @property
-    def self_fence_seconds(self) -> float:
-        """How long after the start of the last good renewal a replica stops its own work."""
-        return self.lease_ttl_seconds - self.lease_margin_seconds
-
-    @property
-    def standstill_seconds(self) -> float:
-        """How long an attempt may go on without a token; without end only where silence may, too."""
-        return self.model_standstill_seconds or 2 * self.model_silence_seconds or math.inf
-
-    def display_name(self, port: int) -> str:
-        return self.name or f"{socket.gethostname()}:{port}"
-
-    def advertised_address(self, port: int) -> str:
-        host = socket.gethostname() if self.host in ALL_ADDRESSES else self.host
-        return self.advertise or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    def value(self, name: str) -> Any:
+        """That of the setting whose flag has this name."""
+        return getattr(getattr(self, _SECTIONS[name]), SETTINGS[name].field)
 
     def browsers_url(self, port: int) -> str:
         """Where browsers reach this cluster, without a slash at the end."""
-        return self.public_url.strip().rstrip("/") or f"http://{self.advertised_address(port)}"
+        return self.browsers.public_url.strip().rstrip("/") or f"http://{self.replica.advertised_address(port)}"
+
+
+_BY_SECTION = {section.name: settings_of(type(getattr(Settings(), section.name))) for section in fields(Settings)}
+_SECTIONS = {one.name: section for section, settings in _BY_SECTION.items() for one in settings}
+SETTINGS: Mapping[str, Setting] = {one.name: one for settings in _BY_SECTION.values() for one in settings}
+"""All settings of a replica by the names of their flags, in the order of the documents."""
 
 
 def require_servers(settings: Settings) -> None:
     """Raises ``ConfigError`` without the URLs of Postgres and Redis."""
-    for url, flag in ((settings.database_url, "database-url"), (settings.redis_url, "redis-url")):
+    servers = settings.servers
+    for url, flag in ((servers.database_url, "database-url"), (servers.redis_url, "redis-url")):
         if not url:
             variable = "CHATCLUSTER_" + flag.upper().replace("-", "_")
             raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
@@ -342,7 +97,7 @@ def require_servers(settings: Settings) -> None:
 
 def require_key(settings: Settings) -> None:
     """Without a key every chat that a replica claims would end in an error. Raises ``ConfigError``."""
-    if settings.llm_base_url.strip() and not settings.llm_api_key.strip():
+    if settings.llm.base_url.strip() and not settings.llm.api_key.strip():
         raise ConfigError(
             "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
         )
@@ -354,27 +109,34 @@ def env_name(name: str) -> str:
 
 def from_environment(environ: Mapping[str, str] = os.environ, /, **flags: Any) -> Settings:
     """Settings from flags (those that are not None) and the environment; raises ``ConfigError``."""
-    return read_settings(Settings, environ, flags)
+    return Settings.of(**_values(SETTINGS.values(), environ, flags))
 
 
-def read_settings(kind: type[Kind], environ: Mapping[str, str], flags: Mapping[str, Any]) -> Kind:
-    """The settings of any program, read so: ``kind`` is a dataclass whose fields were made by ``setting``."""
+def read_section(section: type[Kind], environ: Mapping[str, str], flags: Mapping[str, Any]) -> Kind:
+    """The settings of another program, read in the same way."""
+    settings = settings_of(section)
+    values = _values(settings, environ, flags)
+    return section(**{one.field: values[one.name] for one in settings if one.name in values})
+
+
+def _values(settings: Iterable[Setting], environ: Mapping[str, str], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of these settings, by their names."""
     values: dict[str, Any] = {}
-    for item in fields(kind):
-        if flags.get(item.name) is not None:
-            values[item.name] = flags[item.name]
+    for one in settings:
+        if flags.get(one.name) is not None:
+            values[one.name] = flags[one.name]
             continue
-        text = _lookup(environ, item.name, item.metadata)
+        text = _lookup(environ, one)
         if text is not None:
-            values[item.name] = _convert(item.name, text, type(item.default))
-    return kind(**values)
+            values[one.name] = _convert(one.name, text, type(one.default))
+    return values
 
 
-def _lookup(environ: Mapping[str, str], name: str, metadata: Mapping[str, Any]) -> str | None:
-    for variable in (env_name(name), *metadata["fallbacks"]):
+def _lookup(environ: Mapping[str, str], wanted: Setting) -> str | None:
+    for variable in (env_name(wanted.name), *wanted.fallbacks):
         if environ.get(variable):
             return environ[variable]
-        path = environ.get(variable + "_FILE") if metadata["secret"] else None
+        path = environ.get(variable + "_FILE") if wanted.secret else None
         if path:
             try:
                 return Path(path).read_text().strip()

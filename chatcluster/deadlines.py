@@ -9,7 +9,7 @@ The same look finds what was left undone in families (``families.py``), so a rep
 
 What happens on failure: a replica that dies in mid-sweep has answered some calls, each of them wholly, and the others
 are overdue still. While Postgres cannot be reached nothing is swept; the deadlines are in the rows. A chat that cannot
-be read is the store's to end or to pass over: no other waits for it.
+be read is the store's to end or to pass over: no other waits for it. No kind of work waits for one that fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
-from chatcluster.families import CHATS_MAX, catch_up_families
+from chatcluster.families import CHATS_MAX, catch_up
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import Store
 
@@ -51,8 +51,14 @@ async def _tried(of: str, once: Callable[[], Awaitable[int]]) -> int:
 async def _sweep(store: Store, notices: Notices) -> int:
     """One look for all that there is, then each kind of work by itself. How many of the kind of which more was done."""
     undone = await store.undone(CHATS_MAX)
-    ended = await _tried("deadlines", partial(_end_waits, store, notices)) if undone.is_overdue else 0
-    return max(ended, await _tried("families", partial(catch_up_families, store, notices, undone)))
+    report = partial(store.report_agents, patiently=False)
+    done = [
+        await _tried("reports", partial(catch_up, notices, undone.reports, report)),
+        await _tried("orders", partial(catch_up, notices, undone.orders, store.obey)),
+    ]
+    if undone.is_overdue:
+        done.append(await _tried("deadlines", partial(_end_waits, store, notices)))
+    return max(done)
 
 
 async def _end_waits(store: Store, notices: Notices) -> int:

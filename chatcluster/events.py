@@ -19,14 +19,10 @@ from chatcluster.parts import START, Cursor, EndedTurn, Frame, Message, Position
 from chatcluster.ports import Action, Chat
 from chatcluster.ports.workspace_diffs import DiffStatus
 from chatcluster.usage import Bill
-from chatcluster.views import ChatAnswer
+from chatcluster.views import ChatAnswer, ShownStatus
 
 
-class StatusEvent(msgspec.Struct, frozen=True, tag="status"):
-    status: str
-    archived: bool
-    epoch: int
-    worker_id: UUID | None
+class StatusEvent(ShownStatus, frozen=True, tag="status"):
     cause: str = ""
 
 

@@ -15,6 +15,9 @@ holds, or that cannot be read, is passed over until the next one.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
 import trio
 
 from chatcluster import telemetry
@@ -23,7 +26,6 @@ from chatcluster.chat import Status
 from chatcluster.errors import ChatclusterError
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import Chat, Outcome, Store
-from chatcluster.ports.families import Undone
 
 SETTLE_SECONDS_MAX = 2.0
 """What takes longer is the sweep's to do."""
@@ -89,15 +91,11 @@ def _tell(notices: Notices, outcome: Outcome | None) -> None:
         notices.committed(outcome.chat, "status")
 
 
-async def catch_up_families(store: Store, notices: Notices, undone: Undone) -> int:
-    """Do the reports and orders that their own replicas left undone. Returns how many were done."""
+async def catch_up(notices: Notices, chat_ids: Sequence[UUID], do: Callable[[UUID], Awaitable[Outcome | None]]) -> int:
+    """Do what their own replicas left undone. Returns in how many chats there was something to be done."""
     done = 0
-    for chat_id in undone.reports:
-        outcome = await store.report_agents(chat_id, patiently=False)
-        _tell(notices, outcome)
-        done += outcome is not None
-    for chat_id in undone.orders:
-        outcome = await store.obey(chat_id)
+    for chat_id in chat_ids:
+        outcome = await do(chat_id)
         _tell(notices, outcome)
         done += outcome is not None
     return done

@@ -177,7 +177,7 @@ class Feed:
     async def catch_up_with(self, cursor: Cursor) -> bool:
         """Wait until ``cursor`` is shown, or known not to exist; False if neither came about soon."""
         self.look(max(cursor.version, self.chat.snapshot_version + 1))
-        with trio.move_on_after(self._settings.feed_poll_seconds):
+        with trio.move_on_after(self._settings.streaming.feed_poll_seconds):
             while not self.shown.has(cursor) and self._merge.is_behind:
                 await self._change()
             return True

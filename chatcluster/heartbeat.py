@@ -77,7 +77,8 @@ class Lease:
         self._beat_now = trio.Event()
         self._sessions = SessionWatch(replica.worker_id, registry, self._bury_now)
         self._detector = FailureDetector(
-            heartbeat_seconds=settings.heartbeat_seconds, lease_ttl_seconds=settings.lease_ttl_seconds
+            heartbeat_seconds=settings.ownership.heartbeat_seconds,
+            lease_ttl_seconds=settings.ownership.lease_ttl_seconds,
         )
         self._retiring = False
 
@@ -97,7 +98,7 @@ class Lease:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Register, with the session locks held first: a row in the registry means that there are locks."""
-        await self._sessions.hold(nursery, patience_seconds=self._settings.lease_ttl_seconds)
+        await self._sessions.hold(nursery, patience_seconds=self._settings.ownership.lease_ttl_seconds)
         await self._registry.register(self._replica)
         await self._renew()
         self._pubsub.publish(REPLICAS_CHANNEL, b"")
@@ -111,14 +112,14 @@ class Lease:
             nursery.start_soon(task)
 
     async def _keep_renewing(self) -> None:
-        interval = self._settings.heartbeat_seconds
+        interval = self._settings.ownership.heartbeat_seconds
         while True:
             with trio.move_on_after(interval):
                 await self._beat_now.wait()
             self._beat_now = trio.Event()
             try:
                 await self._renew()
-                interval = self._settings.heartbeat_seconds
+                interval = self._settings.ownership.heartbeat_seconds
             except LeaseLost:
                 if self._retiring:
                     return  # we took it away ourselves
@@ -130,7 +131,7 @@ class Lease:
     async def _renew(self) -> None:
         began = trio.current_time()
         renewal = await self._registry.renew(self.worker_id, draining=self.draining)
-        self._trusted_until = began + self._settings.self_fence_seconds
+        self._trusted_until = began + self._settings.ownership.self_fence_seconds
         telemetry.event("lease.renewed", duration_seconds=trio.current_time() - began)
         self._sessions.adopt(renewal, began)
         self._on_renewed(renewal, began)
@@ -155,7 +156,7 @@ class Lease:
 
     async def _sweep(self) -> None:
         while True:
-            pause_seconds = self._settings.sweep_seconds * random.uniform(0.75, 1.25)
+            pause_seconds = self._settings.ownership.sweep_seconds * random.uniform(0.75, 1.25)
             try:
                 pause_seconds = min(pause_seconds, await self._bury_silent())
             except Exception as error:  # noqa: BLE001 - looks go on, whatever one of them met

@@ -29,7 +29,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
-from chatcluster.chat import Fence, KeepAnswer, OpenCall, OwnerCommand, Underway
+from chatcluster.chat import Fence, KeepAnswer, OpenCall, OwnerCommand, Standing, Underway
 from chatcluster.errors import ChatNotFound, Fenced, ProviderError, StoreFailed, Unreadable
 from chatcluster.families import settle
 from chatcluster.histories import History
@@ -270,7 +270,7 @@ class HeldChat:
             elif self._moved:
                 self._waiting.cancel()
 
-    def _is_ours(self, chat: Chat) -> bool:
+    def _is_ours(self, chat: Standing) -> bool:
         return chat.worker_id == self._worker_id and chat.epoch == self.chat.epoch
 
     async def _overrule(self) -> None:

@@ -49,7 +49,7 @@ PLACE_SECONDS_MAX = 10.0
 
 def bytes_max_of(settings: Settings) -> int:
     """Bytes that are read of a history: as many as a chat may hold, and one more answer."""
-    return settings.history_bytes_max + settings.attempt_bytes_max
+    return settings.sizes.history_bytes_max + settings.streaming.attempt_bytes_max
 
 
 class History:

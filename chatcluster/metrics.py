@@ -148,6 +148,8 @@ class Belonging:
         self._transactions = make.histogram(
             "store_transaction_seconds", "Postgres transactions", FAST_BUCKETS, "name", "outcome"
         )
+        self._missing = make.gauge("database_connections_missing", "How many fewer than are set, as Postgres has few")
+        self._full = make.counter("database_full_total", "Times that Postgres had no connection left")
         self._purged = make.counter("purged_rows_total", "Rows that were deleted for good", "kind")
         self._spans = make.counter("spans_total", "Spans for OpenTelemetry's endpoint", "outcome")
         self._slow_steps = make.counter("loop_slow_steps_total", "Steps of the event loop above 50 ms of CPU time")
@@ -155,6 +157,9 @@ class Belonging:
             "lease.renewed": self._lease_renewed,
             "lease.lost": self._lease_lost,
             "replica.buried": self._buried,
+            "postgres.enough": self._shared,
+            "postgres.full": self._no_connection,
+            "postgres.short": self._shared,
             "purge.deleted": self._deleted,
             "loop.slow_step": self._slow_step,
             "spans.dropped": self._spans_dropped,
@@ -170,6 +175,12 @@ class Belonging:
 
     def _buried(self, fields: Fields) -> None:
         self._takeovers.labels(str(fields.get("proof", "unknown"))).inc()
+
+    def _shared(self, fields: Fields) -> None:
+        self._missing.set(_count(fields, "wanted") - _count(fields, "connections"))
+
+    def _no_connection(self, _: Fields) -> None:
+        self._full.inc()
 
     def _deleted(self, fields: Fields) -> None:
         self._purged.labels(str(fields.get("kind"))).inc(_count(fields, "rows"))

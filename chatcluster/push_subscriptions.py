@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 import trio
 
-from chatcluster.config import Settings
 from chatcluster.errors import InvalidRequest, NotFound
 from chatcluster.ports import Account
 from chatcluster.ports.push import Push, Subscription
@@ -24,14 +23,14 @@ class PushSubscriptions:
     def __init__(
         self,
         push: Push,
-        settings: Settings,
         *,
+        private_allowed: bool,
         public_key: str | None = None,
         run: Callable[[], Awaitable[None]] = trio.sleep_forever,
     ) -> None:
         self.run = run
         self._push = push
-        self._private_allowed = settings.push_private_addresses
+        self._private_allowed = private_allowed
         self.public_key = public_key
 
     async def add(self, account: Account, endpoint: str, p256dh: str, auth: str) -> Subscription:

@@ -1,5 +1,6 @@
 """What ``/readyz`` of a replica looks at: Postgres and its schema, which are conditions, and Redis, which is none.
 
+Where Postgres has too few connections for all replicas, it says how many this one may have, which is no condition.
 A replica that drains is not ready, whatever else holds. Each look is bounded by the caller; a Redis that hangs has a
 bound of its own.
 """
@@ -30,6 +31,8 @@ class Readiness:
 
     async def check(self) -> dict[str, str]:
         checks = {"postgres": "ok", "schema": "ok", "redis": "ok"}
+        if (shortage := self._database.share.shortage) is not None:
+            checks["connections"] = f"few: {shortage}"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._check_database, checks)
             nursery.start_soon(self._check_redis, checks)

@@ -64,7 +64,7 @@ class Replica:
     ) -> None:
         """``on_drain_asked`` is called with each renewal that says that an administrator wants it, until it drains."""
         self._on_drain_asked = on_drain_asked or self.drain
-        self._row = ReplicaRow(uuid4(), name, address, __version__, settings.slots)
+        self._row = ReplicaRow(uuid4(), name, address, __version__, settings.replica.slots)
         self._settings = settings
         self._outside = outside
         self._publisher = publisher
@@ -74,7 +74,7 @@ class Replica:
         left_bytes = min(bytes_max_of(settings), LONG_HISTORIES_BYTES // 3)
         self._places = BytePlaces(LONG_HISTORIES_BYTES, largest=left_bytes)
         self.tenures = self._new_tenures()
-        self._replaces: tuple[UUID, ...] = (UUID(settings.replaces),) if settings.replaces else ()
+        self._replaces: tuple[UUID, ...] = (UUID(settings.replica.replaces),) if settings.replica.replaces else ()
         self._wake = trio.Event()
         self._drain = trio.Event()
         self._joining = trio.CancelScope()
@@ -114,7 +114,7 @@ class Replica:
 
     async def run(self) -> None:
         """Work until drained, one incarnation after the other."""
-        by_turns = self._settings.user_chats_max > 0  # a claim says whose turn it is
+        by_turns = self._settings.replica.user_chats_max > 0  # a claim says whose turn it is
         self._notices.set_claimer(
             self._claim_here,
             lambda chat_id: None if self.draining or by_turns else self.tenures.offers.make(chat_id),
@@ -156,7 +156,7 @@ class Replica:
                 lease.draining = True
                 lease.beat()
                 self.tenures.drain()
-                runners.cancel_scope.deadline = trio.current_time() + self._settings.drain_seconds
+                runners.cancel_scope.deadline = trio.current_time() + self._settings.ownership.drain_seconds
             listening.cancel_scope.cancel()
 
     def _renewed(self, renewal: Renewal, began: float) -> None:
@@ -177,7 +177,7 @@ class Replica:
 
     async def _intake(self, runners: trio.Nursery) -> None:
         async with trio.open_nursery() as intake:
-            if self._settings.slots > 0:
+            if self._settings.replica.slots > 0:
                 intake.start_soon(self._follow_runnable)
                 intake.start_soon(self._claim, runners)
             await self._drain.wait()
@@ -213,12 +213,12 @@ class Replica:
     @property
     def _claim_pause_seconds(self) -> float:
         """Until the next look without a wake-up. None comes for suspects that we were not given yet."""
-        poll_seconds = self._settings.claim_poll_seconds * random.uniform(0.75, 1.25)
+        poll_seconds = self._settings.replica.claim_poll_seconds * random.uniform(0.75, 1.25)
         return min(poll_seconds, ALONE_SECONDS_MIN) if self.tenures.suspects_wait else poll_seconds
 
     async def _claim_once(self, runners: trio.Nursery) -> bool:
         """Claim a batch and start its runners; whether there may be more for us to take at once."""
-        free_slots, batch = self.tenures.offers.places, self._settings.claim_batch
+        free_slots, batch = self.tenures.offers.places, self._settings.replica.claim_batch
         try:
             await self.tenures.return_strays()
             claimed = await self._claim_and_start(runners, free_slots, batch)
@@ -237,7 +237,7 @@ class Replica:
     async def _claim_and_start(self, runners: trio.Nursery, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         self.tenures.claim_begins(min(free_slots, batch))
         try:
-            with trio.move_on_after(self._settings.self_fence_seconds, shield=True):
+            with trio.move_on_after(self._settings.ownership.self_fence_seconds, shield=True):
                 claimed = await self._outside.store.claim(self.worker_id, free_slots=free_slots, batch=batch)
                 for chat in claimed:
                     self.tenures.start(chat, runners)

@@ -91,7 +91,6 @@ class Runner:
         self._settings = settings
         self._retry_seconds = retry_seconds
         """For how long a retry that is scheduled still has to wait."""
-        self._attempted = (0, 0)
         self._whole = trio.CancelScope()
         self._over = False
         self._ends = TurnEnds(held, is_full)
@@ -174,7 +173,7 @@ class Runner:
     @property
     def _deadly(self) -> bool:
         """Whether so many replicas died with this turn that the turn must be what kills them."""
-        return self.chat.takeovers > self._settings.takeovers_max
+        return self.chat.takeovers > self._settings.replica.takeovers_max
 
     @property
     def _is_newer(self) -> bool:
@@ -201,7 +200,7 @@ class Runner:
         except HistoryTooLarge as error:  # of results, as a rule
             await self._ends.fail(without_history(error))
             return
-        match next_step(messages, steps_max=self._settings.steps_max, compacting=self.chat.compacting):
+        match next_step(messages, steps_max=self._settings.turns.steps_max, compacting=self.chat.compacting):
             case CallModel() if (excess := await self._excess(messages)) is not None:
                 await self._ends.fail(ErrorInfo(excess.code, excess.message))
             case CallModel() | Summarize() as step:
@@ -216,7 +215,7 @@ class Runner:
 
     async def _excess(self, messages: list[Message]) -> UsageLimitExceeded | None:
         """Why the turn may not go on: it is answered once, whatever was spent until it began, and then step by step."""
-        if not self._settings.usage_limit_steps or messages[-1].role is Role.USER:
+        if not self._settings.turns.usage_limit_steps or messages[-1].role is Role.USER:
             return None
         return await self._outside.limits.excess(self.chat.owner_id)
 
@@ -231,13 +230,13 @@ class Runner:
 
     async def _start_attempt(self) -> bool:
         """Whether the chat may have been in the middle of this attempt when the tenure began."""
-        number = (self.chat.history_version, self.chat.attempt)
-        if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
+        unbooked = self._held.unbooked
+        if self.chat.attempt <= unbooked.begun_at(self.chat.history_version) or self.chat.retry is not None:
             await self._held.commit(StartAttempt(self._held.newest_attempt + 1))
             self._forsaken.tell_given_up()
         chat = self.chat
-        takes_over = self._attempted == (0, 0) and chat.attempt > 1
-        self._attempted = (chat.history_version, chat.attempt)
+        takes_over = unbooked.begun == (0, 0) and chat.attempt > 1
+        unbooked.begun = (chat.history_version, chat.attempt)
         self._held.said = Said()
         self._ends.calls.forget_results()
         return takes_over
@@ -314,7 +313,7 @@ class Runner:
         if self._held.puts_aside(error):
             return  # another attempt, at once
         stint = self._outside.stints(await self._held.history.asked_model(chat), chat.failures)
-        then = after_failure(error, chat, stint, self._settings, self._held.stream.flush())
+        then = after_failure(error, chat, stint, self._settings.turns, self._held.stream.flush())
         fields = {"kind": error.kind, "retryable": error.retryable, "provider": error.provider}
         successor = then.retry.model if isinstance(then, ScheduleRetry) else None
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), successor=successor, **fields)

@@ -3,7 +3,7 @@
 Each replica holds ``SESSION_LOCKS`` locks on its worker ID, each on a connection of its own, and waits, on a connection
 for each, for the locks of the next two in the ring. The server releases the locks of a killed process at once, so its
 death is known in milliseconds: also if the process next to it, which watched it, died or froze with it. What counts as
-proof, and what does not, is said in ``postgres/registry.py``.
+proof, and what does not, is said in ``postgres/session_locks.py``.
 
 **After a failover the locks move with the heartbeats.** Each renewal says which server took it. A lock that is held on
 another one is let go of and taken anew, and every watch begins anew: on an old primary that still answers reads neither
@@ -145,8 +145,9 @@ class SessionWatch:
             death = await self._await_death(worker_id)
         if death is not None:
             await self._bury(worker_id, death)
+            self._ring = tuple(other for other in self._ring if other != worker_id)
         del self._watches[worker_id]
-        self._ring_changed.set()  # it is watched anew if it should be, as when it could not be buried
+        self._ring_changed.set()  # it is watched anew if the next renewal names it still: it could not be buried
 
     async def _await_death(self, worker_id: UUID) -> Death:
         backoff = Backoff(SESSION_RETRY_SECONDS, WATCH_RETRY_SECONDS_MAX)

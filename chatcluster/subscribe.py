@@ -199,7 +199,7 @@ class Feeds:
     def _attach(self, feed: Feed, cursor: Cursor, kind: type[S]) -> S:
         """Snapshot and registration in one synchronous step: nothing falls between them."""
         join = partial(CatchUp, feed.chat_id, self._catch_ups)
-        subscriber = kind(buffer_bytes_max=self._settings.subscriber_buffer_bytes, join=join)
+        subscriber = kind(buffer_bytes_max=self._settings.streaming.subscriber_buffer_bytes, join=join)
         subscriber.join(cursor, feed.shown.snapshot())
         if self._closed:
             subscriber.cut("drain")
@@ -222,7 +222,7 @@ class Feeds:
     async def _poll(self) -> None:
         """One statement for all followed chats, so that readers of chats at rest cost next to nothing."""
         while True:
-            await trio.sleep(self._settings.feed_poll_seconds * random.uniform(0.75, 1.0))
+            await trio.sleep(self._settings.streaming.feed_poll_seconds * random.uniform(0.75, 1.0))
             await self._poll_each(list(self._feeds))
 
     def _has_missed(self, chat_id: UUID) -> None:

@@ -61,27 +61,27 @@ class Tenures:
         self._draining = False
         self.offers = Offers(
             worker_id,
-            good_seconds=settings.self_fence_seconds,
+            good_seconds=settings.ownership.self_fence_seconds,
             free_slots=lambda: self.free_slots,
-            kept=kept_places(settings.slots),
+            kept=kept_places(settings.replica.slots),
             begin=self.start,
             wake=wake,
         )
 
     def __repr__(self) -> str:
-        return f"<Tenures {len(self)}/{self._settings.slots} of {self._worker_id}>"
+        return f"<Tenures {len(self)}/{self._settings.replica.slots} of {self._worker_id}>"
 
     def __len__(self) -> int:
         return len(self._runners)
 
     @property
     def free_slots(self) -> int:
-        return max(0, self._settings.slots - len(self._runners))
+        return max(0, self._settings.replica.slots - len(self._runners))
 
     @property
     def is_full(self) -> bool:
         """Whether there may be no place here for a chat of somebody who has many."""
-        return self.free_slots <= kept_places(self._settings.slots)
+        return self.free_slots <= kept_places(self._settings.replica.slots)
 
     @property
     def suspects_wait(self) -> bool:
@@ -142,7 +142,7 @@ class Tenures:
             if self._runners.get(chat_id) is runner:
                 del self._runners[chat_id]
                 del self._started_at[chat_id]
-        if was_full or self._settings.user_chats_max:
+        if was_full or self._settings.replica.user_chats_max:
             self._wake()
 
     def drain(self) -> None:

@@ -60,7 +60,7 @@ class Titling:
         self._wake.set()
 
     async def run(self) -> None:
-        if not (self._settings.titles and self._settings.slots):
+        if not (self._settings.turns.titles and self._settings.replica.slots):
             return
         async with trio.open_nursery() as nursery:
             while True:
@@ -143,7 +143,7 @@ class Titling:
             _message(1, Role.SYSTEM, TITLE_INSTRUCTION),
             _message(2, Role.USER, task.text[:ASKED_CHARS_MAX]),
         )
-        model = self._settings.title_model or task.model
+        model = self._settings.turns.title_model or task.model
         failures = (self._stints(model, 0).end or 0) if task.number > 1 else 0
         return ModelRequest(
             task.chat_id, messages, model, may_search=False, is_aside=True, failures=failures, meter=meter

@@ -143,9 +143,9 @@ def _denied(name: str) -> str:
 def _begun(part: ToolCallPart, tool: Tool, permitted: Collection[str], settings: Settings) -> OpenCall:
     state, seconds, agent_id = CallState.PENDING, None, None
     if tool.approval is Approval.ASK and permission_of(tool.name, tool.effect) not in permitted:
-        state, seconds = CallState.APPROVAL, settings.approval_seconds
+        state, seconds = CallState.APPROVAL, settings.tools.approval_seconds
     elif tool.run_by is RunBy.CLIENT:
-        state, seconds = CallState.CLIENT, settings.client_tool_seconds
+        state, seconds = CallState.CLIENT, settings.tools.client_tool_seconds
     elif tool.run_by is RunBy.AGENTS and (wait := awaited(decoded(part.arguments))) is not None:
         state, seconds, agent_id = CallState.AGENTS, wait.seconds, wait.agent_id
     effect, run_by = str(tool.effect), str(tool.run_by)

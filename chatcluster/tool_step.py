@@ -139,7 +139,7 @@ class ToolStep:
         self._leave_until = trio.current_time() + (LEAVE_SECONDS if fresh else 0.0)
         ask = await self._sort(calls, parts, fresh=fresh)
         if ask:
-            await self._held.commit(AskAgain(ask, self._settings.approval_seconds))
+            await self._held.commit(AskAgain(ask, self._settings.tools.approval_seconds))
         try:
             if not self._goes_on():
                 return True
@@ -226,17 +226,17 @@ class ToolStep:
         refused_leave = tuple(call.call_id for call in asks if call.needs not in permitted)
         if refused_leave:
             self._waiting = deque(call for call in self._waiting if call.call_id not in refused_leave)
-            await self._held.commit(AskAgain(refused_leave, self._settings.approval_seconds))
+            await self._held.commit(AskAgain(refused_leave, self._settings.tools.approval_seconds))
         return self._goes_on()
 
     async def _await_sign_in(self) -> None:
         told, self._not_let_in = self._not_let_in, []  # others may be refused meanwhile
-        await self._held.commit(AwaitSignIn(tuple(told), self._settings.sign_in_seconds))
+        await self._held.commit(AwaitSignIn(tuple(told), self._settings.tools.sign_in_seconds))
 
     def _next_batch(self) -> list[Runnable]:
         batch: list[Runnable] = []
         beside = list(self._running.values())
-        while self._waiting and len(beside) < self._settings.tools_concurrent:
+        while self._waiting and len(beside) < self._settings.tools.tools_concurrent:
             alone = self._waiting[0].tool.runs_alone or any(call.tool.runs_alone for call in beside)
             if beside and alone:
                 break

@@ -11,11 +11,11 @@ import msgspec
 
 from chatcluster.backoff import grown_seconds
 from chatcluster.chat import ErrorInfo, Retry, ScheduleRetry
-from chatcluster.config import Settings
 from chatcluster.context import has_news, summary_in
 from chatcluster.errors import HistoryTooLarge, ProviderError, Unreadable
 from chatcluster.parts import PAUSED, Message, Position, Role, ToolCallPart, ToolResultPart, storable
 from chatcluster.ports import Chat, Stint
+from chatcluster.setting_sections import Turns
 
 PAUSES_MAX = 10
 """So often in a row an answer is asked to go on."""
@@ -106,7 +106,7 @@ def steps_taken(messages: Sequence[Message]) -> int:
 
 
 def after_failure(
-    error: ProviderError, chat: Chat, stint: Stint, settings: Settings, last: Position
+    error: ProviderError, chat: Chat, stint: Stint, turns: Turns, last: Position
 ) -> ScheduleRetry | ErrorInfo:
     """Another attempt, or the end of the turn. Only the failures of the model count, not the deaths of replicas.
 
@@ -114,14 +114,14 @@ def after_failure(
     would not mend and another model may, like a key that is refused. ``last``: the last frame of the one that failed.
     """
     failures, text = chat.failures + 1 - stint.first, storable(error.message)
-    is_over = not error.retryable or failures >= settings.attempts_max
+    is_over = not error.retryable or failures >= turns.attempts_max
     if stint.end is not None and (is_over or chat.failures + 1 >= stint.end) and error.kind not in OF_THE_CONVERSATION:
         return ScheduleRetry(_retry(error, chat, 0, last, stint.successor), stint.end)
     if is_over:
         if error.retryable:
             text = f"gave up after {failures} attempts: {text}"
         return ErrorInfo(error.kind, text, error.retryable, error.provider, error.status_code)
-    delay_ms = round(retry_delay_seconds(error, failures, settings) * 1000)
+    delay_ms = round(retry_delay_seconds(error, failures, turns) * 1000)
     return ScheduleRetry(_retry(error, chat, delay_ms, last))
 
 
@@ -130,15 +130,15 @@ def _retry(error: ProviderError, chat: Chat, delay_ms: int, last: Position, mode
     return Retry(chat.attempt, delay_ms, text, error.kind, error.provider, error.status_code, str(last), model)
 
 
-def retry_delay_seconds(error: ProviderError, failures: int, settings: Settings) -> float:
+def retry_delay_seconds(error: ProviderError, failures: int, turns: Turns) -> float:
     """The wait after so many failures: our own back-off, or longer where the provider asks for it, up to a cap.
 
     Never less, whatever it says: a server whose clock is wrong, or that says 0, would get a storm of requests.
     """
-    own_seconds = grown_seconds(settings.retry_base_seconds, failures - 1, settings.retry_cap_seconds)
+    own_seconds = grown_seconds(turns.retry_base_seconds, failures - 1, turns.retry_cap_seconds)
     if error.retry_after_seconds is None:
         return own_seconds
-    return max(own_seconds, min(error.retry_after_seconds, settings.retry_after_cap_seconds))
+    return max(own_seconds, min(error.retry_after_seconds, turns.retry_after_cap_seconds))
 
 
 def after_deaths(chat: Chat) -> ErrorInfo:

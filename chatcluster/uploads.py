@@ -18,13 +18,13 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.config import Settings
 from chatcluster.errors import InvalidRequest, StoreUnavailable, TooLarge
 from chatcluster.fair_places import FairPlaces
 from chatcluster.file_errors import UnsupportedFile
 from chatcluster.file_types import IMAGES, Sniffer
 from chatcluster.images import UnfitImage, fit_elsewhere
 from chatcluster.ports.files import CHUNK_BYTES, Files, Rendition, StoredFile
+from chatcluster.setting_sections import Sizes
 from chatcluster.texts import is_blank, visible
 
 NAME_CHARS_MAX = 200
@@ -35,10 +35,10 @@ DISCARD_SECONDS_MAX = 2.0
 
 
 class Uploads:
-    def __init__(self, files: Files, settings: Settings) -> None:
+    def __init__(self, files: Files, sizes: Sizes) -> None:
         self.files = files
-        self._bytes_max = settings.file_bytes_max
-        self._user_bytes_max = settings.user_files_bytes_max
+        self._bytes_max = sizes.file_bytes_max
+        self._user_bytes_max = sizes.user_files_bytes_max
         self._one_image = FairPlaces(1)
 
     def clipped(self, announced_bytes: int) -> int | None:

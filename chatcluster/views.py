@@ -14,16 +14,21 @@ from chatcluster.ports.details import ChatDetails, ChatWorkspace
 from chatcluster.usage import Bill
 
 
-class ChatAnswer(msgspec.Struct, frozen=True):
-    id: UUID
-    title: str
+class ShownStatus(msgspec.Struct, frozen=True):
+    """In which status a chat is, and who works on it: what a ``status`` event tells, and each answer about a chat."""
+
     status: str
     archived: bool
-    pinned: bool
-    cause: str
-    model: str | None
-    worker_id: UUID | None
     epoch: int
+    worker_id: UUID | None
+    cause: str
+
+
+class ChatAnswer(ShownStatus, frozen=True):
+    id: UUID
+    title: str
+    pinned: bool
+    model: str | None
     snapshot_version: int
     history_version: int
     queue_version: int

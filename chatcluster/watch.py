@@ -333,7 +333,7 @@ class Watches:
     async def subscribe(self, owner_id: UUID) -> AsyncIterator[Subscriber]:
         """Follow the list of ``owner_id`` for the length of the block. Raises ``TooMany`` over a limit."""
         with self._audience.place(owner_id):
-            subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes)
+            subscriber = Subscriber(buffer_bytes_max=self._settings.streaming.subscriber_buffer_bytes)
             async with self.follow(owner_id, subscriber):
                 yield subscriber
 

@@ -105,3 +105,40 @@ class EngineRefused(SandboxFailed):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+# --- what both implementations of the rows say --------------------------------------------------
+
+
+def none_of_template(name: str) -> TemplateNotFound:
+    return TemplateNotFound("there is no such template", template=name[:80])
+
+
+def templates_full(templates_max: int) -> TemplatesFull:
+    return TemplatesFull(f"there are {templates_max} templates already; remove one")
+
+
+def no_workspace() -> WorkspaceNotFound:
+    return WorkspaceNotFound("there is no such workspace")
+
+
+def user_is_full(per_user_max: int) -> WorkspacesFull:
+    return WorkspacesFull(
+        f"you have {per_user_max} workspaces, as many as one may have; delete one", limit=per_user_max
+    )
+
+
+def no_host(problems: str) -> NoWorkspaceHost:
+    said = problems or "no `chatcluster workspace-host` is running"
+    return NoWorkspaceHost(f"no host can run a workspace now: {said}")
+
+
+def host_away() -> WorkspaceHostAway:
+    return WorkspaceHostAway(
+        "the machine that has this workspace's files does not answer: start it when the machine is back, "
+        "or create another workspace"
+    )
+
+
+def still_stopping() -> WorkspaceNotRunning:
+    return WorkspaceNotRunning("the workspace is just stopping; start it again in a moment")

@@ -49,14 +49,14 @@ async def serve_workspaces(settings: Settings, options: HostSettings, *, ready_f
 
     Raises ``ConfigError`` and ``NoEncryptionKeys`` for settings that cannot work.
     """
-    if not settings.database_url:
+    if not settings.servers.database_url:
         raise ConfigError("--database-url (or CHATCLUSTER_DATABASE_URL) is needed")
-    keyring = Keyring.parse(settings.encryption_keys)
+    keyring = Keyring.parse(settings.storage.encryption_keys)
     keyring.require_keys()
     directory = options.directory
     host_id = host_id_of(directory)
     listener = listening_socket(options.workspaces_host, options.workspaces_port)
-    telemetry.configure_logging(settings.log_level, settings.log_format)
+    telemetry.configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
     life = trio.CancelScope()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, locked(directory / "lock"):
         async with trio.open_nursery() as background:
@@ -77,7 +77,7 @@ async def _live(
     token, port, running = secrets.token_urlsafe(TOKEN_BYTES), listener.getsockname()[1], RunningWorkspaces()
     async with AsyncExitStack() as stack:
         metrics = stack.enter_context(HostMetrics(lambda: len(running), options.workspaces_max).listening())
-        database = await stack.enter_async_context(open_database(settings))
+        database = await stack.enter_async_context(open_database(settings, purpose="workspace host"))
         sandboxes = await stack.enter_async_context(open_sandboxes(options, host_id))
         identity = Identity(
             id=host_id,

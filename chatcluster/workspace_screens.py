@@ -74,7 +74,7 @@ class WorkspaceScreens:
 
     async def look(self, workspace: WorkspaceRow) -> Picture:
         """What is on its screen. Raises ``NoDesktop``, ``WorkspaceNotRunning`` and ``WorkspaceUnreachable``."""
-        if not workspace.settings.desktop:
+        if not workspace.made_of.settings.desktop:
             raise NoDesktop("this workspace has no screen: its template has none")
         if workspace.state is not WorkspaceState.RUNNING:
             raise WorkspaceNotRunning(f"the workspace is {workspace.state}; start it to see its screen")

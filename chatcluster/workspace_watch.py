@@ -43,7 +43,8 @@ class WorkspaceWatch:
         self._hosts = hosts
         self._worker_id = worker_id
         self._detector = FailureDetector(
-            heartbeat_seconds=settings.heartbeat_seconds, lease_ttl_seconds=settings.lease_ttl_seconds
+            heartbeat_seconds=settings.ownership.heartbeat_seconds,
+            lease_ttl_seconds=settings.ownership.lease_ttl_seconds,
         )
         self._bumped_at = float("-inf")
 

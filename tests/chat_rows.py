@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
+from chat_states import state_of
+
 from chatcluster.chat import ChatState, Status
 from chatcluster.postgres import Connection
 from chatcluster.postgres.columns import column_values
@@ -13,7 +15,7 @@ NOW = "statement_timestamp()"
 
 async def insert_chat(connection: Connection, state: ChatState | None = None) -> UUID:
     """A row in ``state``, or one that waits at version 10."""
-    state = state or ChatState(Status.WAITING, snapshot_version=10, history_version=8)
+    state = state or state_of(Status.WAITING)
     chat_id = uuid4()
     row = {
         **column_values(state),

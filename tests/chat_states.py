@@ -125,7 +125,7 @@ def calls(*call_ids: str, state: CallState = PENDING) -> tuple[OpenCall, ...]:
 def state_of(status: Status, **fields: object) -> ChatState:
     """A chat at version 10 in its third tenure; it has an owner if there is work."""
     state = ChatState(
-        status,
+        status=status,
         worker_id=WORKER if status in (Status.RUNNING, Status.INTERRUPTING) else None,
         epoch=3,
         snapshot_version=10,

@@ -23,5 +23,11 @@ def chat_at_work(**fields: Any) -> Chat:
         "created_at": BEGAN,
         "updated_at": BEGAN,
         "status": Status.RUNNING,
+        "worker_id": None,
+        "epoch": 0,
+        "snapshot_version": 0,
+        "history_version": 0,
+        "queue_version": 0,
+        "attempt": 0,
     }
     return Chat(**known | fields)

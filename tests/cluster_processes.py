@@ -120,7 +120,7 @@ class Cluster:
         port = (await self._model.next_ready())["port"]
         self.simulator_url = f"http://127.0.0.1:{port}"
         self._environment["CHATCLUSTER_LLM_BASE_URL"] = f"{self.simulator_url}/v1"
-        administration = Settings(database_url=self._database_url)
+        administration = Settings.of(database_url=self._database_url)
         self.token = await create_token(administration, user="tester", admin=True, name="tests")
         for _ in range(replicas):
             self.add(**settings)

@@ -116,7 +116,7 @@ def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """The connections of a replica to ``database_url``."""
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         yield database
 
 

@@ -33,7 +33,8 @@ from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.limits import PostgresLimits
-from chatcluster.postgres.registry import PostgresRegistry, lock_keys
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.session_locks import lock_keys
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.titles import PostgresTitles
 from chatcluster.postgres.usage import PostgresUsage
@@ -272,7 +273,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
     if url is None:
         yield memory_world(**settings)
         return
-    async with open_database(Settings(database_url=url, **settings)) as database:
+    async with open_database(Settings.of(database_url=url, **settings)) as database:
         yield PostgresWorld(
             PostgresStore(database),
             PostgresRegistry(database),
@@ -289,7 +290,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
 def memory_world(**settings: Any) -> World:
     database = MemoryDatabase()
     return MemoryWorld(
-        MemoryStore(database, settings=Settings(**settings)),
+        MemoryStore(database, settings=Settings.of(**settings)),
         MemoryRegistry(database),
         MemoryAccounts(database),
         MemoryUsage(database),

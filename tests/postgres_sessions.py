@@ -57,6 +57,13 @@ async def wait_blocked(session: Session, count: int = 1) -> None:
     await wait_until(session, f"(SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted) >= {count}")
 
 
+def as_role(url: str, role: str) -> str:
+    """The same database for another role."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{role}@{host}").geturl()
+
+
 def socket_path(url: str) -> Path:
     """The Unix socket of the server that ``url`` leads to."""
     query = parse_qs(urlsplit(url).query)

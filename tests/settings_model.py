@@ -8,4 +8,6 @@ from chatcluster.llm.wires import settings_routing
 
 
 def settings_model(settings: Settings) -> HttpModel:
-    return HttpModel(settings_routing(settings), concurrent=settings.slots, first_url=settings.llm_base_url.strip())
+    return HttpModel(
+        settings_routing(settings), concurrent=settings.replica.slots, first_url=settings.llm.base_url.strip()
+    )

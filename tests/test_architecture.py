@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import fields
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,7 @@ from checker.history import PROMISES
 from simulation.planted import BUGS
 
 from chatcluster.chat import TABLE, Phase
-from chatcluster.config import Settings, env_name
+from chatcluster.config import SETTINGS, env_name
 from chatcluster.errors import CallerError, ParentArchived, ToolCallNotFound
 from chatcluster.setting_checks import flag_name
 
@@ -66,9 +65,9 @@ def test_the_state_diagram_has_every_edge_between_two_phases_and_no_other() -> N
 
 def test_every_setting_is_documented_with_its_flag_and_variable() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
-    for item in fields(Settings):
-        assert f"`--{flag_name(item.name)}`" in page
-        assert f"`{env_name(item.name)}`" in page
+    for name in SETTINGS:
+        assert f"`--{flag_name(name)}`" in page
+        assert f"`{env_name(name)}`" in page
 
 
 def test_every_code_that_a_caller_can_get_is_documented() -> None:

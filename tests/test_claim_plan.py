@@ -45,7 +45,7 @@ class Claim(NamedTuple):
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url, statement_timeout_seconds=60)) as database:
+    async with open_database(Settings.of(database_url=database_url, statement_timeout_seconds=60)) as database:
         yield database
 
 

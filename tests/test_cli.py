@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from chatcluster.cli.call_answers import ask
 from chatcluster.cli.prompting import converse
 from chatcluster.cli.terminal_chat import Conversation
 from chatcluster.client import ApiError, StreamEvent
-from chatcluster.config import Settings, env_name
+from chatcluster.config import SETTINGS, Settings, env_name
 from chatcluster.errors import ConfigError
 from chatcluster.events import MessageEvent, RetryEvent, StatusEvent
 from chatcluster.local import local_cluster, provisioning
@@ -43,12 +42,13 @@ from chatcluster.parts import (
     ToolResultPart,
 )
 from chatcluster.setting_checks import flag_name
+from chatcluster.setting_fields import Setting
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for item in fields(Settings):
-        for name in (env_name(item.name), *item.metadata["fallbacks"]):
+    for item in SETTINGS.values():
+        for name in (env_name(item.name), *item.fallbacks):
             monkeypatch.delenv(name, raising=False)
 
 
@@ -68,13 +68,13 @@ class TestHelp:
         assert cli.run([*command, "--help"]) == 0
         assert "Usage: chatcluster" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("item", fields(Settings), ids=lambda item: item.name)
-    def test_every_setting_is_a_flag_of_serve_and_a_variable(self, item: Any) -> None:
+    @pytest.mark.parametrize("item", SETTINGS.values(), ids=SETTINGS)
+    def test_every_setting_is_a_flag_of_serve_and_a_variable(self, item: Setting) -> None:
         options = {name: option for option in cli.serve.params for name in option.opts}
         option = options[f"--{flag_name(item.name)}"]
         assert isinstance(option, click.Option)
         assert option.help is not None
-        assert item.metadata["help"] in option.help
+        assert item.help in option.help
         assert env_name(item.name) in option.help
 
     @pytest.mark.parametrize("name", ["replicas", "port", "host", "data_dir"])
@@ -86,7 +86,7 @@ class TestHelp:
 
     def test_no_secret_has_its_value_in_the_help(self) -> None:
         """P9: a default that is shown is no secret."""
-        assert all(item.default == "" for item in fields(Settings) if item.metadata["secret"])
+        assert all(item.default == "" for item in SETTINGS.values() if item.secret)
 
     def test_without_a_command_it_says_what_there_is(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.run([]) == exits.USAGE
@@ -312,7 +312,7 @@ class TestAdministration:
     def test_a_first_start_makes_a_token_and_the_next_ones_keep_it(
         self, tmp_path: Any, empty_database_url: str
     ) -> None:
-        settings = Settings(database_url=empty_database_url)
+        settings = Settings.of(database_url=empty_database_url)
         token = trio.run(provisioning.provision, settings, tmp_path)
         assert trio.run(provisioning.provision, settings, tmp_path) == token
         assert local_cluster.read_token(tmp_path) == token
@@ -320,7 +320,7 @@ class TestAdministration:
     def test_a_token_that_the_database_does_not_know_any_more_is_replaced(
         self, tmp_path: Any, database_url: str
     ) -> None:
-        settings = Settings(database_url=database_url)
+        settings = Settings.of(database_url=database_url)
         token = trio.run(provisioning.provision, settings, tmp_path)
         execute_sql(database_url, "TRUNCATE tokens CASCADE")
         assert trio.run(provisioning.provision, settings, tmp_path) != token
@@ -329,7 +329,7 @@ class TestAdministration:
     def test_a_revocation_is_announced_where_redis_is_known(self, database_url: str, empty_redis_url: str) -> None:
         import redis
 
-        settings = Settings(database_url=database_url, redis_url=empty_redis_url)
+        settings = Settings.of(database_url=database_url, redis_url=empty_redis_url)
 
         async def create_and_revoke() -> str:
             plaintext = await provisioning.create_token(settings, user="alice", admin=False, name="")

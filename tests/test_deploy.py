@@ -174,7 +174,7 @@ class TestProxies:
 
 @pytest.mark.parametrize("name", INSTALLED)
 async def test_the_largest_file_goes_through_both_ways_and_a_larger_one_does_not(name: str, tmp_path: Path) -> None:
-    data = b"%PDF-1.7\n".ljust(Settings().file_bytes_max, b"x")
+    data = b"%PDF-1.7\n".ljust(Settings().sizes.file_bytes_max, b"x")
     async with serving(World()) as world, proxied(name, tmp_path, Served(world)) as client:
         client.headers["Authorization"] = f"Bearer {await world.token()}"
         with trio.fail_after(30):
@@ -192,7 +192,7 @@ def test_a_stream_that_is_idle_outlives_the_heartbeats_interval(name: str) -> No
     text = (DEPLOY / {"haproxy": "haproxy.cfg", "nginx": "nginx.conf"}[name]).read_text()
     seconds = [int(found) for found in re.findall(r"(?:timeout (?:client|server)|proxy_read_timeout) +(\d+)s", text)]
     assert seconds
-    assert min(seconds) >= 3 * Settings().sse_heartbeat_seconds
+    assert min(seconds) >= 3 * Settings().streaming.sse_heartbeat_seconds
 
 
 @pytest.mark.parametrize("name", INSTALLED)

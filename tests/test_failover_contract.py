@@ -6,12 +6,11 @@ It leaves behind all versions that may be lost, and lets the chat's readers star
 from __future__ import annotations
 
 import pytest
-from chat_states import assistant, text, user
+from chat_states import assistant, state_of, text, user
 from contract_worlds import OWNER, World, fence_of, texts
 
 from chatcluster.chat import (
     VERSIONS_FORGOTTEN_MAX,
-    ChatState,
     FinishTurn,
     Rename,
     Send,
@@ -217,9 +216,7 @@ async def test_a_chat_whose_timeline_is_not_known_learns_it_without_a_leap(world
 
 
 def test_the_rule() -> None:
-    chat = ChatState(
-        Status.WAITING, snapshot_version=10, history_version=8, queue_version=9, reset_version=3, timeline=4
-    )
+    chat = state_of(Status.WAITING, queue_version=9, reset_version=3, timeline=4)
     assert continued(chat, 4) is continued(chat, None) is chat
     after = continued(chat, 5)
     base = 10 + VERSIONS_FORGOTTEN_MAX
@@ -230,7 +227,7 @@ def test_the_rule() -> None:
 
 def test_each_failover_leaps_above_what_the_one_before_may_have_lost() -> None:
     """Its leap as well, where that was lost."""
-    chat = ChatState(Status.WAITING, snapshot_version=10, history_version=8, timeline=4)
+    chat = state_of(Status.WAITING, timeline=4)
     lost = continued(chat, 5)
     assert continued(chat, 6).snapshot_version == lost.snapshot_version + VERSIONS_FORGOTTEN_MAX
     assert continued(chat, 3).snapshot_version == lost.snapshot_version, "of another server, whose count is its own"

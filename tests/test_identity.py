@@ -38,7 +38,7 @@ async def copy_of(postgres_url: str, database_url: str) -> AsyncIterator[str]:
 async def test_every_replica_of_a_database_reads_the_same_id(database: Database, database_url: str) -> None:
     first = await read_cluster_id(database)
     assert len(first) == 16
-    async with open_database(Settings(database_url=database_url)) as another:
+    async with open_database(Settings.of(database_url=database_url)) as another:
         assert await read_cluster_id(another) == first
 
 
@@ -47,7 +47,7 @@ async def test_a_copy_of_a_database_is_another_cluster(postgres_url: str, databa
     async with copy_of(postgres_url, database_url) as copied_url:
         ids = set()
         for url in (database_url, copied_url):
-            async with open_database(Settings(database_url=url)) as database:
+            async with open_database(Settings.of(database_url=url)) as database:
                 ids.add(await read_cluster_id(database))
     assert len(ids) == 2
 

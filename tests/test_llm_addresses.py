@@ -34,7 +34,7 @@ from chatcluster.llm.addresses import end_point_url, key_headers, secrets_in
     ],
 )
 def test_requests_go_below_the_base_url(base_url: str, url: str) -> None:
-    assert Settings(llm_base_url=base_url)
+    assert Settings.of(llm_base_url=base_url)
     assert end_point_url(base_url, "/chat/completions") == url
 
 
@@ -64,7 +64,7 @@ def test_any_end_point_pasted_is_understood() -> None:
 )
 def test_what_is_no_url_is_refused_in_one_line_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigError, match="llm-base-url must be a URL") as caught:
-        Settings(llm_base_url=url)
+        Settings.of(llm_base_url=url)
     assert "\n" not in caught.value.message
 
 

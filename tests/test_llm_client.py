@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -46,7 +46,7 @@ class World:
 async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
     simulator = Simulator(SimulatorOptions(port=0, tokens=20, tokens_per_second=0))
     url: Any = await nursery.start(simulator.serve)
-    settings = Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m", slots=2)
+    settings = Settings.of(llm_base_url=url, llm_api_key=KEY, llm_model="m", slots=2)
     async with settings_model(settings) as model:
         yield World(simulator, settings, model)
     nursery.cancel_scope.cancel()
@@ -159,7 +159,7 @@ async def test_a_failure_is_told_once_and_the_next_attempt_succeeds(
     prompt = f"[[{orders} tokens=10 times=1]]"
     error = await failure(world.model, prompt)
     assert (error.kind, error.retryable, error.retry_after_seconds) == (kind, retryable, retry_after_seconds)
-    assert error.provider == world.settings.llm_base_url.removeprefix("http://").removesuffix("/v1")
+    assert error.provider == world.settings.llm.base_url.removeprefix("http://").removesuffix("/v1")
     assert text_of((await answer(world.model, prompt))[0]) == expected_text(prompt)
 
 
@@ -181,7 +181,7 @@ async def test_no_connection_is_retried() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        async with settings_model(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
+        async with settings_model(Settings.of(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
             error = await failure(model, "hi")
     assert (error.kind, error.retryable) == ("generic", True)
     assert "no connection to 127.0.0.1" in error.message
@@ -197,7 +197,7 @@ async def test_no_connection_is_retried() -> None:
     ],
 )
 async def test_a_missing_setting_says_what_to_set(world: World, changes: dict[str, str], kind: str, says: str) -> None:
-    async with settings_model(replace(world.settings, **changes)) as model:  # type: ignore[arg-type]
+    async with settings_model(world.settings.but(**changes)) as model:
         error = await failure(model, "hi")
     assert (error.kind, error.retryable) == (kind, False)
     assert says in error.message
@@ -206,7 +206,7 @@ async def test_a_missing_setting_says_what_to_set(world: World, changes: dict[st
 
 async def test_a_chat_that_names_its_model_needs_no_default(world: World) -> None:
     async with (
-        settings_model(replace(world.settings, llm_model="")) as model,
+        settings_model(world.settings.but(llm_model="")) as model,
         model.stream(asking("[[tokens=1]]", "mine")) as events,
     ):
         finished = [event async for event in events][-1]
@@ -255,7 +255,7 @@ async def test_a_consumer_that_fails_closes_the_connection(world: World) -> None
 
 async def test_cancellation_at_any_moment_leaks_no_place_in_the_pool(world: World) -> None:
     """More cancelled requests than the pool has places, each cancelled a little later than the one before."""
-    places = 2 * world.settings.slots + 16
+    places = 2 * world.settings.replica.slots + 16
     for number in range(3 * places):
         with trio.move_on_after(number * 0.0001):
             await answer(world.model, "[[tps=100 tokens=100000]]")
@@ -321,7 +321,7 @@ async def model_of(nursery: trio.Nursery, talk: Talk) -> HttpModel:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, talk, listeners)
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1/"
-    return settings_model(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
+    return settings_model(Settings.of(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
 
 
 def saying(head: str, body: bytes, *, then_hold: bool = False) -> Talk:

@@ -33,6 +33,7 @@ from chatcluster.models import Input
 from chatcluster.parts import ImagePart, Message, Part, Role, TextPart, ToolResultPart, text_of
 from chatcluster.ports import Delta, ModelRequest
 from chatcluster.ports.files import CHUNK_BYTES, FILE_TEXT_BYTES_MAX, SentForm, StoredFile
+from chatcluster.setting_sections import Sizes
 from chatcluster.uploads import Uploads
 
 OWNER = UUID(int=1)
@@ -59,7 +60,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.files = MemoryFiles(MemoryDatabase())
-        self._uploads = Uploads(self.files, Settings())
+        self._uploads = Uploads(self.files, Sizes())
 
     async def part(self, data: bytes, name: str = "a") -> FilePart:
         file: StoredFile = await self._uploads.take(OWNER, name, pieces(data), announced_bytes=len(data))
@@ -88,7 +89,7 @@ async def test_files_arrive_whole_on_each_wire(kind: str, nursery: trio.Nursery)
     shelf = Shelf()
     files = [await shelf.part(data, name) for name, data in (("a.png", PNG), ("b.pdf", PDF), ("c.md", TEXT))]
     url: Any = await nursery.start(Simulator(SimulatorOptions(port=0, tokens_per_second=0)).serve)
-    settings = Settings(llm_base_url=url, llm_api_key="k", llm_model="m", llm_kind=kind)
+    settings = Settings.of(llm_base_url=url, llm_api_key="k", llm_model="m", llm_kind=kind)
     heard: list[Part] = []
     async with HttpModel(settings_routing(settings), concurrent=1, files=SentFiles(shelf.files)) as model:
         with trio.fail_after(20):
@@ -105,7 +106,7 @@ async def test_a_model_of_the_settings_is_sent_what_they_say_it_takes(nursery: t
     shelf = Shelf()
     file = await shelf.part(PDF)
     url: Any = await nursery.start(Simulator(SimulatorOptions(port=0, tokens_per_second=0)).serve)
-    settings = Settings(llm_base_url=url, llm_api_key="k", llm_model="m", llm_input="text,image")
+    settings = Settings.of(llm_base_url=url, llm_api_key="k", llm_model="m", llm_input="text,image")
     question = asking(file, TextPart("[[mode=files]]"))
     async with (
         HttpModel(settings_routing(settings), concurrent=1, files=SentFiles(shelf.files)) as model,
@@ -287,7 +288,7 @@ async def test_p10_files_that_were_sent_are_held_by_nobody_while_their_models_ar
 
     listeners = await nursery.start(partial(trio.serve_tcp, read_and_say_nothing, 0, host="127.0.0.1"))
     port = listeners[0].socket.getsockname()[1]
-    settings = Settings(
+    settings = Settings.of(
         llm_base_url=f"http://127.0.0.1:{port}/v1", llm_model="m", llm_api_key="k", llm_input="text,pdf"
     )
 

@@ -25,7 +25,7 @@ from chatcluster.ports import ModelRequest, Stint, Window
 from chatcluster.secrets import Keyring, new_key
 
 KEYRING = Keyring.parse(new_key())
-SETTINGS = Settings(llm_base_url="http://settings/v1", llm_api_key="of-settings", llm_model="theirs")
+SETTINGS = Settings.of(llm_base_url="http://settings/v1", llm_api_key="of-settings", llm_model="theirs")
 CLOUD = Provider(
     name="cloud",
     kind=Kind.ANTHROPIC,

@@ -229,7 +229,7 @@ async def test_the_request_goes_where_the_base_url_says(nursery: trio.Nursery) -
     nursery.start_soon(trio.serve_listeners, talk, listeners)
     host = f"user:pass%40word@127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     url = f"http://{host}/my models/d/?api-version=2026-01-01"
-    async with settings_model(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
+    async with settings_model(Settings.of(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
         await answer(model, "hi")
         assert "user" not in repr(model)
     nursery.cancel_scope.cancel()
@@ -263,7 +263,7 @@ async def secured(nursery: trio.Nursery) -> int:
 
 
 def model_at(url: str) -> HttpModel:
-    return settings_model(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
+    return settings_model(Settings.of(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
 
 
 async def test_a_certificate_is_refused_with_its_fault_and_what_to_do(nursery: trio.Nursery) -> None:

@@ -9,7 +9,7 @@ from chatcluster.llm.windows import catalogue_tool_limits, catalogue_windows
 from chatcluster.models import Catalogue, Kind, ModelEntry, ModelOptions, Provider
 from chatcluster.ports import Window
 
-SETTINGS = Settings(llm_context_tokens=8000, compaction_percent=50)
+SETTINGS = Settings.of(llm_context_tokens=8000, compaction_percent=50)
 PROVIDER = Provider(name="p", kind="openai", base_url="http://localhost/v1")  # type: ignore[arg-type]
 
 
@@ -56,8 +56,8 @@ def test_how_many_tools_are_offered_is_a_matter_of_the_wire_of_the_model_that_is
     entries = {"one": model("one", None, fallbacks=("two",), failover_after=1, is_default=True), "two": other}
     limits = catalogue_tool_limits(lambda: Catalogue({"p": PROVIDER, "m": messages}, entries), SETTINGS)
     assert [limits("one", 0), limits(None, 0), limits("one", 1), limits("two", 0)] == [128, 128, None, None]
-    assert catalogue_tool_limits(lambda: None, Settings(llm_kind="openai-responses"))("any", 0) == 128
-    assert catalogue_tool_limits(lambda: catalogue(), Settings(llm_kind="anthropic"))("any", 0) is None
+    assert catalogue_tool_limits(lambda: None, Settings.of(llm_kind="openai-responses"))("any", 0) == 128
+    assert catalogue_tool_limits(lambda: catalogue(), Settings.of(llm_kind="anthropic"))("any", 0) is None
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("openai", 128), ("openai-responses", 127), ("anthropic", None)])

@@ -162,9 +162,9 @@ async def test_what_an_answer_cites_is_told_behind_its_text_and_goes_back_as_it_
 
 def test_the_settings_name_a_wire() -> None:
     for kind in Kind:
-        assert Settings(llm_kind=kind.value)
+        assert Settings.of(llm_kind=kind.value)
     with pytest.raises(ConfigError, match="llm-kind must be one of"):
-        Settings(llm_kind="telepathy")
+        Settings.of(llm_kind="telepathy")
 
 
 # --- in the background ------------------------------------------------------------------------

@@ -126,7 +126,7 @@ async def test_a_wait_outlives_the_replica_that_works_and_the_one_that_serves_it
 async def test_an_answer_that_breaks_off_is_gone_on_with_by_its_last_event_at_any_replica(cluster: Cluster) -> None:
     """P1, P3, P9: it is the answer to the same call, and what the event says opens nothing to anybody else."""
     one, other = (f"{replica.url}/mcp" for replica in cluster.replicas)
-    eve = await create_token(Settings(database_url=cluster._database_url), user="eve", admin=False, name="tests")
+    eve = await create_token(Settings.of(database_url=cluster._database_url), user="eve", admin=False, name="tests")
     async with connected(cluster) as client, httpx.AsyncClient(timeout=WAIT_SECONDS) as http:
         made = await called(client, "chat_create", content="[[tokens=20]] [[silence_after=5 times=1]]")
         arguments = {"chat_id": made["chat_id"], "cursor": made["cursor"], "timeout": 50}
@@ -276,7 +276,7 @@ async def test_mistakes_are_told_in_words_that_help(cluster: Cluster) -> None:
 
 async def test_nobody_reads_or_writes_what_is_not_theirs(cluster: Cluster) -> None:
     """P9."""
-    settings = Settings(database_url=cluster._database_url)
+    settings = Settings.of(database_url=cluster._database_url)
     other = await create_token(settings, user="eve", admin=False, name="tests")
     async with connected(cluster) as ada, connected(cluster, token=other) as eve:
         made = await called(ada, "chat_create", content="[[tokens=2]]")

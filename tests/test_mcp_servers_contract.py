@@ -108,7 +108,7 @@ async def postgres_world(url: str) -> AsyncIterator[World]:
         insert = f"insert into tool_permissions (user_id, tool, expires_at) values {row}"
         await trio.to_thread.run_sync(execute_sql, url, insert)
 
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         yield World(PostgresMcpServers(database), later, permit, PostgresStore(database))
 
 

@@ -29,12 +29,12 @@ async def tables(url: str) -> set[str]:
         rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         return {row["tablename"] for row in rows}
 
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         return await database.autocommit(select)
 
 
 async def check(url: str, *migrations: Migration) -> None:
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         await check_schema(database, migrations or None)
 
 
@@ -146,7 +146,7 @@ async def test_readers_do_not_wait_for_a_migration_that_waits_for_a_backup(
 
     await migrate(empty_database_url, (FIRST,))
     async with (
-        open_database(Settings(database_url=empty_database_url)) as database,
+        open_database(Settings.of(database_url=empty_database_url)) as database,
         open_session(database, "backup") as backup,
         trio.open_nursery() as nursery,
     ):
@@ -176,7 +176,7 @@ async def test_a_migration_that_gets_no_lock_gives_up_and_what_came_before_stays
     await migrate(empty_database_url, (FIRST,))
     altered = ALTERED._replace(version=3)
     async with (
-        open_database(Settings(database_url=empty_database_url)) as database,
+        open_database(Settings.of(database_url=empty_database_url)) as database,
         open_session(database, "backup") as backup,
     ):
         await execute(backup, "BEGIN; LOCK TABLE first IN ACCESS SHARE MODE")
@@ -188,7 +188,7 @@ async def test_a_migration_that_gets_no_lock_gives_up_and_what_came_before_stays
 async def test_a_migration_that_is_interrupted_leaves_no_lock_behind(empty_database_url: str) -> None:
     slow = Migration(1, "slow", "CREATE TABLE slow (id int); SELECT pg_sleep(60);")
     async with (
-        open_database(Settings(database_url=empty_database_url)) as database,
+        open_database(Settings.of(database_url=empty_database_url)) as database,
         open_session(database) as other,
         trio.open_nursery() as nursery,
     ):
@@ -232,7 +232,7 @@ async def test_defaults_that_a_pooler_hides_from_us_are_refused(empty_database_u
     name = urlsplit(empty_database_url).path[1:]
     execute_sql(empty_database_url, f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
     await check(empty_database_url)
-    settings = Settings(database_url=empty_database_url, database_direct_url="off")
+    settings = Settings.of(database_url=empty_database_url, database_direct_url="off")
     async with open_database(settings) as database:
         with pytest.raises(ConfigError, match="default_transaction_isolation"):
             await check_schema(database)
@@ -252,7 +252,7 @@ async def test_a_database_that_was_made_read_only_is_waited_for_and_never_writte
 ) -> None:
     """A primary that was demoted like this goes on to answer: a write that it took would be lost."""
     await migrate(empty_database_url)
-    settings = Settings(database_url=empty_database_url, database_direct_url=direct_url)
+    settings = Settings.of(database_url=empty_database_url, database_direct_url=direct_url)
     async with open_database(settings) as database:
         await check_schema(database)
         name = urlsplit(empty_database_url).path[1:]
@@ -291,7 +291,7 @@ async def test_commits_that_may_be_lost_are_said_and_not_refused(empty_database_
     name = urlsplit(empty_database_url).path[1:]
     execute_sql(empty_database_url, f"ALTER DATABASE {name} SET synchronous_commit = off")
     await migrate(empty_database_url, say=said.append)
-    async with open_database(Settings(database_url=empty_database_url)) as database:
+    async with open_database(Settings.of(database_url=empty_database_url)) as database:
         await check_schema(database, say=said.append)
     assert len(said) == 2
     assert all("can be lost" in text for text in said)

@@ -57,7 +57,7 @@ async def models(url: str | None) -> AsyncIterator[Models]:
     if url is None:
         yield MemoryModels(MemoryDatabase())
         return
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         yield PostgresModels(database)
 
 
@@ -219,7 +219,7 @@ async def test_a_model_that_cannot_work_is_refused_and_not_kept(desk: Desk, fiel
 @pytest.mark.postgres
 async def test_keys_are_sealed_anew_with_the_newest_key(database_url: str) -> None:
     old, new = new_key(), new_key()
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         models = PostgresModels(database)
         admin = ModelAdministration(models, Keyring.parse(old), lambda *_: None)
         await admin.add_provider(NewProvider(name="cloud", base_url="https://cloud.example/v1", key=SECRET))
@@ -277,7 +277,7 @@ async def test_a_deployment_without_providers_lets_any_name_through(models: Mode
 @pytest.mark.postgres
 async def test_a_row_that_cannot_be_read_costs_its_own_models_alone(database_url: str) -> None:
     """P10"""
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         desk = await Desk(PostgresModels(database)).with_cloud()
         await desk.admin.add_provider(NewProvider(name="newer", base_url="https://newer.example"))
         await desk.add("default")

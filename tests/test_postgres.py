@@ -26,7 +26,7 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture
 async def database(empty_database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=empty_database_url)) as database:
+    async with open_database(Settings.of(database_url=empty_database_url)) as database:
         await database.autocommit(create_table)
         yield database
 
@@ -174,7 +174,7 @@ async def test_what_cannot_be_done_fails_one_call_and_leaves_its_connection_usab
 async def test_bytes_that_are_no_text_fail_the_call_that_reads_them(postgres_url: str) -> None:
     """A database without an encoding takes any bytes from others."""
     execute_sql(postgres_url, "CREATE DATABASE bytes ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
-    async with open_database(Settings(database_url=url_of_database(postgres_url, "bytes"))) as database:
+    async with open_database(Settings.of(database_url=url_of_database(postgres_url, "bytes"))) as database:
         with pytest.raises(StoreFailed):
             await database.autocommit(execute_statement, "SELECT convert_from('\\xff', 'SQL_ASCII')")
         await database.autocommit(backend)
@@ -191,7 +191,7 @@ async def test_text_that_cannot_be_stored_is_the_callers_fault(database: Databas
 
 
 async def test_a_statement_that_takes_too_long_is_ended_by_the_server(empty_database_url: str) -> None:
-    settings = Settings(database_url=empty_database_url, statement_timeout_seconds=0.1)
+    settings = Settings.of(database_url=empty_database_url, statement_timeout_seconds=0.1)
     async with open_database(settings) as database:
         pid = await database.autocommit(backend)
         with pytest.raises(StoreUnavailable, match="statement timeout"):
@@ -201,7 +201,7 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server(empty_data
 
 async def test_a_database_that_does_not_exist_is_unavailable_and_says_so(empty_database_url: str) -> None:
     url = empty_database_url.replace("/test_", "/absent_")
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         with pytest.raises(StoreUnavailable, match=r'database "absent_.*" does not exist'):
             await database.autocommit(backend)
 
@@ -210,14 +210,14 @@ async def test_a_database_that_does_not_exist_is_unavailable_and_says_so(empty_d
     "url", ["redis://localhost", "postgresql://host:port/name", "postgresql://127.0.0.1:99999/name"]
 )
 async def test_an_url_that_is_none_is_a_wrong_setting(url: str) -> None:
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         with pytest.raises(ConfigError, match="the Postgres URL cannot be used"):
             await database.autocommit(backend)
 
 
 @pytest.mark.parametrize("password", ["hush/more", "hush?more", "hush#more", "hush[more"])
 async def test_what_is_said_of_an_url_has_nothing_of_its_password(password: str) -> None:
-    async with open_database(Settings(database_url=f"postgresql://user:{password}@host/name")) as database:
+    async with open_database(Settings.of(database_url=f"postgresql://user:{password}@host/name")) as database:
         with pytest.raises(ConfigError) as refused:
             await database.autocommit(backend)
     assert "hush" not in str(refused.value)
@@ -240,7 +240,7 @@ async def test_a_database_that_is_not_ours_is_unavailable_and_says_so(
 
 @asynccontextmanager
 async def one_connection(url: str, **settings: float) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=url, database_pool_size=1, **settings)) as database:  # type: ignore[arg-type]
+    async with open_database(Settings.of(database_url=url, database_pool_size=1, **settings)) as database:
         yield database
 
 
@@ -388,7 +388,7 @@ async def test_the_pool_comes_back_by_itself_after_a_restart(
 ) -> None:
     """P4: no request fails after the server is back, though all connections from before are dead."""
     url = await trio.to_thread.run_sync(own_postgres.start)
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         session = database.session("heartbeat")
         together = asyncio.Barrier(3)
 
@@ -421,7 +421,7 @@ async def test_a_dead_idle_connection_is_passed_over_when_the_next_transaction_b
 ) -> None:
     """It shows before anything happened, so nobody has to repeat anything."""
     link = LossyLink(empty_database_url)
-    async with link.listening() as url, open_database(Settings(database_url=url)) as database:
+    async with link.listening() as url, open_database(Settings.of(database_url=url)) as database:
         await database.transaction(create_table)
         link.break_at("BEGIN", delivered=False)
         await database.transaction(note, "at once")
@@ -478,7 +478,7 @@ async def test_a_session_that_lasts_has_no_limits_of_time_but_notices_a_cut_netw
 
 
 async def test_behind_a_pooler_connections_are_told_and_keep_nothing(empty_database_url: str) -> None:
-    settings = Settings(database_url=empty_database_url, database_direct_url="off")
+    settings = Settings.of(database_url=empty_database_url, database_direct_url="off")
     async with open_database(settings) as database:
         assert await database.autocommit(settings_of) == ["0", "0", "0", "chatcluster transactions"]
         prepared = "SELECT count(*) FROM pg_prepared_statements WHERE name <> ''"

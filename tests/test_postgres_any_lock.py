@@ -60,7 +60,7 @@ async def _failure_of(look: Look) -> str:
 @pytest.fixture
 async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
     monkeypatch.setattr("chatcluster.postgres.purge.PAUSE_SECONDS", 0.0)
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         yield database
 
 

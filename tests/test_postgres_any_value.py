@@ -111,7 +111,10 @@ async def _failures_of(look: Look) -> list[str]:
 @pytest.fixture
 async def neighbours(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Neighbours]:
     monkeypatch.setattr("chatcluster.postgres.purge.PAUSE_SECONDS", 0.0)
-    async with open_database(Settings(database_url=database_url)) as database, open_neighbours(database) as neighbours:
+    async with (
+        open_database(Settings.of(database_url=database_url)) as database,
+        open_neighbours(database) as neighbours,
+    ):
         yield neighbours
 
 

@@ -13,12 +13,12 @@ import asyncpg
 import pytest
 import trio
 from conftest import execute_sql
-from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_until
+from postgres_sessions import LossyLink, as_role, execute, fetchval, open_session, wait_until
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import StoreFailed, StoreLocked, StoreUnavailable
-from chatcluster.postgres import Connection, Database, connecting, connections, open_database, silence
+from chatcluster.postgres import Connection, Database, Lane, connecting, connections, open_database, silence
 from chatcluster.postgres.migrate import check_schema
 
 pytestmark = pytest.mark.postgres
@@ -57,7 +57,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def link(empty_database_url: str, impatient: None) -> AsyncIterator[tuple[LossyLink, Database]]:
     """A way to the server, and the database over it. Whoever waits for the deadlines is too late."""
     link = LossyLink(empty_database_url)
-    settings = partial(Settings, statement_timeout_seconds=2 * SECONDS_MAX)
+    settings = partial(Settings.of, statement_timeout_seconds=2 * SECONDS_MAX)
     async with link.listening() as url, open_database(settings(database_url=url)) as database:
         with trio.fail_after(SECONDS_MAX):
             yield link, database
@@ -122,7 +122,7 @@ async def test_a_row_that_a_lost_transaction_had_locked_is_free_for_its_repeat(
     with pytest.raises(StoreUnavailable):
         await database.transaction(lose_the_way)
     await database.transaction(change_rows)
-    async with open_database(Settings(database_url=empty_database_url)) as others, open_session(others) as other:
+    async with open_database(Settings.of(database_url=empty_database_url)) as others, open_session(others) as other:
         assert await fetchval(other, "SELECT id FROM rows") == 2
 
 
@@ -199,7 +199,7 @@ async def test_behind_a_pooler_an_idle_connection_has_to_answer_before_it_is_use
     monkeypatch.setattr(connections, "PROBE_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(connections, "PROBE_SECONDS_MAX", 0.2)
     way = LossyLink(empty_database_url)
-    settings = partial(Settings, database_direct_url="off", statement_timeout_seconds=2 * SECONDS_MAX)
+    settings = partial(Settings.of, database_direct_url="off", statement_timeout_seconds=2 * SECONDS_MAX)
     async with way.listening() as url, open_database(settings(database_url=url)) as database:
         await fill(database, 3)
         way.forget()
@@ -215,14 +215,14 @@ async def test_behind_a_pooler_a_transaction_whose_client_was_lost_lets_go_of_it
         names = ("idle_in_transaction_session_timeout", "lock_timeout")
         return [await connection.fetchval(f"SHOW {name}") for name in names]
 
-    settings = Settings(database_url=empty_database_url, database_direct_url="off")
+    settings = Settings.of(database_url=empty_database_url, database_direct_url="off")
     async with open_database(settings) as database:
         assert await database.transaction(shown) == ["3s", "1s"]
 
 
 async def test_a_socket_notices_soon_that_nobody_is_at_its_other_end(empty_database_url: str) -> None:
     way = LossyLink(empty_database_url)
-    async with way.listening() as url, open_database(Settings(database_url=url)) as database:
+    async with way.listening() as url, open_database(Settings.of(database_url=url)) as database:
 
         async def options(connection: object) -> list[int]:
             sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
@@ -235,7 +235,7 @@ async def test_a_socket_notices_soon_that_nobody_is_at_its_other_end(empty_datab
 async def test_connections_that_are_idle_for_long_are_closed(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_database(Settings(database_url=empty_database_url)) as database:
+    async with open_database(Settings.of(database_url=empty_database_url)) as database:
         await fill(database, 3)
         monkeypatch.setattr(connections, "IDLE_SECONDS_MAX", -1.0)
         for _ in range(3):
@@ -258,15 +258,9 @@ def few_url(empty_database_url: str) -> Iterator[str]:
     )
 
 
-def as_role(url: str, role: str) -> str:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{role}@{host}").geturl()
-
-
 async def test_a_transaction_waits_for_a_connection_that_is_there_if_the_server_gives_no_more(few_url: str) -> None:
     """P10: a small database is slower, and refuses nobody."""
-    async with open_database(Settings(database_url=few_url)) as database:
+    async with open_database(Settings.of(database_url=few_url)) as database:
         served: list[int] = []
 
         async def serve() -> None:
@@ -279,7 +273,7 @@ async def test_a_transaction_waits_for_a_connection_that_is_there_if_the_server_
 
 
 async def test_a_wait_for_a_connection_that_is_given_up_loses_none(few_url: str) -> None:
-    async with open_database(Settings(database_url=few_url)) as database:
+    async with open_database(Settings.of(database_url=few_url)) as database:
         await fill(database, 2)
         free = asyncio.Event()
 
@@ -298,16 +292,56 @@ async def test_a_wait_for_a_connection_that_is_given_up_loses_none(few_url: str)
 async def test_a_session_gets_the_place_of_an_idle_connection(empty_database_url: str, few_url: str) -> None:
     """What keeps the replica alive comes before what makes it quick."""
     async with (
-        open_database(Settings(database_url=few_url)) as database,
-        open_database(Settings(database_url=empty_database_url)) as others,
+        open_database(Settings.of(database_url=few_url)) as database,
+        open_database(Settings.of(database_url=empty_database_url)) as others,
         open_session(others) as observer,
     ):
         await fill(database, 2)
-        session = database.session("heartbeat")
-        with pytest.raises(StoreUnavailable):
-            await session.run(backend)
-        await wait_until(observer, "(SELECT count(*) FROM pg_stat_activity WHERE usename = 'few') = 1")
-        assert await session.run(backend) > 0
+        pids = {await database.session("heartbeat").run(backend), await database.autocommit(backend)}
+        await wait_until(observer, "(SELECT count(*) FROM pg_stat_activity WHERE usename = 'few') = 2")
+        assert len(pids) == 2
+
+
+async def test_a_session_gets_the_place_of_the_next_that_is_given_back_where_none_is_idle(
+    empty_database_url: str, few_url: str
+) -> None:
+    """P10: a pool that is always busy does not keep its own replica's heartbeat waiting."""
+    async with (
+        open_database(Settings.of(database_url=few_url)) as database,
+        open_database(Settings.of(database_url=empty_database_url)) as others,
+        open_session(others) as observer,
+    ):
+        free, waiting = asyncio.Event(), trio.Event()
+
+        async def occupy(connection: Connection) -> None:
+            await free.wait()
+
+        def listen(name: str, fields: dict[str, object]) -> None:
+            if name == "postgres.full" and fields.get("purpose") == "heartbeat":
+                waiting.set()
+
+        telemetry.subscribe(listen)
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(partial(database.transaction, occupy, lane=Lane.CLUSTER))
+            await wait_until(observer, "(SELECT count(*) FROM pg_stat_activity WHERE usename = 'few') = 2")
+            nursery.start_soon(database.session("heartbeat").run, backend)
+            await waiting.wait()
+            for _ in range(10):
+                nursery.start_soon(database.transaction, backend)
+            free.set()
+        telemetry.unsubscribe(listen)
+        assert repr(database) == "<Database 0 of 10 busy, 1 idle>"
+
+
+async def test_the_last_connection_for_transactions_is_nobodys_to_spare(few_url: str) -> None:
+    settings = Settings.of(database_url=few_url, statement_timeout_seconds=0.5)
+    async with open_database(settings) as database, open_session(database, "heartbeat") as session:
+        await session.run(backend)
+        pid = await database.autocommit(backend)
+        with pytest.raises(StoreUnavailable, match="too many connections"):
+            await database.session("session watch").run(backend)
+        assert await database.autocommit(backend) == pid
 
 
 async def test_silence_is_asked_after_though_the_server_has_no_connection_left(
@@ -315,7 +349,7 @@ async def test_silence_is_asked_after_though_the_server_has_no_connection_left(
 ) -> None:
     """An idle one makes room for the question."""
     way = LossyLink(few_url)
-    settings = partial(Settings, statement_timeout_seconds=2 * SECONDS_MAX)
+    settings = partial(Settings.of, statement_timeout_seconds=2 * SECONDS_MAX)
     async with way.listening() as url, open_database(settings(database_url=url)) as database:
         await fill(database, 2)
         way.forget()
@@ -355,7 +389,7 @@ async def test_defaults_of_a_database_do_not_change_what_statements_mean(empty_d
     async def show(connection: Connection) -> dict[str, str]:
         return {key: await connection.fetchval(f"SHOW {key}") for key in FOREIGN}
 
-    async with open_database(Settings(database_url=empty_database_url)) as database:
+    async with open_database(Settings.of(database_url=empty_database_url)) as database:
         shown = await database.transaction(show)
         lasting = await database.session("session lock", lasting=True).run(show)
     limits = {
@@ -377,7 +411,7 @@ async def test_a_server_that_is_to_take_no_writes_is_not_overruled(database_url:
         await connection.execute("DELETE FROM replicas")
 
     execute_sql(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         for body in (database.transaction, database.autocommit, database.session("heartbeat").run):
             with pytest.raises(StoreUnavailable) as refused:
                 await body(write)
@@ -390,7 +424,7 @@ async def test_a_row_that_somebody_holds_is_waited_for_less_long_than_a_statemen
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connecting, "LOCK_SECONDS_MAX", 0.05)
-    async with open_database(Settings(database_url=empty_database_url)) as database, open_session(database) as other:
+    async with open_database(Settings.of(database_url=empty_database_url)) as database, open_session(database) as other:
         await execute(other, "CREATE TABLE rows AS SELECT 1 AS id")
         await execute(other, "BEGIN; SELECT FROM rows FOR UPDATE")
         for run in (database.transaction, database.autocommit):

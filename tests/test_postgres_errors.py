@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from chatcluster.config import Settings
 from chatcluster.errors import (
     ChatclusterError,
     ConfigError,
@@ -22,6 +21,7 @@ from chatcluster.errors import (
 )
 from chatcluster.postgres.connecting import connect
 from chatcluster.postgres.translation import LOST, RAISED, Translated, translate
+from chatcluster.setting_sections import Servers
 from chatcluster.web.errors import answer
 
 ROOTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -46,7 +46,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_no_malformed_url(monkeyp
 
     monkeypatch.setattr(asyncpg, "connect", distrusted)
     with pytest.raises(ssl.SSLCertVerificationError):
-        await connect(Settings(), "test", "postgres://x@127.0.0.1/x")
+        await connect(Servers(), "test", "postgres://x@127.0.0.1/x")
 
 
 @pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.__name__)

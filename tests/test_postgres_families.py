@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -11,10 +12,12 @@ import pytest
 from contract_worlds import World, open_world
 from postgres_sessions import execute
 from test_families_contract import parent, spawn, waiting
+from two_neighbours import telling
 
 from chatcluster.config import Settings
 from chatcluster.postgres import Connection, Database, Session, open_database
 from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.store import PostgresStore
 
 pytestmark = pytest.mark.postgres
 
@@ -42,7 +45,7 @@ async def world(database_url: str) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(Settings(database_url=database_url, statement_timeout_seconds=60)) as database:
+    async with open_database(Settings.of(database_url=database_url, statement_timeout_seconds=60)) as database:
         yield database
 
 
@@ -63,6 +66,25 @@ async def test_p10_what_a_chat_waits_for_is_found_however_many_others_wait(datab
         return blocks_of(await connection.fetchval(explain, chat_id))
 
     assert await database.transaction(measure) < 50
+
+
+async def test_p10_what_keeps_one_kind_of_work_from_being_looked_for_keeps_no_other(
+    world: World, database_url: str, other: Session
+) -> None:
+    """A table that is moved, copied or restored, say, and so held as a whole."""
+    chat = await parent(world)
+    agent = (await spawn(world, chat)).chat
+    await waiting(world, chat, agent.id)
+    await execute(other, "UPDATE chats SET status = 'waiting', claimable_since = null WHERE id = $1", agent.id)
+    await execute(other, FAMILIES["order_look"], chat.id, "look")
+    await execute(other, "BEGIN")
+    await execute(other, "LOCK TABLE family_orders IN ACCESS EXCLUSIVE MODE")
+    settings = Settings.of(database_url=database_url, statement_timeout_seconds=0.2)
+    async with open_database(settings) as hurried, telling(re.compile("^deadlines.failed$")) as told:
+        found = await PostgresStore(hurried).undone(10)
+    assert (found.reports, found.orders, len(told)) == ((chat.id,), (), 1)
+    await execute(other, "ROLLBACK")
+    assert (await world.store.undone(10)).orders == (chat.id,)
 
 
 async def test_an_order_of_a_newer_version_is_left_to_one(world: World, other: Session) -> None:

@@ -205,7 +205,7 @@ async def test_a_commit_of_one_statement_that_lost_its_answer_is_not_done_twice(
     """P1: the repeat finds that the chat is not as it is known, and recognises what the first one did."""
     chat = await own(database, store)
     link = LossyLink(database_url)
-    async with link.listening() as url, open_database(Settings(database_url=url)) as lossy:
+    async with link.listening() as url, open_database(Settings.of(database_url=url)) as lossy:
         await PostgresStore(lossy).get(chat.id)
         link.break_at("the answer", delivered=delivered)
         outcome = await PostgresStore(lossy).commit(fence_of(chat), ANSWER, known=chat)
@@ -335,7 +335,7 @@ async def test_a_message_that_lost_its_answer_is_not_sent_twice(
     """P1: only the look is repeated on another connection; what became of the rest is the caller's to find out."""
     chat = await rest(database, store)
     link = LossyLink(database_url)
-    async with link.listening() as url, open_database(Settings(database_url=url)) as lossy:
+    async with link.listening() as url, open_database(Settings.of(database_url=url)) as lossy:
         await PostgresStore(lossy).get(chat.id)
         link.break_at("the words", delivered=delivered)
         with pytest.raises(StoreUnavailable):

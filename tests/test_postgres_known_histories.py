@@ -159,7 +159,7 @@ async def test_after_a_failover_everything_is_read(
             " AND datname = current_database() AND application_name LIKE '%transactions'"
         )
 
-    async with open_database(Settings(database_url=database_url)) as elsewhere:
+    async with open_database(Settings.of(database_url=database_url)) as elsewhere:
         session = elsewhere.session("observer")
         await session.run(lose)
         await session.aclose()
@@ -168,7 +168,7 @@ async def test_after_a_failover_everything_is_read(
 
 async def test_behind_a_pooler_everything_is_read(database_url: str, worker_id: UUID) -> None:
     """It hides from us that its server is another one."""
-    async with open_database(Settings(database_url=database_url, database_direct_url="off")) as pooled:
+    async with open_database(Settings.of(database_url=database_url, database_direct_url="off")) as pooled:
         store = PostgresStore(pooled)
         await create(store)
         assert (await reads(pooled, store, await claim(store, worker_id)))[0]

@@ -68,6 +68,34 @@ async def test_what_is_free_goes_to_all_that_wait_and_whose_lanes_allow_it() -> 
     assert served[3] == "second request"
 
 
+async def test_there_may_be_fewer_places_from_some_moment_on_and_more_again() -> None:
+    """P10: what is left to others is given back first; nobody is refused for it, and the cluster keeps its own."""
+    places = Places(10)
+    served: list[str] = []
+
+    async def take(lane: Lane, name: str) -> None:
+        await places.take(lane, None, seconds_max=NEVER)
+        served.append(name)
+
+    for _ in range(4):
+        await places.take(Lane.REQUESTS, None, seconds_max=NEVER)
+    places.resize(2)
+    assert (places.size, places.taken) == (2, 4)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take, Lane.CLUSTER, "burial")
+        nursery.start_soon(take, Lane.CHATS, "commit")
+        await trio.testing.wait_all_tasks_blocked()
+        for count in range(4):
+            assert served == (["burial"] if count == 3 else [])
+            places.give_back(Lane.REQUESTS, None)
+            await trio.testing.wait_all_tasks_blocked()
+        assert sorted(served) == ["burial", "commit"]
+        nursery.start_soon(take, Lane.CLUSTER, "health")
+        await trio.testing.wait_all_tasks_blocked()
+        places.resize(3)
+    assert served[2] == "health"
+
+
 async def test_one_chat_has_two_places_and_waits_outside_of_the_pool_for_more() -> None:
     """P10: a row that somebody holds delays that chat alone."""
     places, held, served = Places(10), uuid4(), []

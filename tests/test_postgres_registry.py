@@ -22,7 +22,8 @@ from chatcluster.ports import Death, Replica, SessionLock
 from chatcluster.postgres import Connection, Database, Session, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.migrate import migrate
-from chatcluster.postgres.registry import PostgresRegistry, lock_keys
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.session_locks import lock_keys
 
 pytestmark = pytest.mark.postgres
 
@@ -63,7 +64,7 @@ async def test_a_restart_of_the_server_proves_no_death(
     """The server ends all sessions, also those that hold a lock; whoever waited learns nothing from that."""
     url = await trio.to_thread.run_sync(own_postgres.start)
     await migrate(url)
-    async with open_database(Settings(database_url=url)) as database, AsyncExitStack() as stack:
+    async with open_database(Settings.of(database_url=url)) as database, AsyncExitStack() as stack:
         lock = await stack.enter_async_context(hold(database))
         observer = database.session("observer")
         watches = [Watch(database) for _ in range(5)]
@@ -145,7 +146,7 @@ async def test_a_lock_that_a_dying_server_grants_in_passing_proves_nothing(
     """A server that shuts down may end the holder's session first; a watcher has to hear from it once more."""
     link = LossyLink(database_url)
     async with link.listening() as url:
-        settings = Settings(database_url=database_url, database_direct_url=url)
+        settings = Settings.of(database_url=database_url, database_direct_url=url)
         async with open_database(settings) as watching, trio.open_nursery() as nursery:
             watch = Watch(watching)
             async with hold(database):
@@ -176,7 +177,7 @@ async def test_connections_that_were_lost_together_are_no_death(
     """P10: a firewall forgets all of a replica at once. The server has the old connections still, and would drop them
     at one moment; so their locks are taken from them, one after the other, and a watch sees that the replica lives."""
     registry, watch = PostgresRegistry(database), Watch(database)
-    monkeypatch.setattr("chatcluster.postgres.registry.RETAKE_SECONDS", 60.0)  # however slow this machine is
+    monkeypatch.setattr("chatcluster.postgres.session_locks.RETAKE_SECONDS", 60.0)  # however slow this machine is
     async with AsyncExitStack() as lost, trio.open_nursery() as nursery:
         await lost.enter_async_context(hold(database))
         nursery.start_soon(watch.run)
@@ -190,7 +191,7 @@ async def test_connections_that_were_lost_together_are_no_death(
                 while watch.outcome == "waiting":
                     await trio.lowlevel.checkpoint()
             assert watch.outcome is None, "a connection was lost, and the replica lives"
-            monkeypatch.setattr("chatcluster.postgres.registry.RETAKE_SECONDS", 0.0)
+            monkeypatch.setattr("chatcluster.postgres.session_locks.RETAKE_SECONDS", 0.0)
             async with retaken(registry, 1):
                 assert await fetchval(observer, HOLDERS) == 2
 
@@ -215,7 +216,7 @@ async def test_without_a_direct_connection_there_are_no_session_locks(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Behind a transaction pooler the leases alone serve; nothing is connected for locks."""
-    nowhere = Settings(database_url="postgresql://127.0.0.1:1/nowhere", database_direct_url="off")
+    nowhere = Settings.of(database_url="postgresql://127.0.0.1:1/nowhere", database_direct_url="off")
     async with open_database(nowhere) as database:
         registry = PostgresRegistry(database)
         async with registry.hold(WORKER, 0) as lock:
@@ -273,7 +274,7 @@ async def freeze_in_mid_statement(database: Database) -> None:
 
 
 async def test_a_heartbeat_does_not_wait_for_a_busy_pool(database_url: str) -> None:
-    settings = Settings(database_url=database_url, database_pool_size=1)
+    settings = Settings.of(database_url=database_url, database_pool_size=1)
     async with open_database(settings) as database:
         registry = PostgresRegistry(database)
         await registry.register(Replica(WORKER, "replica", "host:8100", "1", slots=4))
@@ -305,7 +306,7 @@ async def test_a_heartbeat_connects_anew_after_its_connection_was_lost(database:
 
 async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(database_url: str, database: Database) -> None:
     """P4: a connection that leads nowhere any more is no reason to give up a lease."""
-    settings = Settings(
+    settings = Settings.of(
         database_url=database_url, heartbeat_seconds=0.2, lease_ttl_seconds=3.2, lease_margin_seconds=1.0
     )
     async with open_database(settings) as hanging:

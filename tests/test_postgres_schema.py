@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from chat_rows import NOW, insert_chat
-from chat_states import A_USERS_MESSAGE, EVENTS, WORKER, assistant, every_state, fence_of
+from chat_states import A_USERS_MESSAGE, EVENTS, WORKER, assistant, every_state, fence_of, state_of
 
 from chatcluster.chat import STORED_FIELDS, ChatState, CommitStep, Decision, OwnerCommand, Status, decide
 from chatcluster.errors import ChatclusterError, StoreFailed
@@ -321,7 +321,7 @@ async def test_the_writes_of_a_tenure_and_the_renewals_are_heap_only(database: D
     """No index grows with the attempts, steps and heartbeats: only a change of owner touches one."""
 
     async def update(connection: Connection) -> tuple[int, int]:
-        running = ChatState(Status.RUNNING, worker_id=WORKER, epoch=1, snapshot_version=1, history_version=1)
+        running = state_of(Status.RUNNING)
         chat_id = await insert_chat(connection, running)
         await connection.execute(
             "INSERT INTO replicas (worker_id, name, address, version, slots) VALUES ($1, '', '', '', 4)", WORKER

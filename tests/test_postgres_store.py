@@ -115,7 +115,7 @@ async def test_a_row_that_somebody_holds_delays_its_chat_and_nobody_else(
     database_url: str, observer: Session, other: Session
 ) -> None:
     """P10: however many requests there are on that chat, it has two of the pool's connections."""
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         held, free = await create(database), await create(database)
         store = PostgresStore(database)
         refused = trio.Event()
@@ -379,7 +379,7 @@ async def test_a_commit_that_lost_its_answer_is_repeated_without_being_done_twic
     await PostgresStore(database).apply(chat.id, Send(text("next")), owner_id=OWNER)
     ((claimed),) = await claim(database)
     link = LossyLink(database_url)
-    async with link.listening() as url, open_database(Settings(database_url=url)) as lossy:
+    async with link.listening() as url, open_database(Settings.of(database_url=url)) as lossy:
         store = PostgresStore(lossy)
         await store.get(chat.id)
         link.break_at("COMMIT", delivered=delivered)
@@ -401,7 +401,7 @@ async def test_a_request_that_lost_its_answer_is_repeated_with_its_key(
     """P1, for callers: the repeat returns the message that the first request made."""
     chat = await create(database)
     link = LossyLink(database_url)
-    async with link.listening() as url, open_database(Settings(database_url=url)) as lossy:
+    async with link.listening() as url, open_database(Settings.of(database_url=url)) as lossy:
         store = PostgresStore(lossy)
         link.break_at("COMMIT", delivered=delivered)
         with pytest.raises(StoreUnavailable):
@@ -466,7 +466,7 @@ async def test_an_approval_is_in_the_ledger(database: Database, observer: Sessio
 
 async def test_a_plain_turn_of_one_step_costs_three_transactions_on_one_connection(database_url: str) -> None:
     """Send, claim (which starts the first attempt), and one commit that inserts the answer and finishes the turn."""
-    settings = Settings(database_url=database_url, database_pool_size=1)
+    settings = Settings.of(database_url=database_url, database_pool_size=1)
     async with open_database(settings) as database:
         store = PostgresStore(database)
         worker_id = await register(database)

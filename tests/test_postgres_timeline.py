@@ -57,11 +57,11 @@ async def test_after_a_promotion_the_first_write_leaps_also_on_a_session_that_is
     monkeypatch.setitem(postgres_server.SETTINGS, "wal_level", "replica")
     url = await trio.to_thread.run_sync(own_postgres.start)
     await migrate(url)
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         chat = await running_chat(database)
     assert chat.timeline == 1
     url = await trio.to_thread.run_sync(become_standby, own_postgres)
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         session = database.session("an old one")
         assert await session.run(timeline) is None, "a standby writes on none"
         await session.run(promote)
@@ -88,7 +88,7 @@ def stranger_to_the_log(url: str) -> Iterator[str]:
 
 async def test_a_role_that_may_not_ask_for_the_log_works_as_it_did_without_a_timeline(database_url: str) -> None:
     with stranger_to_the_log(database_url) as url:
-        async with open_database(Settings(database_url=url)) as database:
+        async with open_database(Settings.of(database_url=url)) as database:
             chat = await running_chat(database)
             assert chat.timeline is None
             outcome = await PostgresStore(database).commit(fence_of(chat), ANSWER, known=chat)
@@ -97,7 +97,7 @@ async def test_a_role_that_may_not_ask_for_the_log_works_as_it_did_without_a_tim
 
 async def test_rows_of_the_previous_version_are_read_written_and_told_apart(database_url: str) -> None:
     """It knows no such column: a chat that it made has no timeline, and one that it changed keeps the one it had."""
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         chat = await running_chat(database)
         rewrite = f"SET snapshot_version = snapshot_version + 1 WHERE id = '{chat.id}'"
         await trio.to_thread.run_sync(

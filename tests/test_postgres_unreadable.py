@@ -94,7 +94,7 @@ async def end(store: PostgresStore, chat: Chat) -> None:
 def test_whatever_is_stored_of_one_chat_every_other_goes_on(database_url: str, stored: list[tuple[str, Any]]) -> None:
     async def run() -> None:
         async with (
-            open_database(Settings(database_url=database_url)) as database,
+            open_database(Settings.of(database_url=database_url)) as database,
             open_session(database, "by hand") as other,
         ):
             await others_go_on(database, other, stored)

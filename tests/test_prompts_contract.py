@@ -56,7 +56,7 @@ async def world(url: str | None) -> AsyncIterator[World]:
         store, registry = MemoryStore(memory), MemoryRegistry(memory)
         yield World(MemoryPrompts(memory), store, registry, MemoryAdministration(memory))
         return
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         store_, registry_ = PostgresStore(database), PostgresRegistry(database)
         yield World(PostgresPrompts(database), store_, registry_, PostgresAdministration(database))
 

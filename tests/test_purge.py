@@ -31,7 +31,7 @@ from chatcluster.postgres.store import PostgresStore
 
 pytestmark = pytest.mark.postgres
 
-KEEP = Settings(deleted_keep_days=7)
+KEEP = Settings.of(deleted_keep_days=7)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ async def test_messages_that_were_edited_away_go_after_their_time_and_no_others(
     await round_of(database).go_round()
     assert await count(observer, "messages") == 5 * 9 + 1
     await days_pass(observer, 8)
-    await round_of(database, Settings(deleted_keep_days=0)).go_round()
+    await round_of(database, Settings.of(deleted_keep_days=0)).go_round()
     assert await count(observer, "messages") == 5 * 9 + 1, "0 keeps them for ever"
     await round_of(database).go_round()
     assert await count(observer, "messages") == 5 + 1
@@ -153,7 +153,7 @@ async def test_keys_go_when_a_repeat_would_be_a_new_request(database: Database, 
     await round_of(database).go_round()
     assert await count(observer, "idempotency_keys") == 5
     await days_pass(observer, 1.01)
-    await round_of(database, Settings(deleted_keep_days=0)).go_round()
+    await round_of(database, Settings.of(deleted_keep_days=0)).go_round()
     assert await count(observer, "idempotency_keys") == 0
 
 
@@ -189,7 +189,7 @@ async def test_a_kind_that_takes_longer_than_a_statement_may_keeps_no_other(
         " VALUES ($1, 'old', '', now() - interval '2 days')",
         chat.owner_id,
     )
-    async with open_database(Settings(database_url=database_url, statement_timeout_seconds=1.0)) as hasty:
+    async with open_database(Settings.of(database_url=database_url, statement_timeout_seconds=1.0)) as hasty:
         await round_of(hasty).go_round()
     assert await count(observer, "idempotency_keys") == 1
     assert await count(observer, "messages WHERE deleted_at IS NOT NULL") == 0

@@ -81,7 +81,7 @@ def authorization(cluster: Cluster) -> dict[str, str]:
 async def until_told(database_url: str, service: PushService, count: int) -> None:
     """So many messages came, and there is none to come."""
     async with (
-        open_database(Settings(database_url=database_url)) as database,
+        open_database(Settings.of(database_url=database_url)) as database,
         open_session(database, "observer") as observer,
     ):
         with trio.fail_after(WAIT_SECONDS):

@@ -44,7 +44,7 @@ async def site(url: str | None) -> AsyncIterator[Site]:
         memory = MemoryDatabase()
         yield Site(MemoryStore(memory), MemoryResponses(memory))
         return
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         yield Site(PostgresStore(database), PostgresResponses(database))
 
 

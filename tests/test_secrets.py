@@ -90,7 +90,7 @@ def test_of_a_secret_the_last_four_characters_are_shown_unless_that_is_much_of_i
 @pytest.mark.postgres
 async def test_a_rotation_seals_everything_anew_also_what_is_written_meanwhile(database_url: str) -> None:
     old, both, new = Keyring.parse(OLD), Keyring.parse(f"{NEW},{OLD}"), Keyring.parse(NEW)
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         servers = PostgresMcpServers(database)
         server_id = uuid4()
         place = place_of("mcp_servers", "sealed", server_id)
@@ -124,7 +124,7 @@ async def test_values_that_no_key_opens_are_left_and_counted_and_hide_no_other(
 ) -> None:
     monkeypatch.setattr("chatcluster.postgres.sealed.BATCH_ROWS", 2)
     monkeypatch.setattr("chatcluster.postgres.sealed.PAUSE_SECONDS", 0.0)
-    async with open_database(Settings(database_url=database_url)) as database:
+    async with open_database(Settings.of(database_url=database_url)) as database:
         lost, last = Keyring.parse(new_key()).seal(b"key", PLACE), UUID(int=2**128 - 1)
         await trio.to_thread.run_sync(
             execute_sql,

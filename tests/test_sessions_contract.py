@@ -61,7 +61,10 @@ class Site:
                 code.expires_at -= timedelta(hours=hours)
             return
         assert self.url is not None
-        async with open_database(Settings(database_url=self.url)) as database, open_session(database, "t") as session:
+        async with (
+            open_database(Settings.of(database_url=self.url)) as database,
+            open_session(database, "t") as session,
+        ):
             used = "last_used_at - make_interval(secs => $1)" if unused else "last_used_at"
             await execute(
                 session,
@@ -77,7 +80,7 @@ class Site:
 
 @asynccontextmanager
 async def open_site(url: str | None) -> AsyncIterator[Site]:
-    settings = Settings(session_idle_hours=HOURS_IDLE, session_hours_max=HOURS_MAX, database_url=url or "")
+    settings = Settings.of(session_idle_hours=HOURS_IDLE, session_hours_max=HOURS_MAX, database_url=url or "")
     if url is None:
         memory = MemoryDatabase()
         yield Site(MemoryAccounts(memory), MemorySessions(memory, settings=settings), memory, None)

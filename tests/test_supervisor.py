@@ -318,7 +318,7 @@ async def test_an_embedded_server_that_cannot_come_back_at_once_is_tried_again(
 def test_settings_reach_a_replica_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHATCLUSTER_SLOTS", "9")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere/v1")
-    settings = Settings(
+    settings = Settings.of(
         database_url="postgresql://u:p@h/d", slots=7, llm_include_usage=False, llm_base_url="http://m/v1"
     )
     assert from_environment(supervisor.replica_environment(settings)) == settings

@@ -46,7 +46,7 @@ async def in_memory() -> AsyncIterator[Parts]:
 
 @asynccontextmanager
 async def on_postgres(url: str) -> AsyncIterator[Parts]:
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
 
         async def insert(connection: Connection, state: ChatState) -> UUID:
             return await insert_chat(connection, state)

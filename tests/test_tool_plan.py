@@ -78,7 +78,10 @@ def test_calls_of_others_do_not_hold_up_ours() -> None:
 
 def test_each_waits_for_as_long_as_the_settings_say() -> None:
     plan = planned("ask", "mine")
-    assert [call.seconds for call in plan.calls] == [SETTINGS.approval_seconds, SETTINGS.client_tool_seconds]
+    assert [call.seconds for call in plan.calls] == [
+        SETTINGS.tools.approval_seconds,
+        SETTINGS.tools.client_tool_seconds,
+    ]
 
 
 def test_a_standing_permission_is_an_approval() -> None:

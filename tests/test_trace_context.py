@@ -172,7 +172,9 @@ async def test_a_request_to_a_model_carries_it(monkeypatch: pytest.MonkeyPatch) 
         raise ProviderError("enough", kind="generic", retryable=False)
 
     monkeypatch.setattr(client_module, "_send_once", send)
-    async with settings_model(Settings(llm_base_url="http://127.0.0.1:1", llm_api_key="key", llm_model="m")) as model:
+    async with settings_model(
+        Settings.of(llm_base_url="http://127.0.0.1:1", llm_api_key="key", llm_model="m")
+    ) as model:
         for telling in (nullcontext(), trace_context.telling(context_of)):
             with pytest.raises(ProviderError), telling, trace_context.working("model.asked", {"attempt": 1}):
                 async with model.stream(ModelRequest(UUID(int=1), ())):

@@ -197,7 +197,7 @@ class TestGuessing:
     async def test_over_its_rate_an_address_is_refused_without_a_look_up(
         self, autojump_clock: trio.testing.MockClock
     ) -> None:
-        accounts, settings = CountingAccounts(), Settings(auth_failures_per_second=1)
+        accounts, settings = CountingAccounts(), Settings.of(auth_failures_per_second=1)
         authenticator = Authenticator(accounts, World().pubsub, settings)  # type: ignore[arg-type]
 
         async def guess(address: str) -> type[Exception]:
@@ -213,7 +213,7 @@ class TestGuessing:
         assert [await guess("10.0.0.1") for _ in range(2)] == [Unauthenticated, TooMany]
 
     async def test_users_behind_the_same_address_go_on(self, autojump_clock: trio.testing.MockClock) -> None:
-        accounts, settings = CountingAccounts(), Settings(auth_failures_per_second=0.1)
+        accounts, settings = CountingAccounts(), Settings.of(auth_failures_per_second=0.1)
         pubsub = World().pubsub
         authenticator = Authenticator(accounts, pubsub, settings)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:

@@ -242,7 +242,7 @@ async def test_a_body_that_comes_in_small_pieces_is_the_same() -> None:
 
 async def test_files_count_by_themselves_and_the_rest_of_a_body_as_always() -> None:
     world = World()
-    world.settings = Settings(body_bytes_max=50_000, file_bytes_max=1 << 20, user_files_bytes_max=2 << 20)
+    world.settings = Settings.of(body_bytes_max=50_000, file_bytes_max=1 << 20, user_files_bytes_max=2 << 20)
     async with client_of(world) as client:
         assert (await begin(client, *input_file(url_of(LARGE, "text/plain")))).status_code == 200
         too_long = responses({"type": "input_text", "text": "x" * 50_000})
@@ -258,7 +258,7 @@ async def test_files_count_by_themselves_and_the_rest_of_a_body_as_always() -> N
 async def test_there_is_room_for_files_where_an_address_has_two_slashes() -> None:
     """As of a client whose base URL ends with one."""
     world = World()
-    world.settings = Settings(body_bytes_max=20_000, file_bytes_max=1 << 20, user_files_bytes_max=2 << 20)
+    world.settings = Settings.of(body_bytes_max=20_000, file_bytes_max=1 << 20, user_files_bytes_max=2 << 20)
     async with client_of(world) as client:
         path, body = input_file(url_of(LARGE, "text/plain"))
         assert len(json.dumps(body)) > 6 * 20_000

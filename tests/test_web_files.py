@@ -220,7 +220,7 @@ async def test_a_users_files_have_so_much_room_and_no_more() -> None:
         assert response.json()["error"]["used_bytes"] == 600
         listed = (await client.get(FILES)).json()
         assert (listed["used_bytes"], listed["bytes_max"], listed["has_more"]) == (600, 1000, False)
-        assert listed["file_bytes_max"] == world.settings.file_bytes_max
+        assert listed["file_bytes_max"] == world.settings.sizes.file_bytes_max
         assert listed["files"] == [file]
         assert (await client.delete(f"{FILES}/{file['id']}")).status_code == 204
         await upload(client, b"x" * 1000)

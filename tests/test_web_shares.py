@@ -9,8 +9,8 @@ import trio
 import trio.testing
 from web_world import World, client_of, error_code, serving
 
-from chatcluster.config import Settings
 from chatcluster.errors import TooMany
+from chatcluster.setting_sections import Http
 from chatcluster.web.shares import BUCKETS_MAX, WAIT_SECONDS_MAX, WAITING_MAX, Buckets, Shares
 
 GREEDY, OTHER = UUID(int=1), UUID(int=2)
@@ -39,7 +39,7 @@ class Load:
 
 
 async def test_a_users_requests_are_served_a_few_at_a_time_and_anothers_at_once() -> None:
-    shares = Shares(Settings(requests_per_user=4, requests_per_second_per_user=0))
+    shares = Shares(Http(requests_per_user=4, requests_per_second_per_user=0))
     greedy, other = Load(shares), Load(shares)
     async with trio.open_nursery() as nursery:
         for _ in range(WAITING_MAX + 10):
@@ -56,7 +56,7 @@ async def test_a_users_requests_are_served_a_few_at_a_time_and_anothers_at_once(
 
 
 async def test_nobody_waits_for_a_turn_for_ever(autojump_clock: trio.testing.MockClock) -> None:
-    shares = Shares(Settings(requests_per_user=1))
+    shares = Shares(Http(requests_per_user=1))
     load = Load(shares)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(load.request, GREEDY)
@@ -69,7 +69,7 @@ async def test_nobody_waits_for_a_turn_for_ever(autojump_clock: trio.testing.Moc
 
 
 async def test_a_rate_is_a_users_own_and_fills_again(autojump_clock: trio.testing.MockClock) -> None:
-    shares = Shares(Settings(requests_per_user=0, requests_per_second_per_user=5))
+    shares = Shares(Http(requests_per_user=0, requests_per_second_per_user=5))
     for _ in range(10):
         await shares.enter(GREEDY)
     with pytest.raises(TooMany) as refused:
@@ -83,7 +83,7 @@ async def test_a_rate_is_a_users_own_and_fills_again(autojump_clock: trio.testin
 
 
 async def test_limits_of_zero_are_none() -> None:
-    shares = Shares(Settings(requests_per_user=0, requests_per_second_per_user=0))
+    shares = Shares(Http(requests_per_user=0, requests_per_second_per_user=0))
     for _ in range(2000):
         await shares.enter(GREEDY)
         shares.leave(GREEDY)

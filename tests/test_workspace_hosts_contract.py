@@ -157,7 +157,7 @@ async def test_work_is_told_until_it_is_reported(world: RowsWorld) -> None:
     assert await world.hosts.work(lease, places=0) == ()
     found = await world.workspaces.workspace(row.id)
     assert (found.state, found.built, found.startup) == (WorkspaceState.RUNNING, True, Startup.RUNNING)
-    assert found.started_at is not None
+    assert found.times.started_at is not None
 
 
 async def test_a_start_up_script_that_ends_later_is_told_and_moves_no_time(world: RowsWorld) -> None:
@@ -166,7 +166,8 @@ async def test_a_start_up_script_that_ends_later_is_told_and_moves_no_time(world
     told = Report(row.id, row.generation, WorkspaceState.RUNNING, startup=Startup.FAILED)
     assert await world.hosts.report(lease, told)
     found = await world.workspaces.workspace(row.id)
-    assert (found.startup, found.expires_at, found.started_at) == (Startup.FAILED, row.expires_at, row.started_at)
+    assert found.startup is Startup.FAILED
+    assert (found.times.expires_at, found.times.started_at) == (row.times.expires_at, row.times.started_at)
 
 
 async def test_a_report_that_comes_too_late_changes_nothing(world: RowsWorld) -> None:

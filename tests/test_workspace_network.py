@@ -104,6 +104,15 @@ async def test_an_address_that_is_silent_leaves_time_for_the_next_one(
     assert trio.current_time() - began_at < network_proxy.DIAL_SECONDS
 
 
+async def test_what_is_on_the_list_and_no_name_of_a_host_is_refused_in_words() -> None:
+    """And not a crash of ours, told with its traceback each time that a program asks."""
+    proxy = network_proxy._Proxy("one", Reach(["*.example.org"]))
+    for host in ("a..example.org", f"{'a' * 64}.example.org"):
+        with pytest.raises(network_proxy._No, match="no name of a host") as refused:
+            await proxy._dialled(network_proxy._Target(host, 443, b""))
+        assert refused.value.status == 502
+
+
 async def test_a_public_address_of_this_machine_is_reached_only_where_it_is_let_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -94,8 +94,8 @@ async def test_a_workspace_is_built_of_what_its_template_says_now(world: RowsWor
     await world.template(desktop=False)
     row = await world.workspaces.workspace(asked.workspace.id, OWNER)
     assert asked.changed
-    assert (row.state, row.host_id, row.template_name) == (WorkspaceState.BUILDING, None, "plain")
-    assert (row.parameters, row.settings.desktop) == ({"branch": "next"}, True)
+    assert (row.state, row.host_id, row.made_of.template_name) == (WorkspaceState.BUILDING, None, "plain")
+    assert (row.made_of.parameters, row.made_of.settings.desktop) == ({"branch": "next"}, True)
 
 
 async def test_a_chat_has_one_workspace_whoever_asks_at_the_same_time(world: RowsWorld) -> None:
@@ -299,7 +299,7 @@ async def _archive(world: RowsWorld, chat_id: UUID) -> None:
 
 async def test_work_in_it_extends_its_time_once_a_twentieth_of_the_bump_has_passed(world: RowsWorld) -> None:
     row = await world.running(await world.host())
-    assert row.expires_at is not None
+    assert row.times.expires_at is not None
     assert not await world.workspaces.bump(row.id)
     await world.later(0.04 * HOUR)
     assert not await world.workspaces.bump(row.id)
@@ -307,8 +307,8 @@ async def test_work_in_it_extends_its_time_once_a_twentieth_of_the_bump_has_pass
     assert await world.workspaces.bump(row.id)
     assert not await world.workspaces.bump(row.id)
     bumped = await world.workspaces.workspace(row.id)
-    assert bumped.expires_at is not None
-    assert bumped.expires_at - row.expires_at > timedelta(seconds=-1)
+    assert bumped.times.expires_at is not None
+    assert bumped.times.expires_at - row.times.expires_at > timedelta(seconds=-1)
 
 
 async def test_a_bump_shortens_no_time_and_starts_nothing(world: RowsWorld) -> None:
@@ -318,9 +318,9 @@ async def test_a_bump_shortens_no_time_and_starts_nothing(world: RowsWorld) -> N
     await world.later(HOUR)
     assert await world.workspaces.bump(row.id)
     bumped = await world.workspaces.workspace(row.id)
-    assert bumped.expires_at is not None
-    assert bumped.last_used_at is not None
-    assert bumped.expires_at - bumped.last_used_at > timedelta(hours=8)
+    assert bumped.times.expires_at is not None
+    assert bumped.times.last_used_at is not None
+    assert bumped.times.expires_at - bumped.times.last_used_at > timedelta(hours=8)
     await world.workspaces.stop(row.id)
     await world.later(HOUR)
     assert not await world.workspaces.bump(row.id)
@@ -335,7 +335,7 @@ async def test_an_owner_s_heartbeat_bumps_the_workspaces_of_the_chats_at_work(wo
     assert await world.workspaces.bump_owned(uuid4()) == 0
     assert await world.workspaces.bump_owned(worker_id) == 1
     assert await world.workspaces.bump_owned(worker_id) == 0
-    assert (await world.workspaces.workspace(row.id)).last_used_at != row.last_used_at
+    assert (await world.workspaces.workspace(row.id)).times.last_used_at != row.times.last_used_at
 
 
 async def test_a_workspace_in_which_nobody_works_is_stopped(world: RowsWorld) -> None:
@@ -366,7 +366,7 @@ async def test_use_that_a_clock_told_which_was_set_back_since_does_not_keep_it_f
     await world.later(-10 * HOUR)
     assert await world.workspaces.bump(row.id)
     (use,) = await world.hosts.last_uses(lease)
-    assert use.last_used_at == (await world.workspaces.workspace(row.id)).last_used_at
+    assert use.last_used_at == (await world.workspaces.workspace(row.id)).times.last_used_at
     assert use.seconds_left <= HOUR, "what that clock said of its end is no more true"
     assert not await world.workspaces.bump(row.id)
 
@@ -380,7 +380,7 @@ async def test_one_whose_chat_is_at_work_is_not_stopped_however_short_its_time_i
         await world.later(10)
         assert await world.look(lease) == ()
         found = await world.workspaces.workspace(row.id)
-        assert (found.state, found.last_used_at != row.last_used_at) == (WorkspaceState.RUNNING, True)
+        assert (found.state, found.times.last_used_at != row.times.last_used_at) == (WorkspaceState.RUNNING, True)
     await world.store.commit(fences[row.chat_id], FinishTurn())
     assert await world.look(lease) == (), "its time begins when the work is over"
     await world.later(10)
@@ -394,7 +394,7 @@ async def test_without_a_limit_it_is_never_stopped(world: RowsWorld) -> None:
     row = await world.running(lease)
     await world.later(1000 * HOUR)
     assert await world.workspaces.bump(row.id)
-    assert (await world.workspaces.workspace(row.id)).expires_at is None
+    assert (await world.workspaces.workspace(row.id)).times.expires_at is None
     assert await world.look(lease) == ()
 
 

@@ -268,7 +268,7 @@ class World:
     def __init__(self, link: Link | None = None, database: MemoryDatabase | None = None, /, **settings: Any) -> None:
         """``link``: the way to the database, for chats and what doors keep of them. ``database``: that of another
         replica."""
-        self.settings = Settings(**settings)
+        self.settings = Settings.of(**settings)
         self.database = database or MemoryDatabase()
         self.store = MemoryStore(self.database, link, self.settings)
         self.accounts = MemoryAccounts(self.database)
@@ -277,7 +277,7 @@ class World:
         self.registry = MemoryRegistry(self.database)
         self.models = MemoryModels(self.database)
         broker = MemoryBroker()
-        self.pubsub, streams, audience = MemoryPubSub(broker), MemoryStreams(broker), Audience(self.settings)
+        self.pubsub, streams, audience = MemoryPubSub(broker), MemoryStreams(broker), Audience(self.settings.streaming)
         self.real_feeds = Feeds(
             store=self.store, streams=streams, pubsub=self.pubsub, settings=self.settings, audience=audience
         )
@@ -292,7 +292,7 @@ class World:
         self.health = ScriptedHealth()
         self.metrics = Metrics()
         self.mcp_servers = MemoryMcpServers(self.database)
-        self.keyring = Keyring.parse(self.settings.encryption_keys)
+        self.keyring = Keyring.parse(self.settings.storage.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
         self.agent = FakeAgent()
         """Of every workspace."""
@@ -306,7 +306,9 @@ class World:
         self.public_url = ""
 
     def push_subscriptions(self) -> PushSubscriptions:
-        return PushSubscriptions(MemoryPush(self.database), self.settings, public_key=self.push_key)
+        return PushSubscriptions(
+            MemoryPush(self.database), private_allowed=self.settings.push.private_addresses, public_key=self.push_key
+        )
 
     def services(self) -> Services:
         return Services(
@@ -322,7 +324,7 @@ class World:
             ),
             transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
             monitoring=Monitoring(self.health, self.metrics),
-            uploads=Uploads(self.files, self.settings),
+            uploads=Uploads(self.files, self.settings.sizes),
             models=Models(
                 catalogue=self.models.catalogue,
                 admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
@@ -383,8 +385,8 @@ async def serving(world: World) -> AsyncIterator[World]:
     app = create_app(world.services(), page_folder=world.page_folder)
     world.server = Server(
         app,
-        send_stall_seconds=world.settings.send_stall_seconds,
-        reader_bytes_per_second_min=world.settings.reader_bytes_per_second_min,
+        send_stall_seconds=world.settings.streaming.send_stall_seconds,
+        reader_bytes_per_second_min=world.settings.streaming.reader_bytes_per_second_min,
         limits=world.limits,
     )
     private, public = loopback(), loopback()

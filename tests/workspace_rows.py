@@ -13,7 +13,6 @@ import trio
 from chat_states import user
 from conftest import execute_sql
 from contract_worlds import OWNER, fence_of
-from msgspec.structs import replace
 
 from chatcluster.chat import Fence
 from chatcluster.config import Settings
@@ -126,14 +125,14 @@ async def open_rows(url: str | None) -> AsyncIterator[RowsWorld]:
 @asynccontextmanager
 async def memory_rows(database: MemoryDatabase | None = None) -> AsyncIterator[RowsWorld]:
     database = database or MemoryDatabase()
-    rows = database.kept.workspaces.rows
+    tables = database.kept.workspaces
 
     async def later(seconds: float) -> None:
         ago = timedelta(seconds=seconds)
-        for row in rows.values():
-            expires_at = None if row.expires_at is None else row.expires_at - ago
-            last_used_at = None if row.last_used_at is None else row.last_used_at - ago
-            rows[row.id] = replace(row, expires_at=expires_at, last_used_at=last_used_at)
+        for row in list(tables.rows.values()):
+            expires_at = None if row.times.expires_at is None else row.times.expires_at - ago
+            last_used_at = None if row.times.last_used_at is None else row.times.last_used_at - ago
+            tables.put(row, expires_at=expires_at, last_used_at=last_used_at)
 
     yield RowsWorld(
         MemoryWorkspaces(database),
@@ -153,7 +152,7 @@ async def postgres_rows(url: str) -> AsyncIterator[RowsWorld]:
         statement = f"update workspaces set expires_at = expires_at - {ago}, last_used_at = last_used_at - {ago}"
         await trio.to_thread.run_sync(execute_sql, url, statement)
 
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         yield RowsWorld(
             PostgresWorkspaces(database),
             PostgresWorkspaceHosts(database),

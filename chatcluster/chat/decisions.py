@@ -54,7 +54,7 @@ from chatcluster.chat.commands import (
 from chatcluster.chat.draft import Decision, Draft, Span
 from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.setup import ChatSetup
-from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome, Underway
+from chatcluster.chat.state import ChatState, Fence, Standing, Status, TurnOutcome, Underway
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
     ChatArchived,
@@ -331,16 +331,20 @@ def create(command: Create) -> Decision:
     versions = (content_version_of(message.parts) for message in command.messages)
     content_version = max((command.copied_version or 1, *versions))
     state = ChatState(
-        Status.RUNNING if is_asked else Status.WAITING,
+        worker_id=None,
+        epoch=0,
         snapshot_version=1,
         history_version=1,
+        queue_version=0,
+        attempt=0,
+        status=Status.RUNNING if is_asked else Status.WAITING,
         content_version=content_version,
         cause=TURN if is_asked else "",
     )
     return Decision(state=state, event="Create", messages=command.messages)
 
 
-def check_fence(state: ChatState, fence: Fence) -> None:
+def check_fence(state: Standing, fence: Fence) -> None:
     """Raise ``Fenced`` if the tenure is over, ``Moved`` if it stands but worked from another history."""
     if state.worker_id != fence.worker_id or state.epoch != fence.epoch:
         raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over; now {state.epoch}")

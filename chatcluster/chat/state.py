@@ -86,14 +86,28 @@ class Queued(msgspec.Struct, frozen=True):
     steered: bool = False
 
 
-class StoredPhase(msgspec.Struct):
-    """What says in which phase a chat is."""
+class Standing(msgspec.Struct):
+    """Where a chat stands: who works on it, and how far it has come."""
+
+    worker_id: UUID | None
+    epoch: int
+    snapshot_version: int
+    history_version: int
+    queue_version: int
+    attempt: int
+    """The number of the newest attempt at this history: what tells its frames from those of others."""
+
+
+class StoredPhase(Standing):
+    """What says in which phase a chat is, and so whom it waits for."""
 
     status: Status
     archived: bool = False
     archiving: bool = False
     """The chat is archived as soon as its interruption is finished."""
     compacting: bool = False
+    waits_for_agents: bool = False
+    """Whether a chat that requires action waits for agents of its own, and for nobody else."""
 
     @property
     def phase(self) -> Phase:
@@ -104,6 +118,10 @@ class StoredPhase(msgspec.Struct):
         """Whether there is work that an owner has to do."""
         return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
 
+    @property
+    def claimable(self) -> bool:
+        return self.runnable and self.worker_id is None
+
 
 class StoredState(StoredPhase):
     """What a decision depends on and changes, as far as the chat's row has it: each field is a column of its name.
@@ -112,15 +130,8 @@ class StoredState(StoredPhase):
     Only a decision in the making has it as it is; a ``Chat`` and a ``ChatState`` are frozen.
     """
 
-    worker_id: UUID | None = None
-    epoch: int = 0
-    snapshot_version: int = 0
-    history_version: int = 0
-    queue_version: int = 0
     reset_version: int = 0
     """The snapshot version at which history was last rewritten: older cursors start anew."""
-    attempt: int = 0
-    """The number of the newest attempt at this history: what tells its frames from those of others."""
     failures: int = 0
     """In how many attempts at this history the model failed. One after which that model is not asked again counts for
     all that it could have failed."""
@@ -141,12 +152,6 @@ class StoredState(StoredPhase):
     """The answer that its provider goes on with, also while nobody listens (``Underway``). Empty if there is none."""
     cause: str = ""
     """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
-    waits_for_agents: bool = False
-    """Whether a chat that requires action waits for agents of its own, and for nobody else."""
-
-    @property
-    def claimable(self) -> bool:
-        return self.runnable and self.worker_id is None
 
 
 STORED_FIELDS = StoredState.__struct_fields__

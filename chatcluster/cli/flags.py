@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from dataclasses import Field, fields
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from chatcluster.config import ENV_PREFIX, Settings, env_name
+from chatcluster.config import ENV_PREFIX, SETTINGS, env_name
 from chatcluster.local.local_cluster import DEFAULT_DATA_DIR
 from chatcluster.setting_checks import flag_name
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from chatcluster.setting_fields import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ALL = tuple(item.name for item in fields(Settings))
+ALL = tuple(SETTINGS)
 DATABASE = ("database_url", "statement_timeout_seconds")
 
 
@@ -64,12 +61,12 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return data_dir_option(function)
 
 
-def settings_flags(*names: str, of: type[DataclassInstance] = Settings) -> Callable[[F], F]:
+def settings_flags(*names: str, of: Iterable[Setting] = SETTINGS.values()) -> Callable[[F], F]:
     """Add the flags of these settings to a command, which gets them as keyword arguments; None where not given.
 
     Values outside a setting's range are found by ``config.from_environment``, with the environment's.
     """
-    chosen = [item for item in fields(of) if item.name in names]
+    chosen = [item for item in of if item.name in names]
 
     def decorate(function: F) -> F:
         for item in reversed(chosen):
@@ -79,20 +76,20 @@ def settings_flags(*names: str, of: type[DataclassInstance] = Settings) -> Calla
     return decorate
 
 
-def _option(item: Field[Any]) -> Callable[[F], F]:
+def _option(item: Setting) -> Callable[[F], F]:
     flag = f"--{flag_name(item.name)}"
     if isinstance(item.default, bool):
         return click.option(f"{flag}/--no-{flag_name(item.name)}", item.name, default=None, help=_help(item))
     return click.option(flag, item.name, type=type(item.default), default=None, help=_help(item))
 
 
-def _help(item: Field[Any]) -> str:
+def _help(item: Setting) -> str:
     """The setting's text, its default and its variable."""
-    text = item.metadata["help"]
-    if item.metadata["secret"]:
+    text = item.help
+    if item.secret:
         text += ". Prefer the environment: others on this machine can see flags"
     default = "" if item.default == "" else f"default: {_shown(item.default)}; "
-    variables = ", ".join((env_name(item.name), *item.metadata["fallbacks"]))
+    variables = ", ".join((env_name(item.name), *item.fallbacks))
     return f"{text}  [{default}env: {variables}]"
 
 

@@ -17,7 +17,8 @@ import msgspec
 from chatcluster.cli.connected import ask
 from chatcluster.cli.flags import Commands, server_options
 from chatcluster.client.client import Client
-from chatcluster.config import ENV_PREFIX, LLM_KINDS
+from chatcluster.config import ENV_PREFIX
+from chatcluster.setting_sections import LLM_KINDS
 
 KEY_VARIABLE = ENV_PREFIX + "PROVIDER_KEY"
 PRICES = ("input", "cached_input", "cache_write", "output", "search")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -11,10 +10,11 @@ import click
 import trio
 
 from chatcluster.cli.flags import ready_fd_option, settings_flags
-from chatcluster.config import from_environment, read_settings
+from chatcluster.config import from_environment, read_section
+from chatcluster.setting_fields import settings_of
 from chatcluster.workspaces.host.settings import HostSettings
 
-OWN = tuple(item.name for item in fields(HostSettings))
+OWN = tuple(item.name for item in settings_of(HostSettings))
 SHARED = (
     "database_url",
     "database_pool_size",
@@ -30,7 +30,7 @@ SHARED = (
 
 
 @click.command("workspace-host")
-@settings_flags(*OWN, of=HostSettings)
+@settings_flags(*OWN, of=settings_of(HostSettings))
 @settings_flags(*SHARED)
 @ready_fd_option
 def workspace_host(*, ready_fd: int | None, **flags: Any) -> None:
@@ -47,6 +47,6 @@ def workspace_host(*, ready_fd: int | None, **flags: Any) -> None:
     """
     from chatcluster.workspace_host import serve_workspaces
 
-    options = read_settings(HostSettings, os.environ, {name: flags.pop(name) for name in OWN})
+    options = read_section(HostSettings, os.environ, {name: flags.pop(name) for name in OWN})
     settings = from_environment(os.environ, **flags)
     trio.run(partial(serve_workspaces, settings, options, ready_fd=ready_fd))

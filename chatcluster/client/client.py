@@ -40,7 +40,7 @@ import msgspec
 import trio
 
 from chatcluster.client.administration import Administration
-from chatcluster.client.credentials import checked_address, checked_secret
+from chatcluster.client.credentials import API_PATH, checked_address, checked_secret
 from chatcluster.client.events import Event, decode_event
 from chatcluster.client.files import TRANSFER_SECONDS, FileTransfers
 from chatcluster.client.forks import Forks
@@ -95,7 +95,7 @@ class Client(Forks, ToolCalls, FileTransfers):
         options.setdefault("timeout", httpx.Timeout(15.0, connect=5.0))
         headers = {"Authorization": f"Bearer {token}"}
         self.admin = Administration(self._read, self._write)
-        self._http = http_client(base_url, base_url=base_url.rstrip("/") + "/api/v1", headers=headers, **options)
+        self._http = http_client(base_url, base_url=base_url.rstrip("/") + API_PATH, headers=headers, **options)
 
     async def __aenter__(self) -> Self:
         return self

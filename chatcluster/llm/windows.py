@@ -39,7 +39,7 @@ def catalogue_tool_limits(known: Callable[[], Catalogue | None], settings: Setti
     def limit(model: str | None, failures: int) -> int | None:
         catalogue = known()
         if catalogue is None or catalogue.is_empty:
-            return WIRES[Kind(settings.llm_kind)].tools_max
+            return WIRES[Kind(settings.llm.kind)].tools_max
         candidates = catalogue.candidates(model)
         if not candidates:
             return None
@@ -53,5 +53,5 @@ def catalogue_tool_limits(known: Callable[[], Catalogue | None], settings: Setti
 
 
 def of_settings(settings: Settings) -> Window | None:
-    tokens = settings.llm_context_tokens
-    return Window(tokens, tokens // OUTPUT_SHARES, settings.compaction_percent) if tokens else None
+    tokens = settings.llm.context_tokens
+    return Window(tokens, tokens // OUTPUT_SHARES, settings.turns.compaction_percent) if tokens else None

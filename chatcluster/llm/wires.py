@@ -25,9 +25,9 @@ Routing = Callable[[ModelRequest], Route]
 
 def settings_routing(settings: Settings) -> Routing:
     """All requests go to the server of the settings, and to the model that they or the settings name."""
-    base_url, api_key = settings.llm_base_url.strip(), settings.llm_api_key.strip()
+    base_url, api_key = settings.llm.base_url.strip(), settings.llm.api_key.strip()
     server = server_at(base_url, api_key)
-    options = ModelOptions(input=tuple(map(Input, settings.llm_input.split(","))))
+    options = ModelOptions(input=tuple(map(Input, settings.llm.input.split(","))))
 
     def route(request: ModelRequest) -> Route:
         if not base_url:
@@ -38,19 +38,19 @@ def settings_routing(settings: Settings) -> Routing:
                 "that needs none",
                 "missing_key",
             )
-        model = request.model or settings.llm_model
+        model = request.model or settings.llm.model
         if not model:
             raise server.error(
                 "no model is named: set llm-model (CHATCLUSTER_LLM_MODEL), or the chat's model", "config"
             )
         return Route(
-            kind=Kind(settings.llm_kind),
+            kind=Kind(settings.llm.kind),
             server=server,
             base_url=base_url,
             api_key=api_key,
             model=model,
             options=options,
-            include_usage=settings.llm_include_usage,
+            include_usage=settings.llm.include_usage,
         )
 
     return route

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import fields
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from chatcluster.config import env_name
 from chatcluster.errors import ConfigError
 from chatcluster.setting_checks import check_header_text, check_http_url, is_on_this_machine
+from chatcluster.setting_fields import settings_of
 from chatcluster.workspaces.host.settings import HostSettings
 
 DEFAULT_DATA_DIR = Path(".chatcluster")
@@ -89,7 +89,7 @@ def push_key(data_dir: Path) -> str:
 
 def host_environment(data_dir: Path) -> dict[str, str]:
     """What a host of workspaces is told: where it has its files, and whatever our environment says of hosts."""
-    names = [env_name(item.name) for item in fields(HostSettings)]
+    names = [env_name(item.name) for item in settings_of(HostSettings)]
     said = {name: os.environ[name] for name in names if name in os.environ}
     return {env_name("workspaces_dir"): str(workspaces_dir(data_dir)), **said}
 

@@ -46,7 +46,7 @@ async def provision(settings: Settings, data_dir: Path) -> str:
 
 async def migrate_schema(settings: Settings, *, say: Callable[[str], None] | None = None) -> tuple[Migration, ...]:
     """Apply the migrations that the database lacks, and return them. ``say`` gets a line when that has to wait."""
-    url = settings.direct_url or settings.database_url
+    url = settings.servers.direct_url or settings.servers.database_url
     return await (migrate(url) if say is None else migrate(url, say=say))
 
 
@@ -83,8 +83,8 @@ async def revoke_token(settings: Settings, token_id: str) -> bool:
         revoked = await transitions.revoke_token(
             PostgresAccounts(database), token_id, publish=lambda *announcement: announcements.append(announcement)
         )
-        if announcements and settings.redis_url:
-            await _announce(database, settings.redis_url, announcements)
+        if announcements and settings.servers.redis_url:
+            await _announce(database, settings.servers.redis_url, announcements)
     return revoked
 
 

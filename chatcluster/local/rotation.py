@@ -9,7 +9,7 @@ from chatcluster.secrets import Keyring
 
 
 async def rotate_secrets(settings: Settings) -> Rotated:
-    """Seal every secret with the first of ``settings.encryption_keys``. Raises ``NoEncryptionKeys``."""
-    keyring = Keyring.parse(settings.encryption_keys)
+    """Seal every secret with the first of ``settings.storage.encryption_keys``. Raises ``NoEncryptionKeys``."""
+    keyring = Keyring.parse(settings.storage.encryption_keys)
     async with open_database(settings) as database:
         return await rotate(database, keyring)

@@ -22,12 +22,12 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
-from chatcluster.config import ENV_PREFIX, Settings, env_name
+from chatcluster.config import ENV_PREFIX, SETTINGS, Settings, env_name
 from chatcluster.errors import ConfigError
 from chatcluster.listening import listening_socket
 from chatcluster.local import local_cluster, log_rotation, log_tail
@@ -114,13 +114,17 @@ class _Supervisor:
             if simulator is not None:
                 settings = await self._with_simulated(simulator, settings)
             url = _url_of(listener)
-            settings = replace(settings, public_url=settings.public_url or url, encryption_keys=self._keys(settings))
-            settings = replace(settings, push_key=settings.push_key or local_cluster.push_key(self._data_dir))
+            settings = settings.but(
+                public_url=settings.browsers.public_url or url, encryption_keys=self._keys(settings)
+            )
+            settings = settings.but(push_key=settings.push.key or local_cluster.push_key(self._data_dir))
             async with trio.open_nursery() as nursery:
                 await self._start_replicas(nursery, settings, listener)
                 if self._options.workspaces:
                     await self._start_workspaces(nursery, settings)
-                record = local_cluster.LocalCluster(url, settings.database_url, settings.redis_url, os.getpid())
+                record = local_cluster.LocalCluster(
+                    url, settings.servers.database_url, settings.servers.redis_url, os.getpid()
+                )
                 local_cluster.write_cluster(self._data_dir, record)
                 try:
                     path = await sign_in_path(settings, token)
@@ -131,8 +135,8 @@ class _Supervisor:
 
     def _keys(self, settings: Settings) -> str:
         """The keys of secrets: those that are given, or those of the data directory, where one is made if need be."""
-        if settings.encryption_keys:
-            return settings.encryption_keys
+        if settings.storage.encryption_keys:
+            return settings.storage.encryption_keys
         if not (keys := local_cluster.read_encryption_keys(self._data_dir)):
             local_cluster.write_encryption_keys(self._data_dir, keys := new_key())
         return keys
@@ -140,14 +144,14 @@ class _Supervisor:
     @asynccontextmanager
     async def _servers(self, settings: Settings) -> AsyncIterator[Settings]:
         """The settings with the URLs of the servers, embedded where none is given."""
-        connections = self._options.replicas * (settings.database_pool_size + CONNECTIONS_PER_REPLICA) + 20
+        connections = self._options.replicas * (settings.servers.database_pool_size + CONNECTIONS_PER_REPLICA) + 20
         postgres = PostgresServer(self._data_dir, connections_max=max(200, connections))
         redis = RedisServer(self._data_dir)
         async with (
-            self._embedded(postgres, settings.database_url) as database_url,
-            self._embedded(redis, settings.redis_url) as redis_url,
+            self._embedded(postgres, settings.servers.database_url) as database_url,
+            self._embedded(redis, settings.servers.redis_url) as redis_url,
         ):
-            yield replace(settings, database_url=database_url, redis_url=redis_url)
+            yield settings.but(database_url=database_url, redis_url=redis_url)
 
     @asynccontextmanager
     async def _embedded(self, server: PostgresServer | RedisServer, given_url: str) -> AsyncIterator[str]:
@@ -169,7 +173,7 @@ class _Supervisor:
 
     def _start_simulator(self, background: trio.Nursery, settings: Settings) -> Keeper | None:
         """A simulated model where none is configured. It starts while the servers do."""
-        if settings.llm_base_url:
+        if settings.llm.base_url:
             return None
         keeper = self._keeper("simulated-llm", _simulator_command, replica_environment(settings), stop_seconds=2.0)
         background.start_soon(keeper.run)
@@ -178,8 +182,8 @@ class _Supervisor:
     async def _with_simulated(self, keeper: Keeper, settings: Settings) -> Settings:
         await keeper.was_ready.wait()
         base_url = f"http://127.0.0.1:{_port_of(keeper)}/v1"
-        model = settings.llm_model or SIMULATED_MODEL
-        return replace(settings, llm_base_url=base_url, llm_api_key=SIMULATED_KEY, llm_model=model)
+        model = settings.llm.model or SIMULATED_MODEL
+        return settings.but(llm_base_url=base_url, llm_api_key=SIMULATED_KEY, llm_model=model)
 
     async def _start_replicas(self, nursery: trio.Nursery, settings: Settings, listener: socket.socket) -> None:
         environment = replica_environment(settings)
@@ -189,7 +193,8 @@ class _Supervisor:
                     f"replica-{index}",
                     ReplicaCommand(f"replica-{index}", listener.fileno()),
                     environment,
-                    stop_seconds=max(settings.drain_seconds, settings.drain_notice_seconds) + STOP_MARGIN_SECONDS,
+                    stop_seconds=max(settings.ownership.drain_seconds, settings.ownership.drain_notice_seconds)
+                    + STOP_MARGIN_SECONDS,
                     inherited_fds=(listener.fileno(),),
                 )
                 self._replicas.append(keeper)
@@ -236,8 +241,8 @@ class _Supervisor:
             ("url", url),
             ("token", token),
             ("model", model),
-            ("postgres", "as configured" if given.database_url else "embedded"),
-            ("redis", "as configured" if given.redis_url else "embedded"),
+            ("postgres", "as configured" if given.servers.database_url else "embedded"),
+            ("redis", "as configured" if given.servers.redis_url else "embedded"),
             ("data", str(self._options.data_dir)),
             *([] if self._workspaces is None else [("workspaces", _host_line(self._workspaces))]),
             *((keeper.name, f"http://127.0.0.1:{_port_of(keeper)}  pid {keeper.pid}") for keeper in self._replicas),
@@ -313,10 +318,10 @@ def _workspaces_command(previous: Ready | None) -> list[str]:
 def replica_environment(settings: Settings) -> dict[str, str]:
     """Our environment with ``settings`` in the place of what it said; secrets are in no list of processes there."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
-    for item in fields(Settings):
-        value = getattr(settings, item.name)
+    for name in SETTINGS:
+        value = settings.value(name)
         if value != "":
-            environment[env_name(item.name)] = str(value).lower() if isinstance(value, bool) else str(value)
+            environment[env_name(name)] = str(value).lower() if isinstance(value, bool) else str(value)
     environment[env_name("log_format")] = "json"
     return environment
 

@@ -65,7 +65,7 @@ class Claims:
 
     def _may_run(self, owner_id: UUID, more: int) -> bool:
         """Whether the owner may have so many more running chats."""
-        chats_max = self._settings.user_chats_max
+        chats_max = self._settings.replica.user_chats_max
         busy = [row for row in self._database.chats.values() if row.owner_id == owner_id and row.state.worker_id]
         return not chats_max or sum(row.state.status is Status.RUNNING for row in busy) + more <= chats_max
 
@@ -97,7 +97,7 @@ class Claims:
     def _has_turn(self, worker_id: UUID) -> bool:
         """Whether a worker may take up another chat at once: as no chat waits, no user's turn is skipped."""
         lives = worker_id in self._database.replicas and worker_id not in self._database.locked_rows
-        waits = self._settings.user_chats_max or self._claimable(Status.RUNNING, Status.INTERRUPTING)
+        waits = self._settings.replica.user_chats_max or self._claimable(Status.RUNNING, Status.INTERRUPTING)
         return lives and not waits
 
     def _as_claimed(self, row: ChatRow, outcome: Outcome) -> Outcome:

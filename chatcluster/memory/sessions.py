@@ -17,8 +17,8 @@ class MemorySessions:
         self._database = database
         self._link = link or Link()
         settings = settings or Settings()
-        self._idle = timedelta(hours=settings.session_idle_hours)
-        self._life = timedelta(hours=settings.session_hours_max)
+        self._idle = timedelta(hours=settings.browsers.session_idle_hours)
+        self._life = timedelta(hours=settings.browsers.session_hours_max)
 
     async def authenticate(self, secret_digest: bytes) -> Account | None:
         async with self._link.crossing("authenticate"):

@@ -145,7 +145,7 @@ class MemoryStore(Claims, MemoryReads):
     def _create(self, chat: NewChat, idempotency: Idempotency | None, claimer: UUID | None = None) -> Outcome:
         if chat.id in self._database.chats:
             raise StoreFailed(f"there is a chat {chat.id} already")
-        copies, copied_version = copied_of(self._database, chat, self._settings.history_bytes_max)
+        copies, copied_version = copied_of(self._database, chat, self._settings.sizes.history_bytes_max)
         decision = self._with_claim(None, create(Create(chat.messages, chat.at_rest, copied_version)), claimer)
         require_files_of_new(self._database, chat)
         now = self._database.now()
@@ -171,7 +171,7 @@ class MemoryStore(Claims, MemoryReads):
         claimer: UUID | None = None,
     ) -> Outcome:
         row = self._owned(chat_id, owner_id)
-        make_sure_of_room(row, command, self._settings.history_bytes_max)
+        make_sure_of_room(row, command, self._settings.sizes.history_bytes_max)
         if isinstance(command, Rename):
             self._database.kept.titles_wanted.pop(chat_id, None)
         before = self._database.found(row)

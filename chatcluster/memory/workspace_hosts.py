@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from chatcluster.chat import ChatState, Status
+from chatcluster.chat import Status, StoredPhase
 from chatcluster.errors import LeaseLost
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
@@ -97,9 +97,9 @@ class MemoryWorkspaceHosts:
         async with self._link.crossing("last_uses"):
             now = self._database.now()
             return tuple(
-                LastUse(row.id, row.last_used_at, (row.expires_at - now).total_seconds())
+                LastUse(row.id, row.times.last_used_at, (row.times.expires_at - now).total_seconds())
                 for row in self._tables.of_host(lease.host_id, RUNNING)
-                if row.expires_at is not None and row.last_used_at is not None
+                if row.times.expires_at is not None and row.times.last_used_at is not None
             )
 
     async def work(self, lease: HostLease, *, places: int, idle: Collection[LastUse] = ()) -> tuple[WorkspaceRow, ...]:
@@ -111,7 +111,7 @@ class MemoryWorkspaceHosts:
             self._stop_idle(lease.host_id, last_used)
             self._delete_orphans(lease.host_id)
             work = self._tables.of_host(lease.host_id, BUILDING, STARTING, STOPPING, DELETED)
-            return tuple(sorted(work, key=lambda row: (row.updated_at or self._database.now(), row.id)))[:1000]
+            return tuple(sorted(work, key=lambda row: (row.times.updated_at or self._database.now(), row.id)))[:1000]
 
     async def report(self, lease: HostLease, report: Report) -> bool:
         async with self._link.crossing("report"):
@@ -167,9 +167,7 @@ class MemoryWorkspaceHosts:
             self._put(row, host_id=None)
 
     def _put(self, row: WorkspaceRow, **fields: object) -> WorkspaceRow:
-        put = replace(row, updated_at=self._database.now(), **fields)
-        self._tables.rows[row.id] = put
-        return put
+        return self._tables.put(row, updated_at=self._database.now(), **fields)
 
     def _end(self, row: WorkspaceRow, state: WorkspaceState, detail: str) -> WorkspaceRow:
         told = row.detail if row.state is STOPPING else detail
@@ -191,7 +189,7 @@ class MemoryWorkspaceHosts:
         now = self._database.now()
         for row in self._tables.of_host(host_id, RUNNING):
             if _is_idle(row, last_used) and self._is_at_work(row.chat_id):
-                bump = timedelta(seconds=row.settings.activity_bump_seconds)
+                bump = timedelta(seconds=row.made_of.settings.activity_bump_seconds)
                 self._put(row, expires_at=now + bump, last_used_at=now)
 
     def _stop_idle(self, host_id: UUID, last_used: Mapping[UUID, datetime]) -> None:
@@ -219,7 +217,7 @@ class MemoryWorkspaceHosts:
         if report.state is not RUNNING:
             fields["expires_at"] = None
         elif row.state is not RUNNING:
-            now, idle = self._database.now(), row.settings.idle_stop_seconds
+            now, idle = self._database.now(), row.made_of.settings.idle_stop_seconds
             fields |= {"started_at": now, "last_used_at": now}
             fields["expires_at"] = now + timedelta(seconds=idle) if idle else None
         return fields
@@ -234,8 +232,8 @@ class MemoryWorkspaceHosts:
 
 
 def _is_idle(row: WorkspaceRow, last_used: Mapping[UUID, datetime]) -> bool:
-    return row.expires_at is not None and last_used.get(row.id) == row.last_used_at
+    return row.times.expires_at is not None and last_used.get(row.id) == row.times.last_used_at
 
 
-def _is_stopped(state: ChatState) -> bool:
+def _is_stopped(state: StoredPhase) -> bool:
     return state.archived or state.archiving or state.status is Status.INTERRUPTING

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from chatcluster.ports.workspace_diffs import FoundDiff
-from chatcluster.ports.workspaces import HostLease, LogLine, Template, WorkspaceHost, WorkspaceRow, WorkspaceState
+from chatcluster.ports.workspaces import (
+    HostLease,
+    LogLine,
+    Template,
+    WorkspaceHost,
+    WorkspaceRow,
+    WorkspaceState,
+    WorkspaceTimes,
+)
 
 
 @dataclass(slots=True)
@@ -49,6 +60,12 @@ class WorkspaceTables:
         """The one that counts."""
         rows = (row for row in self.rows.values() if row.chat_id == chat_id and not row.replaced)
         return next((row for row in rows if row.state is not WorkspaceState.DELETED), None)
+
+    def put(self, row: WorkspaceRow, **fields: Any) -> WorkspaceRow:
+        """Keep the row with these of its fields; a time is one of them, by its own name."""
+        times = {name: fields.pop(name) for name in WorkspaceTimes.__struct_fields__ if name in fields}
+        self.rows[row.id] = put = replace(row, times=replace(row.times, **times), **fields)
+        return put
 
     def drop(self, workspace_id: UUID) -> None:
         del self.rows[workspace_id]

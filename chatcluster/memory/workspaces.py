@@ -18,11 +18,16 @@ from chatcluster.ports.workspaces import (
     Asked,
     Located,
     LogLine,
+    MadeOf,
     NewWorkspace,
     Startup,
     Template,
     WorkspaceRow,
     WorkspaceState,
+    WorkspaceTimes,
+)
+from chatcluster.workspace_errors import (
+    TemplateChanged,
     host_away,
     no_host,
     no_workspace,
@@ -31,7 +36,6 @@ from chatcluster.ports.workspaces import (
     templates_full,
     user_is_full,
 )
-from chatcluster.workspace_errors import TemplateChanged
 from chatcluster.workspace_templates import TEMPLATES_MAX, TemplateSettings, chosen_values
 
 DEAD = (WorkspaceState.FAILED, WorkspaceState.LOST)
@@ -102,13 +106,15 @@ class MemoryWorkspaces:
                 id=uuid4(),
                 owner_id=new.owner_id,
                 chat_id=new.chat_id,
-                template_id=template.id,
-                template_name=template.name,
                 name=new.name,
                 state=WorkspaceState.BUILDING,
-                settings=template.settings,
-                parameters=values,
-                created_at=self._database.now(),
+                made_of=MadeOf(
+                    template_id=template.id,
+                    template_name=template.name,
+                    settings=template.settings,
+                    parameters=values,
+                ),
+                times=WorkspaceTimes(created_at=self._database.now()),
             )
             return Asked(self._put(row), changed=True)
 
@@ -196,7 +202,7 @@ class MemoryWorkspaces:
 
     def _insert_template(self, name: str, settings: TemplateSettings) -> Template:
         if len(self._tables.templates) >= TEMPLATES_MAX:
-            raise templates_full()
+            raise templates_full(TEMPLATES_MAX)
         now = self._database.now()
         template = Template(id=uuid4(), name=name, settings=settings, created_at=now, updated_at=now)
         self._tables.templates[name] = template
@@ -231,21 +237,20 @@ class MemoryWorkspaces:
         return found
 
     def _put(self, row: WorkspaceRow, **fields: object) -> WorkspaceRow:
-        put = replace(row, updated_at=self._database.now(), **fields)
-        self._tables.rows[row.id] = put
-        return put
+        return self._tables.put(row, updated_at=self._database.now(), **fields)
 
     def _bump(self, row: WorkspaceRow) -> bool:
-        now, seconds, idle = self._database.now(), row.settings.activity_bump_seconds, row.settings.idle_stop_seconds
-        if row.state is not WorkspaceState.RUNNING or row.last_used_at is None:
+        now, settings, last_used_at = self._database.now(), row.made_of.settings, row.times.last_used_at
+        seconds, idle = settings.activity_bump_seconds, settings.idle_stop_seconds
+        if row.state is not WorkspaceState.RUNNING or last_used_at is None:
             return False
-        if now - timedelta(seconds=BUMP_AFTER * seconds) <= row.last_used_at <= now:
+        if now - timedelta(seconds=BUMP_AFTER * seconds) <= last_used_at <= now:
             return False
-        expires_at = row.expires_at
+        expires_at = row.times.expires_at
         if expires_at is not None:
             last = now + timedelta(seconds=max(idle, seconds))
             expires_at = min(last, max(expires_at, now + timedelta(seconds=seconds)))
-        self._tables.rows[row.id] = replace(row, last_used_at=now, expires_at=expires_at)
+        self._tables.put(row, last_used_at=now, expires_at=expires_at)
         return True
 
 

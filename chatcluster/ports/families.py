@@ -50,7 +50,7 @@ class Families(Protocol):
 
     async def undone(self, limit: int) -> Undone:
         """What those left undone who were to do it, at most ``limit`` of each kind, and whether waits for somebody are
-        over: all that a sweep looks for, in one look."""
+        over: all that a sweep looks for, in one look. A kind that cannot be looked for is left out, and told."""
         ...
 
     async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat import Status
+from chatcluster.chat import Standing, Status
 from chatcluster.ports.store import Chat
 
 
@@ -20,29 +20,23 @@ class Gap(msgspec.Struct, frozen=True):
 GAP = Gap()
 
 
-class Hint(msgspec.Struct, frozen=True):
+class Hint(Standing, frozen=True):  # type: ignore[misc]  # see ``ChatState``
     """Published after each commit. It says that there is something to read, and is never data."""
 
     chat_id: UUID
-    snapshot_version: int
-    history_version: int
-    queue_version: int
     status: Status
-    worker_id: UUID | None
-    epoch: int
-    attempt: int
 
 
 def hint_of(chat: Chat) -> Hint:
     return Hint(
-        chat.id,
-        chat.snapshot_version,
-        chat.history_version,
-        chat.queue_version,
-        chat.status,
-        chat.worker_id,
-        chat.epoch,
-        chat.attempt,
+        worker_id=chat.worker_id,
+        epoch=chat.epoch,
+        snapshot_version=chat.snapshot_version,
+        history_version=chat.history_version,
+        queue_version=chat.queue_version,
+        attempt=chat.attempt,
+        chat_id=chat.id,
+        status=chat.status,
     )
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from chatcluster.chat import ChatState
-
-if TYPE_CHECKING:
-    from chatcluster.ports.store import Chat
+from chatcluster.chat import StoredPhase
 
 
 class Version(NamedTuple):
@@ -20,7 +17,7 @@ class Version(NamedTuple):
     status: str
 
     @classmethod
-    def of(cls, chat: Chat | ChatState) -> Version:
+    def of(cls, chat: StoredPhase) -> Version:
         return cls(chat.snapshot_version, chat.history_version, chat.queue_version, chat.epoch, chat.status)
 
     def precedes(self, known: Version) -> bool:

@@ -32,16 +32,7 @@ import msgspec
 
 from chatcluster.ports.administration import Deed
 from chatcluster.ports.registry import Heartbeat
-from chatcluster.workspace_errors import (
-    NoWorkspaceHost,
-    TemplateNotFound,
-    TemplatesFull,
-    WorkspaceHostAway,
-    WorkspaceNotFound,
-    WorkspaceNotRunning,
-    WorkspacesFull,
-)
-from chatcluster.workspace_templates import TEMPLATES_MAX, TemplateSettings, Value
+from chatcluster.workspace_templates import TemplateSettings, Value
 
 LOG_LINES_MAX = 2000
 """The most lines that are kept of one workspace; older ones go."""
@@ -115,16 +106,33 @@ class HostLease(NamedTuple):
     incarnation: UUID
 
 
+class MadeOf(msgspec.Struct, frozen=True, kw_only=True):
+    """What a workspace was made of, as it was then: a later change of the template is for later workspaces."""
+
+    template_id: UUID
+    template_name: str
+    settings: TemplateSettings
+    parameters: dict[str, Value]
+
+
+class WorkspaceTimes(msgspec.Struct, frozen=True, kw_only=True):
+    expires_at: datetime | None = None
+    """When it is stopped, if nobody works in it before. None: it does not run, or is never stopped."""
+    last_used_at: datetime | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
 class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of ``made_of`` and of ``times`` are columns of their own, by their names."""
+
     id: UUID
     owner_id: UUID
     chat_id: UUID
-    template_id: UUID
-    template_name: str
     name: str
     state: WorkspaceState
-    settings: TemplateSettings
-    parameters: dict[str, Value]
+    made_of: MadeOf
     generation: int = 1
     host_id: UUID | None = None
     detail: str = ""
@@ -133,12 +141,7 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     built: bool = False
     """Whether there are files of it, on its host."""
     replaced: bool = False
-    expires_at: datetime | None = None
-    """When it is stopped, if nobody works in it before. None: it does not run, or is never stopped."""
-    last_used_at: datetime | None = None
-    created_at: datetime | None = None
-    started_at: datetime | None = None
-    updated_at: datetime | None = None
+    times: WorkspaceTimes = WorkspaceTimes()
 
 
 class NewWorkspace(msgspec.Struct, frozen=True, kw_only=True):
@@ -356,37 +359,3 @@ def log_text(text: str) -> str:
 HOST_ENDED = "its host ended, and started again"
 HOST_STOPPED = "its host was stopped"
 HOST_LOST = "its host does not answer any more"
-
-
-def none_of_template(name: str) -> TemplateNotFound:
-    return TemplateNotFound("there is no such template", template=name[:80])
-
-
-def templates_full() -> TemplatesFull:
-    return TemplatesFull(f"there are {TEMPLATES_MAX} templates already; remove one")
-
-
-def no_workspace() -> WorkspaceNotFound:
-    return WorkspaceNotFound("there is no such workspace")
-
-
-def user_is_full(per_user_max: int) -> WorkspacesFull:
-    return WorkspacesFull(
-        f"you have {per_user_max} workspaces, as many as one may have; delete one", limit=per_user_max
-    )
-
-
-def no_host(problems: str) -> NoWorkspaceHost:
-    said = problems or "no `chatcluster workspace-host` is running"
-    return NoWorkspaceHost(f"no host can run a workspace now: {said}")
-
-
-def host_away() -> WorkspaceHostAway:
-    return WorkspaceHostAway(
-        "the machine that has this workspace's files does not answer: start it when the machine is back, "
-        "or create another workspace"
-    )
-
-
-def still_stopping() -> WorkspaceNotRunning:
-    return WorkspaceNotRunning("the workspace is just stopping; start it again in a moment")

@@ -55,7 +55,7 @@ async def claim(
     database: Database, worker_id: UUID, free_slots: int, batch: int, *, after_owner: UUID
 ) -> tuple[tuple[Claimed, ...], UUID]:
     """What was claimed, and the owner whose turn it was last. ``after_owner`` is the one of the claim before."""
-    limits = database.settings.user_chats_max, database.settings.slots
+    limits = database.settings.replica.user_chats_max, database.settings.replica.slots
     try:
         rows = await database.autocommit(_claim, worker_id, free_slots, batch, after_owner, *limits, lane=Lane.CHATS)
     except Exception as error:

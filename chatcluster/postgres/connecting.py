@@ -17,11 +17,15 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, StoreRefused
 from chatcluster.postgres import url as postgres_url
 from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed
+from chatcluster.setting_sections import Servers
 
+APPLICATION = "chatcluster"
+"""The first word of the name that a session has on the server; the next are its purpose."""
+TRANSACTIONS = "transactions"
+"""What the pool of a replica is for."""
 CLOSE_SECONDS_MAX = 0.5
 LOCK_SECONDS_MAX = 1.0
 """The wait for a row's lock. Below the statement timeout, as that wait is no statement's fault."""
@@ -77,21 +81,21 @@ class Connection(Protocol):
     async def fetchval(self, query: str, *args: object) -> Any: ...
 
 
-def is_pooled(settings: Settings, url: str) -> bool:
+def is_pooled(servers: Servers, url: str) -> bool:
     """Whether ``url`` leads to a transaction pooler."""
-    return settings.direct_url != settings.database_url and url == settings.database_url
+    return servers.direct_url != servers.database_url and url == servers.database_url
 
 
-async def connect(settings: Settings, purpose: str, url: str, *, lasting: bool = False) -> asyncpg.Connection:
+async def connect(servers: Servers, purpose: str, url: str, *, lasting: bool = False) -> asyncpg.Connection:
     """A connection to ``url``. A ``lasting`` one has no limits of time on the server's side."""
     target = postgres_url.parse(url)
-    pooled = is_pooled(settings, url)
-    told = {} if pooled else MEANING | SERVER_KEEPALIVE | _limits(settings, lasting=lasting)
+    pooled = is_pooled(servers, url)
+    told = {} if pooled else MEANING | SERVER_KEEPALIVE | _limits(servers, lasting=lasting)
     try:
         connection = await asyncpg.connect(
             target.dsn,
             timeout=target.connect_seconds,
-            server_settings={**target.server_settings, **told, "application_name": f"chatcluster {purpose}"},
+            server_settings={**target.server_settings, **told, "application_name": f"{APPLICATION} {purpose}"},
             statement_cache_size=0 if pooled else 200,
             max_cached_statement_lifetime=0,
             **target.tls,
@@ -110,10 +114,10 @@ async def connect(settings: Settings, purpose: str, url: str, *, lasting: bool =
     return connection
 
 
-def _limits(settings: Settings, *, lasting: bool) -> dict[str, str]:
+def _limits(servers: Servers, *, lasting: bool) -> dict[str, str]:
     limits_seconds = {
-        "statement_timeout": 0.0 if lasting else settings.statement_timeout_seconds,
-        "lock_timeout": 0.0 if lasting else min(LOCK_SECONDS_MAX, settings.statement_timeout_seconds / 2),
+        "statement_timeout": 0.0 if lasting else servers.statement_timeout_seconds,
+        "lock_timeout": 0.0 if lasting else min(LOCK_SECONDS_MAX, servers.statement_timeout_seconds / 2),
         "idle_in_transaction_session_timeout": 0.0 if lasting else IDLE_IN_TRANSACTION_SECONDS_MAX,
     }
     return {name: f"{seconds * 1000:.0f}" for name, seconds in limits_seconds.items()}

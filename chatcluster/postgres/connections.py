@@ -4,6 +4,9 @@
   Where one was found lost in silence, those that were idle by then are closed with it.
 * The server, or the role, may allow fewer connections than the pool may have. Then a transaction waits for one of those
   that are there, the more important lanes first, and a new one is tried again after ``GROW_SECONDS``.
+* There may be fewer from some moment on (``pool_share.py``): what is idle is closed then, the rest as it is given back.
+* What is more important than the pool, and finds no connection left, is spared one, now or as soon as one is given
+  back; but never the last.
 * One that was idle for ``IDLE_SECONDS_MAX`` is closed when another one returns.
 * Behind a pooler, where the server cannot be asked after a silent connection, one that was idle has to answer a probe.
 """
@@ -45,15 +48,18 @@ class Connections:
         connect: Callable[[], Awaitable[asyncpg.Connection]],
         silence: SilenceWatch | None,
         *,
+        size: int,
         wait_seconds_max: float,
     ) -> None:
-        """Without ``silence`` connections are probed."""
+        """Without ``silence`` connections are probed. No more than ``size`` are in use at a time, as callers see to."""
         self._connect = connect
         self._silence = silence
+        self._size = size
         self._wait_seconds_max = wait_seconds_max
         self._idle: list[Idle] = []
         self._in_use = 0
         self._full_until = 0.0
+        self._one_to_spare = False
         self._wanted: tuple[deque[asyncio.Future[asyncpg.Connection]], ...] = tuple(deque() for _ in Lane)
 
     @property
@@ -71,7 +77,11 @@ class Connections:
     def give_back(self, connection: asyncpg.Connection) -> None:
         """Nothing is open on it."""
         self._end_use(connection)
+        if self._one_to_spare and self._count:
+            self._spare(connection)
+            return
         self._offer(connection)
+        self._close_surplus()
         self._close_oldest()
 
     def discard(self, connection: asyncpg.Connection) -> None:
@@ -87,10 +97,16 @@ class Connections:
                 idle.connection.terminate()
         self._idle = kept
 
+    def resize(self, size: int) -> None:
+        """Have no more than so many from now on."""
+        self._size = size
+        self._close_surplus()
+
     def spare(self) -> None:
-        """Close an idle one, for a connection that is more important."""
-        if self._idle:
-            self._idle.pop(0).connection.terminate()
+        """Close one for a connection that is more important: an idle one, or the next that is given back."""
+        self._one_to_spare = True
+        if self._idle and self._count > 1:
+            self._spare(self._idle.pop(0).connection)
 
     async def aclose(self) -> None:
         idle, self._idle = self._idle, []
@@ -158,6 +174,21 @@ class Connections:
         self._in_use -= 1
         if self._silence is not None:
             self._silence.end(connection)
+
+    @property
+    def _count(self) -> int:
+        """Without those that are on their way: to us from the server, or to those who wait."""
+        return len(self._idle) + self._in_use
+
+    def _spare(self, connection: asyncpg.Connection) -> None:
+        """Close it, and leave what it makes room for to somebody else."""
+        self._one_to_spare = False
+        self._full_until = asyncio.get_running_loop().time() + GROW_SECONDS
+        connection.terminate()
+
+    def _close_surplus(self) -> None:
+        while self._idle and self._count > self._size:
+            self._idle.pop(0).connection.terminate()
 
     def _close_oldest(self) -> None:
         too_old = asyncio.get_running_loop().time() - IDLE_SECONDS_MAX

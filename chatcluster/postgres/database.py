@@ -32,23 +32,28 @@ import asyncpg
 import trio
 
 from chatcluster import telemetry
+from chatcluster.backoff import Backoff
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
 from chatcluster.postgres.asyncio_loop import AsyncioLoop, open_asyncio_loop
 from chatcluster.postgres.connecting import (
     IDLE_IN_TRANSACTION_SECONDS_MAX,
     LOCK_SECONDS_MAX,
+    TRANSACTIONS,
     Connection,
     connect,
     is_pooled,
 )
 from chatcluster.postgres.connections import Connections
 from chatcluster.postgres.places import Lane, Places
+from chatcluster.postgres.pool_share import PoolShare
 from chatcluster.postgres.session import CLOSE_SECONDS, Session
 from chatcluster.postgres.silence import SilenceWatch
 from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed, Translated
 
 RECOVERY_SECONDS = 0.5
+ROOM_PAUSE_SECONDS, ROOM_PAUSE_SECONDS_MAX = 0.05, 0.5
+"""Between tries to connect where the server has no connection left for what is more important than the pool."""
 DEADLINE_MARGIN_SECONDS = 2.0
 
 BEGIN = "BEGIN"
@@ -65,13 +70,14 @@ Args = TypeVarTuple("Args")
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database at ``settings.database_url``, for the length of the block.
+async def open_database(settings: Settings, *, purpose: str = TRANSACTIONS) -> AsyncIterator[Database]:
+    """The database at ``settings.servers.database_url``, for the length of the block.
 
-    Nothing is connected yet on entry, so the server need not be there.
+    Nothing is connected yet on entry, so the server need not be there. ``purpose`` is in the names of its
+    sessions.
     """
     async with open_asyncio_loop(_report_stray_error) as loop:
-        database = Database(settings, loop)
+        database = Database(settings, loop, purpose)
         try:
             yield database
         finally:
@@ -85,27 +91,30 @@ def _report_stray_error(message: str, error: BaseException | None) -> None:
 
 
 class Database:
-    """The pool. At most ``database_pool_size`` transactions at a time; the others wait in order."""
+    """The pool. At most ``database_pool_size`` transactions at a time, or this replica's share of what the server
+    allows (``pool_share.py``); the others wait in order."""
 
-    def __init__(self, settings: Settings, loop: AsyncioLoop) -> None:
+    def __init__(self, settings: Settings, loop: AsyncioLoop, purpose: str) -> None:
         self.settings = settings
+        self._purpose = purpose
         self.transaction_counts: Counter[str] = Counter()
         """How many transactions have run, by the names of their functions."""
         self._loop = loop
-        self._places = Places(settings.database_pool_size)
-        self._pooled_url = is_pooled(settings, settings.database_url)
+        self._places = Places(settings.servers.database_pool_size)
+        self._pooled_url = is_pooled(settings.servers, settings.servers.database_url)
         self._silence = SilenceWatch(self._connect_to_ask, self._drop_idle)
         self._generation = 0
         self._connections = Connections(
             self._connect_for_transactions,
             None if self._pooled_url else self._silence,
-            wait_seconds_max=settings.statement_timeout_seconds,
+            size=settings.servers.database_pool_size,
+            wait_seconds_max=settings.servers.statement_timeout_seconds,
         )
         self._sessions: set[Session] = set()
+        self.share = PoolShare(self)
 
     def __repr__(self) -> str:
-        size = self.settings.database_pool_size
-        return f"<Database {self._places.taken} of {size} busy, {self._connections.idle} idle>"
+        return f"<Database {self._places.taken} of {self._places.size} busy, {self._connections.idle} idle>"
 
     async def transaction(
         self,
@@ -155,13 +164,18 @@ class Database:
 
         A ``lasting`` one has no limits of time on the server's side. Close it, or leave that to the database.
         """
-        session = Session(self, purpose, url or self.settings.database_url, lasting=lasting)
+        session = Session(self, purpose, url or self.settings.servers.database_url, lasting=lasting)
         self._sessions.add(session)
         return session
 
     def forget(self, session: Session) -> None:
         """The session closes itself; the database need not."""
         self._sessions.discard(session)
+
+    def resize(self, size: int) -> None:
+        """Have a pool of so many from now on."""
+        self._places.resize(size)
+        self._connections.resize(size)
 
     async def aclose(self) -> None:
         """Close all connections. Whatever still runs on one fails."""
@@ -175,7 +189,7 @@ class Database:
 
     @property
     def deadline_seconds(self) -> float:
-        return self.settings.statement_timeout_seconds + DEADLINE_MARGIN_SECONDS
+        return self.settings.servers.statement_timeout_seconds + DEADLINE_MARGIN_SECONDS
 
     @property
     def is_pooled(self) -> bool:
@@ -205,7 +219,7 @@ class Database:
         name = body.__name__.lstrip("_")
         self.transaction_counts[name] += 1
         with telemetry.span("store.transaction", name=name):
-            await self._places.take(lane, chat_id, seconds_max=self.settings.statement_timeout_seconds)
+            await self._places.take(lane, chat_id, seconds_max=self.settings.servers.statement_timeout_seconds)
             try:
                 with trio.move_on_after(self.deadline_seconds):
                     return await self.cross(work(body, args, lane))
@@ -224,21 +238,32 @@ class Database:
         finally:
             self._silence.end(connection)
 
-    def spare_connection(self) -> None:
-        """Let go of one that is idle, for what is more important, and the server has no connection for."""
-        self._connections.spare()
+    async def connect_outside(self, purpose: str, url: str, *, lasting: bool) -> asyncpg.Connection:
+        """A connection outside of the pool, which makes room for it where the server has none left."""
+        self.share.admit(purpose)
+        now = asyncio.get_running_loop().time
+        give_up_at = now() + self.settings.servers.statement_timeout_seconds
+        pauses = Backoff(ROOM_PAUSE_SECONDS, ROOM_PAUSE_SECONDS_MAX)
+        while True:
+            try:
+                return await connect(self.settings.servers, purpose, url, lasting=lasting)
+            except asyncpg.TooManyConnectionsError as error:
+                if now() >= give_up_at:
+                    raise
+                if not pauses.has_begun:
+                    telemetry.event("postgres.full", purpose=purpose, error=str(error))
+                self._connections.spare()
+            await asyncio.sleep(pauses.next_seconds())
 
     async def _connect_for_transactions(self) -> asyncpg.Connection:
-        connection = await connect(self.settings, "transactions", self.settings.database_url)
+        servers = self.settings.servers
+        connection = await connect(servers, self._purpose, servers.database_url)
         self._generation += 1
         return connection
 
     async def _connect_to_ask(self) -> asyncpg.Connection:
-        try:
-            return await connect(self.settings, "question", self.settings.direct_url or self.settings.database_url)
-        except asyncpg.TooManyConnectionsError:
-            self.spare_connection()
-            raise
+        servers = self.settings.servers
+        return await self.connect_outside("question", servers.direct_url or servers.database_url, lasting=False)
 
     def _drop_idle(self, before: float) -> None:
         self._connections.drop_idle(before)

@@ -16,7 +16,7 @@ from chatcluster import telemetry
 from chatcluster.agents import AgentSeen, command_of, family_is_full, report
 from chatcluster.chat import Command, ReportAgents, Status, ToolResult
 from chatcluster.chat.family import Order
-from chatcluster.errors import ChatNotFound, Moved, StoreFailed, StoreLocked, Unreadable
+from chatcluster.errors import ChatNotFound, Moved, StoreFailed, StoreLocked, StoreUnavailable, Unreadable
 from chatcluster.parts import text_of
 from chatcluster.ports import Chat, NewChat, Outcome
 from chatcluster.ports.families import Undone
@@ -34,6 +34,8 @@ TEXT_BYTES_MAX = 1 << 20
 
 UNDONE = ("report", "order", "overdue")
 """The kinds of what a sweep finds."""
+LOOKS = {"select_undone_reports": 1, "select_undone_orders": 2, "select_undone_overdue": 0}
+"""A look at each kind by itself, and how many arguments it takes."""
 
 Found = tuple[Row, Command]
 Find = Callable[[Connection, UUID], Awaitable[Found | None]]
@@ -80,17 +82,37 @@ class PostgresFamilies:
         return None if found is None else await self._carried_out(connection, *found)
 
     async def family(self, root_id: UUID) -> tuple[Chat, ...]:
-        rows = await self._database.autocommit(_fetch, "select_family", root_id, lane=Lane.CHATS)
-        return tuple(map(shown_chat_of, rows))
+        return tuple(map(shown_chat_of, await self._look("select_family", root_id)))
 
     async def undone(self, limit: int) -> Undone:
-        rows = await self._database.autocommit(_fetch, "select_undone", limit, None, lane=Lane.CHATS)
+        asked = (limit, None)
+        try:
+            rows = await self._look("select_undone", *asked)
+        except StoreUnavailable:  # it may be about one kind alone: the others do not wait for that
+            rows = await self._undone_by_kind(asked)
         found = {kind: tuple(row["chat_id"] for row in rows if row["kind"] == kind) for kind in UNDONE}
         return Undone(found["report"], found["order"], is_overdue=bool(found["overdue"]))
 
+    async def _undone_by_kind(self, asked: tuple[object, ...]) -> list[Row]:
+        """What can be found of it. Raises ``StoreUnavailable`` if that is nothing, as of no kind it can be said."""
+        rows: list[Row] = []
+        errors: list[StoreUnavailable] = []
+        for query, arguments in LOOKS.items():
+            try:
+                rows += await self._look(query, *asked[:arguments])
+            except StoreUnavailable as error:
+                errors.append(error)
+        if len(errors) == len(LOOKS):
+            raise errors[0]
+        for why in errors:
+            telemetry.event("deadlines.failed", of="undone", error=str(why))
+        return rows
+
     async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:
-        rows = await self._database.autocommit(_fetch, "select_due_orders", limit, root_id, lane=Lane.CHATS)
-        return tuple(row["chat_id"] for row in rows)
+        return tuple(row["chat_id"] for row in await self._look("select_due_orders", limit, root_id))
+
+    async def _look(self, query: str, *values: object) -> list[Row]:
+        return await self._database.autocommit(_fetch, query, *values, lane=Lane.CHATS)
 
 
 async def _fetch(connection: Connection, query: str, *values: object) -> list[Row]:

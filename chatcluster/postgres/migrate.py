@@ -105,7 +105,7 @@ async def migrate(
     """
     migrations = known_migrations() if migrations is None else migrations
     applied: list[Migration] = []
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         session = database.session("migration", lasting=True)
         backoff, give_up_at, said = (
             Backoff(PAUSE_SECONDS, PAUSE_SECONDS_MAX),
@@ -128,7 +128,7 @@ async def migrate(
 async def pending(url: str, migrations: tuple[Migration, ...] | None = None) -> tuple[Migration, ...]:
     """The migrations that ``migrate`` would apply. Raises what it raises."""
     migrations = known_migrations() if migrations is None else migrations
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings.of(database_url=url)) as database:
         applied, *_ = await database.autocommit(_look)
         return _missing(migrations, applied)
 

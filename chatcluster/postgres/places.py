@@ -4,7 +4,7 @@ A place stands for one connection. There are as many as the pool has connections
 to the more important ones, so that requests of clients, however many, do not keep a claim, the commit of an owner or a
 burial waiting: of ten places ``REQUESTS`` fill at most seven, those and ``CHATS`` together at most nine, and one is
 always left to ``CLUSTER``. Small pools leave what they can. Within what the lanes allow, the first to come is the first
-served.
+served. There may be more or fewer of them from some moment on (``pool_share.py``).
 
 One **chat** has at most two places, whatever its lanes: if somebody holds its row, its further transactions wait
 before they take a place, in order, and other chats do not notice. Both waits together have a bound in time.
@@ -40,15 +40,25 @@ class Places:
     """``size`` places. Not for more than one event loop."""
 
     def __init__(self, size: int) -> None:
-        self._limits = (max(1, size - PLACES_KEPT_FROM_REQUESTS), max(1, size - PLACES_KEPT_FOR_CLUSTER), size)
+        self._limits = _limits(size)
         self._taken = [0] * len(Lane)
         self._waiting: tuple[deque[_Waiter], ...] = tuple(deque() for _ in Lane)
         self._arrivals = 0
         self._turns: dict[UUID, trio.Semaphore] = {}
 
     @property
+    def size(self) -> int:
+        return self._limits[Lane.CLUSTER]
+
+    @property
     def taken(self) -> int:
+        """More than there are for a while, where they have become fewer."""
         return sum(self._taken)
+
+    def resize(self, size: int) -> None:
+        """So many from now on. Who has one keeps it until it is given back."""
+        self._limits = _limits(size)
+        self._admit()
 
     async def take(self, lane: Lane, chat_id: UUID | None, *, seconds_max: float) -> None:
         """Wait for a turn of the chat, and then for a place. Raises ``StoreUnavailable`` when that takes too long."""
@@ -136,6 +146,11 @@ class Places:
             lane = min(heads, key=lambda lane: self._waiting[lane][0].arrival)
             self._taken[lane] += 1
             self._waiting[lane].popleft().admitted.set()
+
+
+def _limits(size: int) -> tuple[int, ...]:
+    """How many places each lane may fill, together with those that are less important."""
+    return max(1, size - PLACES_KEPT_FROM_REQUESTS), max(1, size - PLACES_KEPT_FOR_CLUSTER), size
 
 
 class _Waiter:

@@ -56,8 +56,8 @@ class Purge:
     def __init__(self, database: Database, settings: Settings, worker_id: Callable[[], UUID]) -> None:
         self._database = database
         self._worker_id = worker_id
-        self._idle_hours = settings.session_idle_hours
-        self._keep_seconds = settings.deleted_keep_days * DAY_SECONDS
+        self._idle_hours = settings.browsers.session_idle_hours
+        self._keep_seconds = settings.storage.deleted_keep_days * DAY_SECONDS
 
     async def run(self) -> None:
         """Go round until cancelled."""

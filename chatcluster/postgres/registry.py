@@ -1,4 +1,4 @@
-"""``Registry`` on Postgres: the rows of the replicas, their leases, and the session locks that tell a death at once.
+"""``Registry`` on Postgres: the rows of the replicas, their leases, and burial.
 
 Who is authoritative: the row in ``replicas``. Without a row a worker cannot claim, and the transaction that
 deletes a row frees the worker's chats. Claim and burial meet at the row: a claim holds it against deletion.
@@ -6,29 +6,8 @@ deletes a row frees the worker's chats. Claim and burial meet at the row: a clai
 **Leases.** ``renew`` has a connection of its own, and each renewal is one statement. How long a renewal stays the last
 one is for the observer's clock to say (``failure_detector.py``); here it is only told apart from the next.
 
-**Session locks.** ``hold`` keeps an advisory lock on a key made from the worker's ID, on a connection of its own; when
-that process dies, the server lets go of the lock. A worker holds ``SESSION_LOCKS`` of them, so that a connection that
-breaks is no death. ``watch`` is another connection that asks for them, in shared mode: so watchers are in nobody's
-way, not even one that was granted a lock and froze. Only a holder is:
-
-1. One is free at once: that proves nothing (the worker may be about to take it), so None.
-2. All are held: wait for the first. Granted: this session outlived the holder's. It then lets go of the lock again, in
-   a second statement, and only the answer to that counts: a server that shuts down ends all sessions, and one that
-   was granted the lock in passing does not get that far.
-3. The others follow at once, as when a process dies, and the first is free still: ``Death``. One is held 0.2 s later,
-   or the first is held again: the worker lives, and has lost connections. None.
-4. The own session breaks: ``StoreUnavailable``. So a restart of Postgres buries nobody.
-
-A replica of the previous version holds one lock, as its row says, and that one decides.
-
-A lock in the hands of someone else when ``hold`` wants it is ``StoreUnavailable`` as well: a holder never waits, so
-there is no circle of waiters. It is held by an old connection of ours that the server has not missed yet. That one is
-ended, one in ``RETAKE_SECONDS`` and only while all locks are held: the server would drop those that were lost together
-at the same moment, which looks like a death.
-
-**Failover.** A server is known by the moment at which it was started, which every session can ask for. An old primary
-that still answers reads has old sessions, and its locks are let go of when their holders move on. So a ``Death`` names
-the server that it was seen on, and counts only if the burial is written there.
+**Session locks** tell a death at once, and the server that it was seen on (``session_locks.py``). A ``Death`` counts
+only if its burial is written on that one.
 
 **Burial** waits for no row. The worker's chats that somebody has locked stay its own, and are freed by a later burial;
 the same with its row. A row that cannot be locked is judged by its token alone. That suffices: an observer
@@ -43,14 +22,11 @@ server's applies. So a replica that looks for the dead ends the sessions that ha
 
 **Rows that cannot be read** (a status of a newer version) are told of and passed over: they keep nobody's lease from
 being renewed, and nobody's chats from being freed.
-
-Behind a transaction pooler without a direct URL there are no sessions: ``hold`` does nothing, ``watch`` never returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 from uuid import UUID
 
@@ -59,7 +35,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.chat import DRAINED, TAKEN_OVER
-from chatcluster.errors import LeaseLost, StoreUnavailable, Unreadable
+from chatcluster.errors import LeaseLost, Unreadable
 from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import (
     SESSION_LOCKS,
@@ -74,18 +50,13 @@ from chatcluster.ports import (
     SessionLock,
     Silence,
 )
-from chatcluster.postgres import Connection, Database, Lane, Row, Session
+from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import chat_of
+from chatcluster.postgres.session_locks import SessionLocks, lock_keys
 
 FROZEN_SECONDS = 3.0
 """A client that lets its transaction wait for it in mid-statement for so long is frozen; below the lease."""
-AWAIT_LOCK_SECONDS_MAX = 45.0
-"""Above the half minute that ``await_session_lock_shared`` waits at most."""
-OTHER_LOCKS_PAUSES_SECONDS = (0.002, 0.008, 0.03, 0.06, 0.1)
-"""The connections of a process that dies end together; this is for a server that is busy."""
-RETAKE_SECONDS = 1.0
-"""Well above the time that a watch takes to see whether another lock follows the first."""
 LOCK_TIMEOUT = "500ms"
 """Longest wait for a lock, except by a renewal: that waits for as long as it may."""
 SQL = load_queries("registry.sql")
@@ -101,74 +72,31 @@ class PostgresRegistry:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._heartbeats = database.session("heartbeat")
+        self._locks = SessionLocks(database)
         self._stalled_since: dict[Stalled, float] = {}
-        self._retaken_at = float("-inf")
 
     async def register(self, replica: Replica) -> None:
-        session_locks = 0 if self._database.settings.direct_url is None else SESSION_LOCKS
+        session_locks = 0 if self._database.settings.servers.direct_url is None else SESSION_LOCKS
         await self._database.transaction(_register, replica, session_locks, lane=Lane.CLUSTER)
 
     async def renew(self, worker_id: UUID, *, draining: bool) -> Renewal:
         settings = self._database.settings
         # Half of what is left of the lease when a renewal begins: the other half is for a new connection.
-        deadline_seconds = (settings.self_fence_seconds - settings.heartbeat_seconds) / 2
+        deadline_seconds = (settings.ownership.self_fence_seconds - settings.ownership.heartbeat_seconds) / 2
         renewal = await self._heartbeats.run(_renew, worker_id, draining, deadline_seconds=deadline_seconds)
         if renewal is None:
             raise LeaseLost(f"worker {worker_id} has no row any more: it was buried")
+        self._database.share.divide(len(renewal.ring))
         return renewal
 
     async def retire(self, worker_id: UUID) -> tuple[Chat, ...]:
         return await self._database.transaction(_retire, worker_id, lane=Lane.CLUSTER)
 
     def hold(self, worker_id: UUID, lock: int) -> AbstractAsyncContextManager[SessionLock]:
-        keys = lock_keys(worker_id)
-        return self._hold(keys[lock], keys)
-
-    @asynccontextmanager
-    async def _hold(self, key: int, keys: tuple[int, ...]) -> AsyncIterator[SessionLock]:
-        url = self._database.settings.direct_url
-        if url is None:
-            yield _NoLock()
-            return
-        session = self._database.session("session lock", url=url, lasting=True)
-        try:
-            server = await session.run(_try_lock, key)
-            if server is None:
-                await self._end_lost_holder(session, key, keys)
-                raise StoreUnavailable("another session holds the lock of this worker still")
-            yield _HeldLock(session, server)
-        finally:
-            await session.aclose()
-
-    async def _end_lost_holder(self, session: Session, key: int, keys: tuple[int, ...]) -> None:
-        now = trio.current_time()
-        if now - self._retaken_at < RETAKE_SECONDS:
-            return
-        self._retaken_at = now
-        if await session.run(_end_lost, key, keys):
-            telemetry.event("session.retaken")
+        return self._locks.hold(worker_id, lock)
 
     async def watch(self, worker_id: UUID) -> Death | None:
-        url = self._database.settings.direct_url
-        if url is None:
-            await trio.sleep_forever()
-        session = self._database.session("session watch", url=url, lasting=True)
-        try:
-            held = await session.run(_see_held, worker_id)
-            if held is None:
-                return None
-            let_go = None
-            while let_go is None:
-                let_go = await session.run(_await_lock, held.keys, deadline_seconds=AWAIT_LOCK_SECONDS_MAX)
-            if let_go["pid"] != held.pid:  # a session connects anew where it breaks, which must not be mistaken
-                raise StoreUnavailable("the session that saw the lock held is gone")
-            is_all = let_go["is_last_free"] and len(held.keys) <= 2
-            if is_all or await session.run(_are_let_go, held):
-                return Death(held.server)
-            telemetry.event("session.watch_lost", worker_id=str(worker_id))
-            return None
-        finally:
-            await session.aclose()
+        return await self._locks.watch(worker_id)
 
     async def bury(self, worker_id: UUID, proof: Proof) -> Burial | None:
         return await self._database.transaction(_bury, worker_id, proof, lane=Lane.CLUSTER)
@@ -184,35 +112,6 @@ class PostgresRegistry:
 
     async def replicas(self) -> tuple[Replica, ...]:
         return await self._database.autocommit(_replicas)
-
-
-class _NoLock:
-    server = ""
-
-    async def wait_lost(self) -> None:
-        await trio.sleep_forever()
-
-
-class _HeldLock:
-    def __init__(self, session: Session, server: str) -> None:
-        self.server = server
-        self._session = session
-
-    async def wait_lost(self) -> None:
-        await self._session.wait_lost()
-
-
-def lock_keys(worker_id: UUID) -> tuple[int, ...]:
-    """The keys of a worker's session locks: 64 bits each, of which a random ID leaves 61 to chance.
-
-    Replicas of the previous version hold and watch the first.
-    """
-    folded = (worker_id.int >> 64) ^ (worker_id.int & _WORD)
-    return tuple((folded ^ (lock * _SPREAD & _WORD)) - (1 << 63) for lock in range(SESSION_LOCKS))
-
-
-_WORD = (1 << 64) - 1
-_SPREAD = 0x9E3779B97F4A7C15
 
 
 # --- rows and leases --------------------------------------------------------------------------
@@ -337,64 +236,3 @@ async def _replicas(connection: Connection) -> tuple[Replica, ...]:
         )
         for row in await connection.fetch(SQL["list_replicas"])
     )
-
-
-# --- session locks ----------------------------------------------------------------------------
-
-
-class _Held(NamedTuple):
-    """What a watch saw when it began."""
-
-    pid: int
-    """The watch's own session, on the server."""
-    server: str
-    keys: tuple[int, ...]
-
-
-async def _try_lock(connection: Connection, key: int) -> str | None:
-    server: str | None = await connection.fetchval(SQL["try_lock"], key)
-    return server
-
-
-async def _end_lost(connection: Connection, key: int, keys: tuple[int, ...]) -> int:
-    count: int = await connection.fetchval(SQL["end_lost_holder"], key, list(keys))
-    return count
-
-
-async def _see_held(connection: Connection, worker_id: UUID) -> _Held | None:
-    row = await connection.fetchrow(SQL["select_session"], worker_id, SESSION_LOCKS)
-    assert row is not None, "a query without a table has a row"
-    keys = lock_keys(worker_id)[: row["session_locks"]]
-    for key in keys:
-        if await _is_free(connection, key):
-            return None
-    return _Held(row["pid"], row["server"], keys) if keys else None
-
-
-async def _is_free(connection: Connection, key: int) -> bool:
-    return bool(await connection.fetchval(SQL["is_free"], key))
-
-
-async def _await_lock(connection: Connection, keys: Sequence[int]) -> Row | None:
-    """Whether the last lock was free when the first was granted, in time, by a server that goes on; else None."""
-    granted = await connection.fetchval(SQL["await_lock"], keys[0])
-    row = await connection.fetchrow(SQL["unlock"], keys[0], keys[-1]) if granted else None
-    return row if row is not None and row["is_unlocked"] else None
-
-
-async def _are_let_go(connection: Connection, held: _Held) -> bool:
-    """Whether the other locks follow the first."""
-    if await connection.fetchval(SQL["select_pid"]) != held.pid:
-        raise StoreUnavailable("the session that saw the lock held is gone")
-    for key in held.keys[1:]:
-        if not await _becomes_free(connection, key):
-            return False
-    return await _is_free(connection, held.keys[0])  # a holder that lives takes it anew
-
-
-async def _becomes_free(connection: Connection, key: int) -> bool:
-    for seconds in OTHER_LOCKS_PAUSES_SECONDS:
-        if await _is_free(connection, key):
-            return True
-        await connection.execute(SQL["pause"], seconds)
-    return await _is_free(connection, key)

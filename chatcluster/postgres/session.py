@@ -4,8 +4,8 @@ It is used by one task at a time. After any failure, whatever it was, the connec
 connects anew. A session that holds something and is not used is asked for a sign of life every ``PROBE_SECONDS``, so
 its loss is known within ``PROBE_SECONDS + PROBE_SECONDS_MAX`` though the network may tell nobody.
 
-If the server has no connection left for a session, an idle one of the pool is closed, as sessions are more important,
-and the next try finds a place.
+If the server has no connection left for a session, the pool closes one of its own, as sessions are more important, and
+the session tries again until its deadline.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import asyncpg
 import trio
 
 from chatcluster.errors import StoreUnavailable
-from chatcluster.postgres.connecting import Connection, close, close_after, connect, is_pooled
+from chatcluster.postgres.connecting import Connection, close, close_after, is_pooled
 from chatcluster.postgres.translation import ReportingClosed
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class Session:
         The deadline is the database's where none is given. Raises ``StoreUnavailable``, then the connection is closed.
         """
         seconds = self._database.deadline_seconds if deadline_seconds is None else deadline_seconds
-        is_watched = seconds <= self._database.deadline_seconds and not is_pooled(self._database.settings, self._url)
+        pooled = is_pooled(self._database.settings.servers, self._url)
+        is_watched = seconds <= self._database.deadline_seconds and not pooled
         async with self._turn:
             with trio.move_on_after(seconds):
                 return await self._database.cross(self._run(body, args, is_watched=is_watched))
@@ -85,10 +86,16 @@ class Session:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._database.cross(close(connection))
 
+    async def drop(self) -> None:
+        """Close the connection, on which nothing is held, without waiting for the server to see that."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._database.cross(_terminate(connection))
+
     async def _run(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...], *, is_watched: bool) -> T:
         if self._connection is None or self._connection.is_closed():
             self._lost = lost = trio.Event()
-            self._connection = await self._connect()
+            self._connection = await self._database.connect_outside(self._purpose, self._url, lasting=self._lasting)
             self._connection.add_termination_listener(lambda _: lost.set())
         connection = self._connection
         try:
@@ -99,12 +106,9 @@ class Session:
             await close_after(connection, error)
             raise
 
-    async def _connect(self) -> asyncpg.Connection:
-        try:
-            return await connect(self._database.settings, self._purpose, self._url, lasting=self._lasting)
-        except asyncpg.TooManyConnectionsError:
-            self._database.spare_connection()
-            raise
+
+async def _terminate(connection: asyncpg.Connection) -> None:
+    connection.terminate()
 
 
 async def _probe(connection: Connection) -> None:

@@ -20,8 +20,8 @@ SQL = load_queries("sessions.sql")
 class PostgresSessions:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._idle_hours = database.settings.session_idle_hours
-        self._hours_max = database.settings.session_hours_max
+        self._idle_hours = database.settings.browsers.session_idle_hours
+        self._hours_max = database.settings.browsers.session_hours_max
 
     async def authenticate(self, secret_digest: bytes) -> Account | None:
         return await self._database.autocommit(_authenticate, secret_digest, self._idle_hours)

@@ -132,7 +132,7 @@ class PostgresStore(PostgresReads):
                 outcome = await self._database.autocommit(create_at_once, chat, place, tries)
                 if outcome is not None:
                     return outcome
-        bytes_max = self._settings.history_bytes_max
+        bytes_max = self._settings.sizes.history_bytes_max
         try:
             return await _or_without(
                 place, partial(self._database.transaction, create_chat, chat, idempotency, bytes_max)
@@ -162,7 +162,7 @@ class PostgresStore(PostgresReads):
 
     def _place(self, claimer: UUID | None, known_version: int | None = None) -> Place | None:
         """None as well where a chat has to be claimed by turns."""
-        return None if claimer is None or self._settings.user_chats_max else Place(claimer, known_version)
+        return None if claimer is None or self._settings.replica.user_chats_max else Place(claimer, known_version)
 
     def _confirm(self, claimed: Claimed | None, generation: int) -> None:
         if claimed is not None:
@@ -176,7 +176,7 @@ class PostgresStore(PostgresReads):
         idempotency: Idempotency | None,
         place: Place | None,
     ) -> Applied:
-        bytes_max = self._settings.history_bytes_max
+        bytes_max = self._settings.sizes.history_bytes_max
         if idempotency is None and isinstance(command, SEEN_COMMANDS):
             applied = await self._database.look_and_write(
                 lambda connection: connection.fetchrow(SQL["select_chat_of_owner"], chat_id, owner_id),
@@ -238,7 +238,7 @@ class PostgresStore(PostgresReads):
         return claimed
 
     async def _made(self, connection: Connection, agent: NewChat) -> Outcome:
-        return await create_chat(connection, agent, None, self._settings.history_bytes_max)
+        return await create_chat(connection, agent, None, self._settings.sizes.history_bytes_max)
 
     async def _carried_out(self, connection: Connection, row: Row, command: Command) -> Outcome:
         return await _transition(connection, row, command, None)

@@ -23,10 +23,19 @@ from chatcluster.ports.workspaces import (
     Asked,
     Located,
     LogLine,
+    MadeOf,
     NewWorkspace,
     Template,
     WorkspaceRow,
     WorkspaceState,
+    WorkspaceTimes,
+)
+from chatcluster.postgres import Connection, Database, Row
+from chatcluster.postgres.administration import record_deed
+from chatcluster.postgres.queries import load_queries
+from chatcluster.workspace_errors import (
+    TemplateChanged,
+    TemplatesFull,
     host_away,
     no_host,
     no_workspace,
@@ -35,16 +44,13 @@ from chatcluster.ports.workspaces import (
     templates_full,
     user_is_full,
 )
-from chatcluster.postgres import Connection, Database, Row
-from chatcluster.postgres.administration import record_deed
-from chatcluster.postgres.queries import load_queries
-from chatcluster.workspace_errors import TemplateChanged, TemplatesFull
 from chatcluster.workspace_templates import TEMPLATES_MAX, TemplateSettings, Value, chosen_values
 
 SQL = load_queries("workspaces.sql")
 
 _parameters: msgspec.json.Decoder[dict[str, Value]] = msgspec.json.Decoder(dict[str, Value])
 _settings: msgspec.json.Decoder[TemplateSettings] = msgspec.json.Decoder(TemplateSettings)
+_PLAIN_FIELDS = tuple(name for name in WorkspaceRow.__struct_fields__ if name not in ("made_of", "times"))
 
 
 class PostgresWorkspaces:
@@ -138,7 +144,7 @@ async def _template(connection: Connection, name: str, owner_id: UUID | None) ->
 async def _insert_template(connection: Connection, name: str, settings: TemplateSettings) -> Template | None:
     await connection.execute(SQL["lock_templates"])
     if await connection.fetchval(SQL["count_templates"]) >= TEMPLATES_MAX:
-        raise templates_full()
+        raise templates_full(TEMPLATES_MAX)
     row = await connection.fetchrow(SQL["insert_template"], uuid4(), name, _written(settings))
     return None if row is None else _template_of(row)
 
@@ -291,10 +297,12 @@ async def _log(connection: Connection, workspace_id: UUID, after: int, limit: in
 
 def row_of(row: Row) -> WorkspaceRow:
     """Raises ``Unreadable``."""
-    values = {name: row[name] for name in WorkspaceRow.__struct_fields__}
+    values = {name: row[name] for name in _PLAIN_FIELDS}
+    values["times"] = {name: row[name] for name in WorkspaceTimes.__struct_fields__}
+    values["made_of"] = made_of = {name: row[name] for name in MadeOf.__struct_fields__}
     try:
-        values["settings"] = _settings.decode(row["settings"])
-        values["parameters"] = _parameters.decode(row["parameters"])
+        made_of["settings"] = _settings.decode(row["settings"])
+        made_of["parameters"] = _parameters.decode(row["parameters"])
         return msgspec.convert(values, WorkspaceRow)
     except (ValueError, *UNDECODABLE) as error:
         raise Unreadable(f"a workspace that this version of chatcluster cannot read: {error}") from None

@@ -177,12 +177,12 @@ class AgentTools:
         self._settings = settings
 
     def offers(self, chat: Chat) -> bool:
-        is_on = self._settings.agents if chat.agents is None else chat.agents
-        return is_on and chat.depth < self._settings.agents_depth_max
+        is_on = self._settings.tools.agents if chat.agents is None else chat.agents
+        return is_on and chat.depth < self._settings.tools.agents_depth_max
 
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
-        offered = offered_tools(self._settings.computer_use_model) if self.offers(chat) else ()
+        offered = offered_tools(self._settings.turns.computer_use_model) if self.offers(chat) else ()
         yield _AgentTools(chat, self._store, self._kin, self._settings, offered)
 
 
@@ -230,10 +230,10 @@ class _AgentTools:
     async def _spawn(self, call: ToolCall) -> object:
         parent = await self._store.get(self._chat.id)
         prompt = storable(call.arguments["prompt"])
-        model = self._settings.computer_use_model if call.arguments.get("mode") == agents.COMPUTER_USE else None
+        model = self._settings.turns.computer_use_model if call.arguments.get("mode") == agents.COMPUTER_USE else None
         agent = agent_of(parent, call.call_id, prompt, call.arguments.get("title"), model)
         try:
-            outcome = await self._kin.spawn(agent, call.call_id, agents_max=self._settings.agents_max)
+            outcome = await self._kin.spawn(agent, call.call_id, agents_max=self._settings.tools.agents_max)
         except Moved:
             raise _Refused("No agent was started: this call was cancelled.") from None
         return description_of(outcome.chat)

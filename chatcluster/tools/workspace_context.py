@@ -80,7 +80,7 @@ class Surroundings:
         with trio.move_on_after(READ_SECONDS_MAX) as reading:
             try:
                 answer = await link.look(lambda place: place.instructions())
-                text = rendered(answer, has_screen=row.settings.desktop)[:TOLD_CHARACTERS_MAX]
+                text = rendered(answer, has_screen=row.made_of.settings.desktop)[:TOLD_CHARACTERS_MAX]
             except Refused:
                 pass
             else:

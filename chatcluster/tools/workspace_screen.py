@@ -50,7 +50,7 @@ def has_screen(row: WorkspaceRow | None, templates: Iterable[Template]) -> bool:
     """Whether the chat works, or may yet work, in a workspace with a screen."""
     if row is None or row.state in (WorkspaceState.FAILED, WorkspaceState.LOST):
         return any(template.settings.desktop for template in templates)
-    return row.settings.desktop
+    return row.made_of.settings.desktop
 
 
 class _Picture(msgspec.Struct, frozen=True):

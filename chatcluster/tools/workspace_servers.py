@@ -104,7 +104,7 @@ class ServerTools:
         row = self._link.row
         if row is None or row.state is not WorkspaceState.RUNNING or row.id in self._silent:
             return ()
-        approval = Approval(row.settings.mcp_approval)
+        approval = Approval(row.made_of.settings.mcp_approval)
         if approval is Approval.DENY:
             return ()
         answer = await self._listed()

@@ -48,8 +48,8 @@ class WebApp:
         self._pump = pump
         self._boundary = Boundary(
             Alive(Pages(litestar, page_folder)),
-            body_bytes_max=services.settings.body_bytes_max,
-            upload_bytes_max=services.settings.file_bytes_max,
+            body_bytes_max=services.settings.sizes.body_bytes_max,
+            upload_bytes_max=services.settings.sizes.file_bytes_max,
             draining=lambda: services.monitoring.health.draining,
         )
 
@@ -90,7 +90,7 @@ def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
 
 
 def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> Litestar:
-    shares, public_url = Shares(services.settings), services.settings.public_url
+    shares, public_url = Shares(services.settings.http), services.settings.browsers.public_url
     api = _Router(
         path=API_PATH,
         route_handlers=API,

@@ -76,7 +76,7 @@ class Authenticator:
         self._accounts = accounts
         self._sessions = sessions
         self._pubsub = pubsub
-        rate = settings.auth_failures_per_second
+        rate = settings.http.auth_failures_per_second
         self._failures = Buckets(per_second=rate, burst=FAILURES_BURST_SECONDS * rate)
         self._cache: OrderedDict[bytes, _Accepted] = OrderedDict()
         self._places = trio.Semaphore(LOOK_UPS_MAX)

@@ -85,7 +85,7 @@ def is_public(request: Request[Any, Any, Any]) -> bool:
 
 
 async def _require_administrator(request: ApiRequest) -> None:
-    public_url = request.services.settings.public_url
+    public_url = request.services.settings.browsers.public_url
     try:
         account = await request.authenticator.authenticate(credential_in(request.scope, public_url))
     except Unauthenticated as error:

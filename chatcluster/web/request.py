@@ -83,7 +83,7 @@ class ApiRequest(Request[Account, Credential, State]):
     @property
     def terms(self) -> Terms:
         """For an event stream that answers the request."""
-        heartbeat_seconds, pump = self.services.settings.sse_heartbeat_seconds, self.app.state.pump
+        heartbeat_seconds, pump = self.services.settings.streaming.sse_heartbeat_seconds, self.app.state.pump
         return Terms(heartbeat_seconds, pump, self.authenticator, self.auth)
 
     async def json(self) -> Any:
@@ -128,7 +128,7 @@ class ApiRequest(Request[Account, Credential, State]):
                 self.services.uploads,
                 self.user.user_id,
                 pieces,
-                limit=json_limit(self.services.settings.body_bytes_max),
+                limit=json_limit(self.services.settings.sizes.body_bytes_max),
                 announced_bytes=int(length) if length.isdigit() else 0,
                 digest=digest,
             )
@@ -179,7 +179,7 @@ class ApiRequest(Request[Account, Credential, State]):
             found = await self.services.uploads.files.find(self.user.user_id, list(wanted.values()))
             known = {text: found[file_id] for text, file_id in wanted.items() if file_id in found}
             files = {text: FilePart(one.id, one.name, one.media_type, one.size_bytes) for text, one in known.items()}
-        return bodies.content_parts(content, bytes_max=self.services.settings.content_bytes_max, files=files)
+        return bodies.content_parts(content, bytes_max=self.services.settings.sizes.content_bytes_max, files=files)
 
     async def require_model(self, name: str | None) -> None:
         """Raises ``UnknownModel`` for a name that nothing stands behind."""

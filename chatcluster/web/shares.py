@@ -19,8 +19,8 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.config import Settings
 from chatcluster.errors import TooMany
+from chatcluster.setting_sections import Http
 
 WAITING_MAX = 100
 WAIT_SECONDS_MAX = 10.0
@@ -60,9 +60,9 @@ class Buckets:
 
 
 class Shares:
-    def __init__(self, settings: Settings) -> None:
-        self._at_a_time = settings.requests_per_user
-        rate = settings.requests_per_second_per_user
+    def __init__(self, http: Http) -> None:
+        self._at_a_time = http.requests_per_user
+        rate = http.requests_per_second_per_user
         self._rates = Buckets(per_second=rate, burst=rate * BURST_SECONDS)
         self._turns: dict[UUID, trio.Semaphore] = {}
 

@@ -74,7 +74,7 @@ async def finish(request: ApiRequest) -> Response[str]:
 
 async def _visitor(request: ApiRequest) -> UUID | None:
     """Who is signed in on the page in this browser, if anybody is."""
-    key = cookie(request.scope, site_of(request.scope, request.services.settings.public_url))
+    key = cookie(request.scope, site_of(request.scope, request.services.settings.browsers.public_url))
     if key is None:
         return None
     try:

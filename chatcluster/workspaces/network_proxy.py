@@ -191,9 +191,12 @@ class _Proxy:
             raise _No(504, f"{place} takes no connection within {DIAL_SECONDS:g} s") from None
         except OSError as error:
             raise _No(502, f"{place} cannot be reached: {error.strerror or error}") from None
+        except UnicodeError:
+            raise _No(502, f"{place} cannot be reached: that is no name of a host") from None
 
     async def _connected(self, target: _Target, place: str) -> trio.SocketStream:
-        """A connection by an address that was judged. Raises ``OSError`` and ``_No``."""
+        """A connection by an address that was judged. Raises ``OSError``, ``_No``, and ``UnicodeError`` for what is no
+        name."""
         look_up = partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
         found = await trio.to_thread.run_sync(look_up, limiter=self._lookups, abandon_on_cancel=True)
         usable = [one for one in found if self._is_usable(one[0], one[4])][:ADDRESSES_TRIED_MAX]

@@ -275,10 +275,10 @@ class SimulatedReplica:
         self.registry = MemoryRegistry(world.database, self.heartbeat_wire)
         self.streams = MemoryStreams(world.broker, self.redis_wire)
         self.pubsub = MemoryPubSub(world.broker)
-        self.publisher = Publisher(self.streams, coalesce_seconds=settings.coalesce_ms / 1000)
+        self.publisher = Publisher(self.streams, coalesce_seconds=settings.streaming.coalesce_ms / 1000)
         self.notices = Notices(self.pubsub)
         self.transitions = Transitions(self.store, self.notices)
-        readers = Audience(settings)
+        readers = Audience(settings.streaming)
         self.feeds = Feeds(
             store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings, audience=readers
         )
@@ -492,7 +492,7 @@ class World:
     async def outsider(self, name: str = "", **settings: Any) -> SimulatedReplica:
         """Start a replica, which may not get into the cluster yet."""
         name = name or "abcdefgh"[len(self.replicas)]
-        replica = SimulatedReplica(self, name, Settings(**settings))
+        replica = SimulatedReplica(self, name, Settings.of(**settings))
         self.replicas.append(replica)
         await self.start(replica.run)
         return replica

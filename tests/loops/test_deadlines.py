@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ from chatcluster.families import CHATS_MAX
 from chatcluster.memory import MemoryStore
 from chatcluster.parts import CONTENT_VERSION, NewMessage, Role, TextPart
 from chatcluster.ports import NewChat
+from chatcluster.ports.families import Undone
 from loops.cluster_world import OWNER, Chat, World
 
 WAIT_SECONDS = 300.0
@@ -85,6 +86,26 @@ async def test_deadlines_wait_for_postgres(world: World) -> None:
     a.database_wire.cut = False
     await chat.until(lambda chat: not chat.state.open_calls, within=SWEPT_SECONDS)
     assert "deadlines.failed" in world.names_told()
+
+
+async def test_p10_what_one_kind_of_work_meets_is_no_matter_of_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def undone(_store: MemoryStore, _limit: int) -> Undone:
+        return Undone((uuid4(),), (uuid4(),), is_overdue=True)
+
+    async def fail(_store: MemoryStore, _chat_id: UUID, **_: bool) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(MemoryStore, "undone", undone)
+    monkeypatch.setattr(MemoryStore, "report_agents", fail)
+    monkeypatch.setattr(MemoryStore, "obey", fail)
+    chat = await waiting_chat(world)
+    await world.replica(slots=0)
+    await trio.sleep(WAIT_SECONDS)
+    await chat.until(lambda chat: not chat.state.open_calls, within=SWEPT_SECONDS)
+    crashed = [fields["of"] for name, fields in world.told if name == "deadlines.crashed"]
+    assert crashed[:2] == ["reports", "orders"]
 
 
 async def test_many_deadlines_at_once_take_no_longer_than_one(world: World) -> None:

@@ -77,7 +77,7 @@ async def test_frames_that_wait_come_in_order_however_many_come_meanwhile(world:
     words = [f"{number} " for number in range(300)]
     for word in words:
         call.say(word)
-        await trio.sleep(b.settings.coalesce_ms / 1000)
+        await trio.sleep(b.settings.streaming.coalesce_ms / 1000)
     await world.settle()
     held.release()
     await reader.until_preview("".join(words), within=AT_ONCE)
@@ -191,7 +191,7 @@ async def test_a_cursor_is_waited_for_only_so_long_while_the_database_cannot_be_
     with pytest.raises(StoreUnavailable, match="behind"):
         async with b.feeds.subscribe(chat.id, quick.view.cursor, owner_id=OWNER):
             pass
-    assert trio.current_time() - began == pytest.approx(b.settings.feed_poll_seconds)
+    assert trio.current_time() - began == pytest.approx(b.settings.streaming.feed_poll_seconds)
 
 
 async def test_a_cursor_is_waited_for_while_its_message_waits_for_frames(world: World) -> None:

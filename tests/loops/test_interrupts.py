@@ -71,7 +71,7 @@ async def test_an_interrupt_reaches_a_deaf_owner_with_its_next_heartbeat(world: 
     chat, _, _ = await world.answering(owner)
     owner.pubsub.disconnect()
     await other.interrupt(chat)
-    await chat.until_status("waiting", within=owner.settings.heartbeat_seconds + 0.1)
+    await chat.until_status("waiting", within=owner.settings.ownership.heartbeat_seconds + 0.1)
     assert chat.history == ["user: hello", "assistant: Half an"]
 
 

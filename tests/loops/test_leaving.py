@@ -10,6 +10,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
 from chatcluster.memory import MemoryBroker, MemoryStreams
 from chatcluster.parts import BEGINNING
+from chatcluster.setting_sections import Streaming
 from chatcluster.subscribe import Feeds
 from chatcluster.watch import Watches
 from loops.cluster_world import OWNER, World
@@ -52,7 +53,7 @@ async def test_a_reader_that_comes_when_nobody_serves_any_more_is_sent_to_anothe
     a = await world.replica()
     chat = await world.one_turn(a)
     streams = MemoryStreams(MemoryBroker())
-    readers = Audience(Settings())
+    readers = Audience(Streaming())
     feeds = Feeds(store=a.store, streams=streams, pubsub=a.pubsub, settings=Settings(), audience=readers)
     watches = Watches(store=a.store, pubsub=a.pubsub, settings=Settings(), audience=readers)
     with pytest.raises(StoreUnavailable, match="another"):

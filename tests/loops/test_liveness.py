@@ -129,7 +129,7 @@ async def test_a_failover_while_a_replica_is_cut_off_leaves_it_to_its_lease(worl
     chat, call, _ = await world.answering(a)
     world.database.fail_over()
     a.disconnect()
-    with trio.fail_after(a.settings.self_fence_seconds + 0.1):
+    with trio.fail_after(a.settings.ownership.self_fence_seconds + 0.1):
         await call.ended.wait()
     assert chat.owner == a.worker_id, "it stops before anyone takes over"
     await chat.until(lambda chat: chat.owner == b.worker_id, within=FREEZE_SECONDS)

@@ -33,7 +33,7 @@ async def test_a_lock_that_a_dead_connection_holds_does_not_keep_a_replica_out(w
     unlucky = replica.worker_id
     world.database.locks[unlucky, 1] = HeldLock(world.database.server)
     await world.start(replica.run)
-    await world.until(lambda: replica.registered, within=replica.settings.lease_ttl_seconds + 1)
+    await world.until(lambda: replica.registered, within=replica.settings.ownership.lease_ttl_seconds + 1)
     assert replica.worker_id != unlucky
 
 
@@ -41,7 +41,7 @@ async def test_a_claim_that_ends_after_the_lease_is_the_last_one(world: World) -
     """P10: it is given back, and is there to be claimed again, by anybody else."""
     owner, nobody = await world.replica(claim_batch=1), await world.replica(slots=0)
     owner.heartbeat_wire.cut = True
-    await trio.sleep(owner.settings.self_fence_seconds / 2)
+    await trio.sleep(owner.settings.ownership.self_fence_seconds / 2)
     claim = owner.database_wire.hold_answer("claim")
     chats = [await nobody.create() for _ in range(9)]
     await claim.reached.wait()

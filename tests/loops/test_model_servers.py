@@ -11,6 +11,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import ReasoningPart, TextPart, ToolCallPart, Usage
 from chatcluster.ports import Delta, Progress
+from chatcluster.setting_sections import Turns
 from chatcluster.turn import retry_delay_seconds
 from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.reader import Reader
@@ -62,11 +63,11 @@ async def test_the_bound_on_a_standstill_can_be_set_apart_from_that_on_silence(w
 
 
 def test_a_standstill_is_twice_the_silence_unless_it_is_set() -> None:
-    assert Settings().standstill_seconds == 1200
-    assert Settings(model_silence_seconds=2.0).standstill_seconds == 4
-    assert Settings(model_silence_seconds=2.0, model_standstill_seconds=60.0).standstill_seconds == 60
-    assert Settings(model_silence_seconds=0.0, model_standstill_seconds=60.0).standstill_seconds == 60
-    assert Settings(model_silence_seconds=0.0).standstill_seconds == float("inf")
+    assert Settings().turns.standstill_seconds == 1200
+    assert Settings.of(model_silence_seconds=2.0).turns.standstill_seconds == 4
+    assert Settings.of(model_silence_seconds=2.0, model_standstill_seconds=60.0).turns.standstill_seconds == 60
+    assert Settings.of(model_silence_seconds=0.0, model_standstill_seconds=60.0).turns.standstill_seconds == 60
+    assert Settings.of(model_silence_seconds=0.0).turns.standstill_seconds == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -85,11 +86,11 @@ def test_a_standstill_is_twice_the_silence_unless_it_is_set() -> None:
 )
 def test_a_provider_can_ask_for_a_longer_wait_and_never_for_a_shorter_one(asked: float | None, waits: float) -> None:
     error = ProviderError("busy", retryable=True, retry_after_seconds=asked)
-    assert retry_delay_seconds(error, 3, Settings()) == waits
+    assert retry_delay_seconds(error, 3, Turns()) == waits
 
 
 def test_the_last_of_a_thousand_attempts_waits_no_longer_than_the_cap() -> None:
-    assert retry_delay_seconds(ProviderError("busy"), 1000, Settings(attempts_max=1000)) == 60
+    assert retry_delay_seconds(ProviderError("busy"), 1000, Turns(attempts_max=1000)) == 60
 
 
 async def test_asked_to_come_back_at_once_the_chat_keeps_its_distance(world: World) -> None:

@@ -143,7 +143,7 @@ async def test_an_answer_that_takes_heartbeats_long_is_waited_for(world: World) 
     chat = await world.one_turn(a)
     async with trio.open_nursery() as nursery:
         answer = await sent_and_held(world, a, chat, nursery)
-        await trio.sleep(a.settings.self_fence_seconds - 0.5)
+        await trio.sleep(a.settings.ownership.self_fence_seconds - 0.5)
         assert chat.epoch == 2, "nobody gave it back"
         answer.release()
         await world.model.next_call()
@@ -189,7 +189,7 @@ async def test_a_replica_that_drains_does_not_wait_for_an_answer_for_ever(world:
     async with trio.open_nursery() as nursery:
         answer = await sent_and_held(world, a, chat, nursery)
         a.loop.drain()
-        with trio.fail_after(a.settings.self_fence_seconds + 1):
+        with trio.fail_after(a.settings.ownership.self_fence_seconds + 1):
             await a.stopped.wait()
             await world.model.next_call()
         assert chat.owner == b.worker_id

@@ -26,7 +26,7 @@ async def test_an_answer_is_completed_and_shown_without_redis(world: World) -> N
     world.broker.disconnect()
     call.answer(" upon a time")
     await chat.until_status("waiting", within=0.1)
-    await reader.until_status("waiting", within=b.settings.feed_poll_seconds + 0.6)
+    await reader.until_status("waiting", within=b.settings.streaming.feed_poll_seconds + 0.6)
     assert reader.history == chat.history == ["user: hello", "assistant: Once upon a time"]
 
 

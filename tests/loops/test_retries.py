@@ -125,6 +125,28 @@ async def test_an_attempt_whose_start_was_lost_fails_like_any_other(world: World
     call.answer(".")
 
 
+async def test_a_number_that_a_tenure_has_given_is_given_to_no_other_attempt_though_a_failover_lost_all_of_it(
+    world: World,
+) -> None:
+    """The first attempt failed, the second was stopped, and the row knows of neither: what the second cost is still to
+    be booked, under its number, and the third could not be booked under the same."""
+    owner, front = await world.replica(retry_base_seconds=1.0), await world.replica(slots=0)
+    chat, call, _ = await world.answering(owner, "Bro")
+    before = copy.deepcopy(chat.row)
+    call.fail()
+    (await world.model.next_call()).say("Half an")
+    look = owner.database_wire.hold_answer("get")
+    await front.interrupt(chat)
+    await look.reached.wait()
+    world.database.chats[chat.id] = before
+    world.database.fail_over()
+    look.release()
+    call = await world.model.next_call()
+    assert chat.state.attempt == 3
+    call.answer("Whole.")
+    await chat.until_status("waiting")
+
+
 async def test_what_a_provider_refuses_of_its_own_is_left_out_from_then_on_and_asked_at_once(world: World) -> None:
     """One that refuses that as well ends the turn: it is asked no third time."""
     owner = await world.replica()

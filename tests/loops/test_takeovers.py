@@ -335,7 +335,7 @@ async def test_a_replica_without_its_lease_stops_before_anyone_takes_over(world:
     a, b = await world.cluster(2)
     chat, call, _ = await world.answering(a)
     a.disconnect()
-    with trio.fail_after(a.settings.self_fence_seconds + 0.1):
+    with trio.fail_after(a.settings.ownership.self_fence_seconds + 0.1):
         await call.ended.wait()
     assert chat.owner == a.worker_id, "nobody has taken over yet"
     await chat.until(lambda chat: chat.owner == b.worker_id, within=LEASE_SECONDS)
@@ -598,7 +598,7 @@ async def test_a_claim_that_is_never_answered_is_given_up_while_the_lease_is_goo
     held = a.database_wire.hold("claim")
     chat = await a.create()
     await held.reached.wait()
-    with trio.fail_after(a.settings.self_fence_seconds + 2.0):
+    with trio.fail_after(a.settings.ownership.self_fence_seconds + 2.0):
         call = await world.model.next_call()
     call.answer("Hi.")
     await chat.until_status("waiting")
@@ -620,7 +620,7 @@ async def test_a_chat_that_was_taken_from_a_runner_is_noticed_with_the_next_hear
     a = await world.replica()
     chat, call, _ = await world.answering(a)
     world.database.disown(world.database.owned_by(a.worker_id))
-    with trio.fail_after(a.settings.heartbeat_seconds + 1.5):
+    with trio.fail_after(a.settings.ownership.heartbeat_seconds + 1.5):
         await call.ended.wait()
     (await world.model.next_call()).answer("Whole.")
     await chat.until_status("waiting")

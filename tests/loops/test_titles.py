@@ -38,7 +38,7 @@ class Site:
 
     async def replica(self, **settings: object) -> trio.CancelScope:
         """Start one; to cancel the scope is its death."""
-        options = Settings(**settings)  # type: ignore[arg-type]
+        options = Settings.of(**settings)
         titling = Titling(MemoryTitles(self.database), self.model, Notices(self.pubsub), options, stints=self.stints)
         scope = trio.CancelScope()
 

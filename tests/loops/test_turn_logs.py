@@ -36,7 +36,7 @@ class Listener:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         replica = self.replica
         responses = MemoryResponses(replica.world.database)
-        logs = TurnLogs(replica.feeds, replica.store, replica.streams, Audience(replica.settings), responses)
+        logs = TurnLogs(replica.feeds, replica.store, replica.streams, Audience(replica.settings.streaming), responses)
         async with logs.follow(self.chat.id, self.start, owner_id=OWNER) as log:
             task_status.started()
             while not self.fold.is_over:

@@ -571,7 +571,7 @@ async def test_a_host_that_dies_is_buried_within_a_lease_and_its_next_process_te
         await trio.sleep(5)
         world.link.is_cut = True  # nothing of it reaches the database any more
         world.scope.cancel()
-        await world.comes_to(row, WorkspaceState.LOST, seconds=Settings().lease_ttl_seconds + 3)
+        await world.comes_to(row, WorkspaceState.LOST, seconds=Settings().ownership.lease_ttl_seconds + 3)
         world.link.is_cut = False
         world.start()
         await world.comes_to(row, WorkspaceState.STOPPED)

@@ -21,6 +21,7 @@ from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import (
     Asked,
     LogLine,
+    MadeOf,
     NewWorkspace,
     Template,
     WorkspaceRow,
@@ -351,12 +352,14 @@ class FakeRows:
             id=uuid4(),
             owner_id=new.owner_id,
             chat_id=new.chat_id,
-            template_id=UUID(new.template),
-            template_name="python",
             name=new.name,
             state=WorkspaceState.BUILDING,
-            settings=TemplateSettings(),
-            parameters=dict(new.parameters),
+            made_of=MadeOf(
+                template_id=UUID(new.template),
+                template_name="python",
+                settings=TemplateSettings(),
+                parameters=dict(new.parameters),
+            ),
         )
         return Asked(self._begun(row), changed=True)
 

@@ -19,7 +19,7 @@ from chatcluster.chat import OpenCall
 from chatcluster.parts import TextPart
 from chatcluster.ports import Chat, Printed, Progressed, Tool, ToolCall, ToolResult, TurnTools
 from chatcluster.ports.toolbox import Asked
-from chatcluster.ports.workspaces import WorkspaceRow, WorkspaceState
+from chatcluster.ports.workspaces import MadeOf, WorkspaceRow, WorkspaceState
 from chatcluster.tools.workspaces import WorkspaceTools
 from chatcluster.workspace_wire import InstructionFile
 from loops.workspace_fakes import FakeAgent, FakeDirectory, FakeRows, template
@@ -117,12 +117,14 @@ class Place:
                 id=uuid4(),
                 owner_id=self.chat.owner_id,
                 chat_id=self.chat.family_id,
-                template_id=self.template.id,
-                template_name="python",
                 name="python-1",
                 state=WorkspaceState.RUNNING,
-                settings=self.template.settings,
-                parameters={},
+                made_of=MadeOf(
+                    template_id=self.template.id,
+                    template_name="python",
+                    settings=self.template.settings,
+                    parameters={},
+                ),
             )
 
     @property

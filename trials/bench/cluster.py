@@ -75,7 +75,7 @@ class Cluster:
 
     @property
     def heartbeat_seconds(self) -> float:
-        return float(str(self.setup.settings.get("heartbeat_seconds", Settings().heartbeat_seconds)))
+        return float(str(self.setup.settings.get("heartbeat_seconds", Settings().ownership.heartbeat_seconds)))
 
     async def start(self) -> None:
         """Start what the setup names, and wait until it is ready."""

@@ -84,7 +84,7 @@ async def open_servers(sides: Sequence[Side] = (OWN,)) -> AsyncIterator[tuple[Se
             for servers in seen:
                 servers.redis_url = redis_url
                 await _prepare(servers, postgres_url)
-                settings = Settings(database_url=servers.database_url, statement_timeout_seconds=120)
+                settings = Settings.of(database_url=servers.database_url, statement_timeout_seconds=120)
                 servers.database = await stack.enter_async_context(open_database(settings))
                 servers.cache = await stack.enter_async_context(open_redis(redis_url))
                 await servers.sql("CREATE TABLE calibration (id bigint generated always as identity)")
@@ -101,7 +101,7 @@ async def open_servers(sides: Sequence[Side] = (OWN,)) -> AsyncIterator[tuple[Se
 async def _prepare(servers: Servers, postgres_url: str) -> None:
     """Make the side's database, with its own migrations, and a token in it."""
     name = f"bench_{servers.side.name}"
-    async with open_database(Settings(database_url=postgres_url)) as database:
+    async with open_database(Settings.of(database_url=postgres_url)) as database:
 
         async def create(connection: Connection) -> None:
             await connection.execute(f"CREATE DATABASE {name}")

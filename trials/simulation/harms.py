@@ -260,7 +260,7 @@ class Harms:
     def _count_death(self) -> None:
         """A deadly history has one turn, which ends so many owners and no more."""
         self._deaths += 1
-        if self._world.plan.troubles.quiet and self._deaths > self._world.plan.cluster.settings.takeovers_max:
+        if self._world.plan.troubles.quiet and self._deaths > self._world.plan.cluster.settings.replica.takeovers_max:
             (victim,) = self._harmed.deadly
             self._world.witness.violate(Kind.BYSTANDER, victim, f"it has ended {self._deaths} owners")
 

@@ -77,8 +77,10 @@ def _loops(
     streams = WatchedStreams(world.witness, world.broker, uplinks.streams, world.weather, world.draw)
     notices = Notices(uplinks.pubsub)
     transitions = Transitions(store, notices)
-    publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-    feeds = Feeds(store=store, streams=streams, pubsub=uplinks.pubsub, settings=settings, audience=Audience(settings))
+    publisher = Publisher(streams, coalesce_seconds=settings.streaming.coalesce_ms / 1000)
+    feeds = Feeds(
+        store=store, streams=streams, pubsub=uplinks.pubsub, settings=settings, audience=Audience(settings.streaming)
+    )
     notices.set_readers(feeds.learn, feeds.hand_over)
     agents = AgentTools(store, transitions, settings)
     replica = Replica(
@@ -121,7 +123,7 @@ class ReplicaProcess:
             world.weather,
             world.draw,
             world.agenda.later,
-            statement_timeout_seconds=settings.statement_timeout_seconds,
+            statement_timeout_seconds=settings.servers.statement_timeout_seconds,
         )
         self._witness = world.witness
         self._loops = _loops(self.name, world, settings, self.uplinks, self._incarnated)

@@ -5,7 +5,6 @@ Each has a name, which its successor takes over, and a number that tells the two
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from random import Random
 from uuid import UUID
@@ -86,7 +85,7 @@ class Processes:
 
     def _start(self, name: str, speed: float, *, number: int, replaces: str = "") -> None:
         cluster = self._world.plan.cluster
-        settings = replace(cluster.settings, slots=cluster.slots, replaces=replaces)
+        settings = cluster.settings.but(slots=cluster.slots, replaces=replaces)
         process = ReplicaProcess(name, self._world, settings, speed=speed, number=number)
         self._world.witness.note("start", process.name)
         self.present.append(process)

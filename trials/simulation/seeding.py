@@ -152,6 +152,7 @@ class Plan:
     def description(self) -> str:
         """The world in a few lines."""
         cluster, use, readers, troubles = self.cluster, self.use, self.readers, self.troubles
+        settings = cluster.settings
         weather = {name: round(value, 3) for name, value in troubles.weather.items() if value}
         faults = {kind: round(value, 2) for kind, value in troubles.faults.items()}
         return (
@@ -159,13 +160,13 @@ class Plan:
             f"{readers.count} readers, {readers.late} late ones, {use.operations} operations each\n"
             f"  faults a second: {faults}\n  weather: {weather}\n  provider: {self.temper}\n"
             f"  clocks: {[round(speed, 3) for speed in cluster.speeds]}, slots: {cluster.slots}, "
-            f"drain {cluster.settings.drain_seconds} s, coalesce {cluster.settings.coalesce_ms} ms\n"
+            f"drain {settings.ownership.drain_seconds} s, coalesce {settings.streaming.coalesce_ms} ms\n"
             f"  harms: {', '.join(troubles.harms) or 'none'}{', and nothing else' if troubles.quiet else ''}\n"
-            f"  tools: {'yes' if self.tools else 'none'}, agents: {'yes' if cluster.settings.agents else 'none'}, "
+            f"  tools: {'yes' if self.tools else 'none'}, agents: {'yes' if settings.tools.agents else 'none'}, "
             f"workspaces: {'yes' if self.temper.tracked else 'none'}, "
             f"questions: {'yes' if self.temper.questions else 'none'}, "
             f"context: {self.window or 'without end'}\n"
-            f"  bounds: {cluster.bounds}, an attempt {cluster.settings.attempt_bytes_max >> 10} KiB"
+            f"  bounds: {cluster.bounds}, an attempt {settings.streaming.attempt_bytes_max >> 10} KiB"
         )
 
 
@@ -210,7 +211,7 @@ def _with_agents(plan: Plan) -> Plan:
     if not plan.tools or plan.troubles.harms or draw.random() < 0.4:
         return plan
     temper = replace(plan.temper, agents=draw.choice((0.4, 0.8)))
-    settings = replace(plan.cluster.settings, agents=True, agents_max=draw.choice((2, 6)))
+    settings = plan.cluster.settings.but(agents=True, agents_max=draw.choice((2, 6)))
     return replace(plan, temper=temper, cluster=replace(plan.cluster, settings=settings))
 
 
@@ -317,7 +318,7 @@ def _harmful(plan: Plan) -> Plan:
         pause_seconds_max=1.5,  # below the silence that is held against it: a model that is well is never retried
     )
     harms = ("greedy",) if greedy else tuple(draw.sample(HARMS, draw.randint(1, 3)))
-    settings = replace(plan.cluster.settings, attempts_max=3, claim_batch=10)
+    settings = plan.cluster.settings.but(attempts_max=3, claim_batch=10)
     slots = 1 if greedy else 64
     return replace(
         plan,
@@ -363,7 +364,7 @@ def _bounds(draw: Random) -> dict[str, int]:
 
 def _settings(draw: Random) -> Settings:
     """The ratios of the deployed settings, with shorter waits: the world is smaller too."""
-    return Settings(
+    return Settings.of(
         heartbeat_seconds=0.6,
         lease_ttl_seconds=2.5,
         lease_margin_seconds=0.6,

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from chaos.options import ClusterOptions, FaultOptions, Options
 from chaos.users import sign_up
 from interruption import EXIT_INTERRUPTED, until_interrupted
 
-from chatcluster.config import Settings
+from chatcluster.config import SETTINGS
 from chatcluster.setting_checks import flag_name
 from soak.aging import REST_SECONDS_MAX, come_to_rest, let_a_day_pass
 from soak.gauges import Sample, read_gauges
@@ -118,7 +118,7 @@ async def _run(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _can_purge() -> bool:
-    return KEEP_SETTING in {field.name for field in fields(Settings)}
+    return KEEP_SETTING in SETTINGS
 
 
 class _Soak:

@@ -433,8 +433,9 @@ where id = $1 and worker_id = $2 and epoch = $3 and epoch < $4
 returning {chat}
 
 -- fragment: read_begin
--- The pages of the chats $1: message by message until one has $2 bytes, so that nothing is looked at in vain. The first
--- row of a page stands for the chat.
+-- The pages of the chats: message by message until one has its bytes, so that nothing is looked at in vain. The first
+-- row of a page stands for the chat. What is asked is a table of its own, so that the plan does not depend on it: then it
+-- is made once, and not each time.
 select chat.id as chat_id, page.id, page.bytes, page.message,
     (select history_version from chats where chats.id = chat.id) as history_version
 from unnest((select ids from asked)) as chat (id) cross join lateral
@@ -455,21 +456,21 @@ from page cross join lateral (
         limit 1
     ) as one
 ) as next
-where page.page_bytes < $2::bigint
+where page.page_bytes < (select asked.page_bytes from asked)
 
 -- fragment: message_read
--- One above $3 bytes, or of so many parts that decoding it took long, is left empty; what is that long even as it is
--- stored is not unpacked to find out.
+-- One above the bytes that a message may have, or of so many parts that decoding it took long, is left empty; what is that
+-- long even as it is stored is not unpacked to find out.
 id, bytes,
 case
-    when bytes > $3::bigint then null
+    when bytes > (select asked.message_bytes from asked) then null
     when bytes > 1048576 and json_array_length(content) > 20000 then null
     else {message}
 end as message
 
 -- fragment: message_measured
 *, case
-    when pg_column_size(content) + coalesce(pg_column_size(usage), 0) > $3::bigint
+    when pg_column_size(content) + coalesce(pg_column_size(usage), 0) > (select asked.message_bytes from asked)
         then pg_column_size(content)::bigint + coalesce(pg_column_size(usage), 0)
     else {bytes}
 end as bytes
@@ -478,12 +479,14 @@ end as bytes
 -- A page begins with the first message of revision $5, if that is further on than $4: revisions and IDs of a history
 -- ascend together.
 with asked as materialized (
-    select $1::text[]::uuid[] as ids
+    select $1::text[]::uuid[] as ids, $2::bigint as page_bytes, $3::bigint as message_bytes, $4::bigint as after_id,
+        $5::bigint as revision
 )
 {read_begin} (
     with recursive page as (
-        select greatest($4::bigint, case when $5::bigint > 0 then (
-                select id - 1 from messages where chat_id = chat.id and revision >= $5::bigint and deleted_at is null
+        select greatest((select asked.after_id from asked), case when (select asked.revision from asked) > 0 then (
+                select id - 1 from messages
+                where chat_id = chat.id and revision >= (select asked.revision from asked) and deleted_at is null
                 order by revision, id limit 1
             ) end) as id,
             {nothing_yet}
@@ -495,11 +498,11 @@ with asked as materialized (
 -- name: read_histories_before
 -- Backwards, from the last message before $4 on.
 with asked as materialized (
-    select $1::text[]::uuid[] as ids
+    select $1::text[]::uuid[] as ids, $2::bigint as page_bytes, $3::bigint as message_bytes, $4::bigint as before_id
 )
 {read_begin} (
     with recursive page as (
-        select $4::bigint as id, {nothing_yet}
+        select (select asked.before_id from asked) as id, {nothing_yet}
         {from_there id < page.id order by id desc}
     )
     select * from page

@@ -58,12 +58,26 @@ select chat_id from family_orders where $2::uuid is null or root_id = $2
 order by random()
 limit $1
 
--- name: select_undone
+-- fragment: undone_reports
 select 'report' as kind, chat_id from ({due_reports}) as reports
-union all
-select 'order', chat_id from ({due_orders}) as orders
-union all
-(select 'overdue', chats.id {overdue} limit 1)
+
+-- fragment: undone_orders
+select 'order' as kind, chat_id from ({due_orders}) as orders
+
+-- fragment: undone_overdue
+(select 'overdue' as kind, chats.id as chat_id {overdue} limit 1)
+
+-- name: select_undone
+{undone_reports} union all {undone_orders} union all {undone_overdue}
+
+-- name: select_undone_reports
+{undone_reports}
+
+-- name: select_undone_orders
+{undone_orders}
+
+-- name: select_undone_overdue
+{undone_overdue}
 
 -- name: select_awaited
 -- A statement after the lock: the calls of the chat $1 that wait for an agent no longer, each with that agent if it is

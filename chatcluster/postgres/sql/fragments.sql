@@ -189,3 +189,7 @@ workspaces.generation, workspaces.host_id, workspaces.detail, workspaces.startup
 -- What a message counts for: its content, whatever else it has that is not bounded, and a little for being there.
 (256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)
     + coalesce(octet_length(position), 0) + coalesce(octet_length(finish_reason), 0))::bigint
+
+-- fragment: server
+-- This start of this server: two sessions that say the same are on one server, whatever the way to it.
+extract(epoch from pg_postmaster_start_time())::text

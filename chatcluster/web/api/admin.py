@@ -33,7 +33,7 @@ async def get_me(request: ApiRequest) -> AccountAnswer:
 @get(["/replicas", "/admin/replicas"], guards=[require_admin], responses=REFUSALS)
 async def list_replicas(request: ApiRequest) -> ReplicasAnswer:
     """The cluster as the database knows it."""
-    lease_ttl_seconds = request.services.settings.lease_ttl_seconds
+    lease_ttl_seconds = request.services.settings.ownership.lease_ttl_seconds
     replicas = await request.services.registry.replicas()
     return ReplicasAnswer([replica_answer(replica, lease_ttl_seconds=lease_ttl_seconds) for replica in replicas])
 
@@ -78,7 +78,7 @@ async def drain_replica(request: ApiRequest, worker_id: FromPath[str]) -> Replic
     replica = found.get(worker_id.lower())
     if replica is None or not await services.overview.administration.request_drain(replica.worker_id, request.user):
         raise NotFound("there is no such replica (any more)")
-    return replica_answer(replica, lease_ttl_seconds=services.settings.lease_ttl_seconds)
+    return replica_answer(replica, lease_ttl_seconds=services.settings.ownership.lease_ttl_seconds)
 
 
 def _future(moment: datetime | None) -> datetime | None:

@@ -46,7 +46,7 @@ async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Respon
 async def new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
     """Checked, with all that it names. Raises ``CallerError``s."""
     await request.require_model(model := checked_model(data.model))
-    bytes_max = request.services.settings.content_bytes_max
+    bytes_max = request.services.settings.sizes.content_bytes_max
     parts = () if data.content is UNSET else await request.message_parts(data.content)
     messages = (NewMessage(Role.USER, parts),) if parts else ()
     chat = NewChat(
@@ -59,7 +59,7 @@ async def new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
         mcp_servers=checked_servers(data.mcp_servers),
         system_prompt=checked_prompt("system_prompt", data.system_prompt, bytes_max=bytes_max),
         agents=data.agents,
-        wants_title=bool(parts) and data.title is None and request.services.settings.titles,
+        wants_title=bool(parts) and data.title is None and request.services.settings.turns.titles,
     )
     await checked_choice(request.services.mcp.admin.servers, chat.mcp_servers)
     return chat
@@ -119,7 +119,7 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
     model = data.model if data.model is UNSET else checked_model(data.model)
     prompt = data.system_prompt
     if prompt is not UNSET:
-        prompt = checked_prompt("system_prompt", prompt, bytes_max=request.services.settings.content_bytes_max)
+        prompt = checked_prompt("system_prompt", prompt, bytes_max=request.services.settings.sizes.content_bytes_max)
     chat = await request.owned_chat(chat_id)
     if model is not UNSET and model != chat.model:
         await request.require_model(model)

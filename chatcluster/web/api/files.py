@@ -109,8 +109,8 @@ async def list_files(
         [file_answer(file) for file in page[:limit]],
         has_more=len(page) > limit,
         used_bytes=await files.used_bytes(user_id),
-        bytes_max=request.services.settings.user_files_bytes_max,
-        file_bytes_max=request.services.settings.file_bytes_max,
+        bytes_max=request.services.settings.sizes.user_files_bytes_max,
+        file_bytes_max=request.services.settings.sizes.file_bytes_max,
     )
 
 

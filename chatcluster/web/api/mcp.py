@@ -196,18 +196,14 @@ def _my_server(server: McpServer, grant: Grant | None) -> MyServer:
 
 
 def server_answer(server: McpServer) -> McpServerAnswer:
-    settings = {name: getattr(server.settings, name) for name in server.settings.__struct_fields__}
-    settings["auth"] = msgspec.to_builtins(server.settings.auth)
-    settings["tools"] = msgspec.to_builtins(server.settings.tools)
-    settings["allow"] = None if server.settings.allow is None else list(server.settings.allow)
-    settings["deny"] = list(server.settings.deny)
+    settings = msgspec.convert(msgspec.to_builtins(server.settings), McpSettingsAnswer)
     return McpServerAnswer(
         slug=server.slug,
         secrets={name: SecretAnswer(last4, server.secrets_at) for name, last4 in server.shown.items()},
         revision=server.revision,
         created_at=server.created_at,
         updated_at=server.updated_at,
-        **settings,
+        **msgspec.structs.asdict(settings),
     )
 
 

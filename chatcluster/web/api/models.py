@@ -70,7 +70,7 @@ async def list_models(request: ApiRequest) -> ModelsAnswer:
 async def usable_models(request: ApiRequest) -> ModelsAnswer:
     catalogue = await request.services.models.catalogue()
     if catalogue.is_empty:
-        name = request.services.settings.llm_model
+        name = request.services.settings.llm.model
         return ModelsAnswer([ModelAnswer(name, is_default=True)] if name else [])
     return ModelsAnswer([ModelAnswer(row.name, row.is_default, row.context_tokens) for row in catalogue.usable])
 

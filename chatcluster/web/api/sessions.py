@@ -30,14 +30,14 @@ async def sign_in(request: ApiRequest, data: JSONBody[SignIn]) -> Response[Sessi
     """Open a session: the answer sets a cookie that does what the token does, until it is ended, has expired, or the
     token is not valid any more. Give a `token`, or a `code` that `chatcluster link` printed, which works once."""
     settings = request.services.settings
-    site = site_of(request.scope, settings.public_url)
-    refuse_other_pages(request.scope, site, settings.public_url)
+    site = site_of(request.scope, settings.browsers.public_url)
+    refuse_other_pages(request.scope, site, settings.browsers.public_url)
     secret = tokens.generate_secret()
     account = await _opened(request, data, secret.digest)
     before = cookie(request.scope, site)
     if before is not None:
         await _close(request, before, address=None)  # the token was good: no guess
-    seconds = int(settings.session_hours_max * 3600)  # the row decides, by the database's clock
+    seconds = int(settings.browsers.session_hours_max * 3600)  # the row decides, by the database's clock
     headers = {"Set-Cookie": set_cookie(site, secret.plaintext, seconds=seconds)}
     return Response(_answer(account), status_code=201, headers=headers)
 
@@ -63,10 +63,10 @@ async def _opened(request: ApiRequest, data: SignIn, digest: bytes) -> Account:
 async def sign_out(request: ApiRequest) -> Response[None]:
     """End the cookie's session, on every replica; its event streams break off. Without one there is nothing to end."""
     settings = request.services.settings
-    site = site_of(request.scope, settings.public_url)
+    site = site_of(request.scope, settings.browsers.public_url)
     key = cookie(request.scope, site)
     if key is not None:
-        require_own_page(request.scope, site, settings.public_url)
+        require_own_page(request.scope, site, settings.browsers.public_url)
         await _close(request, key, address=address_in(request.scope))
     return Response(None, status_code=204, headers={"Set-Cookie": _taken_away(site)})
 

@@ -12,11 +12,12 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from chatcluster.ports import Account
 from chatcluster.ports.administration import Deed
-from chatcluster.ports.workspaces import Template, WorkspaceHost, none_of_template
+from chatcluster.ports.workspaces import Template, WorkspaceHost
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.api.messages import ID_MAX
 from chatcluster.web.auth import require_admin
 from chatcluster.web.request import ApiRequest
+from chatcluster.workspace_errors import none_of_template
 from chatcluster.workspace_templates import (
     ParameterType,
     TemplateLimits,
@@ -53,21 +54,14 @@ class OfferedTemplatesAnswer(msgspec.Struct, frozen=True):
     templates: list[OfferedTemplate]
 
 
-class TemplateAnswer(msgspec.Struct, frozen=True):
-    """A template as administrators see it."""
+class TemplateAnswer(OfferedTemplate, frozen=True):
+    """A template as administrators see it: with what its users are not told."""
 
-    id: UUID
-    name: str
-    display_name: str
-    description: str
     deprecated: bool
     base: str
     packages: list[str]
     startup: str
-    parameters: list[ParameterAnswer]
     limits: TemplateLimits
-    network: list[str]
-    desktop: bool
     activity_bump_seconds: float
     idle_stop_seconds: float
     users: list[str]
@@ -179,14 +173,14 @@ def template_answer(template: Template) -> TemplateAnswer:
         name=template.name,
         display_name=settings.display_name,
         description=settings.description,
+        parameters=_parameters(settings),
+        desktop=settings.desktop,
+        network=list(settings.network),
         deprecated=settings.deprecated,
         base=settings.base,
         packages=list(settings.packages),
         startup=settings.startup,
-        parameters=_parameters(settings),
         limits=settings.limits,
-        network=list(settings.network),
-        desktop=settings.desktop,
         activity_bump_seconds=settings.activity_bump_seconds,
         idle_stop_seconds=settings.idle_stop_seconds,
         users=list(settings.users),

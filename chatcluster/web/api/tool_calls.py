@@ -35,7 +35,7 @@ async def approve_call(
     request: ApiRequest, chat_id: FromPath[str], call_id: FromPath[str], data: JSONBody[ApproveCall] = APPROVED
 ) -> ChatAnswer:
     """Let a call be run that waits for an approval. Of several answers one wins, and the others get 409."""
-    bytes_max = request.services.settings.content_bytes_max
+    bytes_max = request.services.settings.sizes.content_bytes_max
     return await _apply(request, chat_id, approval(parse_call_id(call_id), data, bytes_max=bytes_max))
 
 
@@ -66,7 +66,7 @@ async def submit_results(request: ApiRequest, chat_id: FromPath[str], data: JSON
 
 async def submitting(request: ApiRequest, data: SubmitResults) -> SubmitToolResults:
     """The command, checked. Raises ``InvalidRequest``, or ``TooLarge``."""
-    command = results(data, bytes_max=request.services.settings.content_bytes_max)
+    command = results(data, bytes_max=request.services.settings.sizes.content_bytes_max)
     return SubmitToolResults(tuple([await _scaled(one, request.user.user_id) for one in command.results]))
 
 

@@ -10,13 +10,14 @@ import msgspec
 from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from chatcluster.ports.workspaces import LOG_LINES_MAX, Asked, LogLine, NewWorkspace, WorkspaceRow, no_workspace
+from chatcluster.ports.workspaces import LOG_LINES_MAX, Asked, LogLine, NewWorkspace, WorkspaceRow
 from chatcluster.texts import checked_line
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.api.bodies import Body
 from chatcluster.web.api.messages import ID_MAX
 from chatcluster.web.auth import require_admin
 from chatcluster.web.request import ApiRequest
+from chatcluster.workspace_errors import no_workspace
 from chatcluster.workspace_names import NAME_CHARS_MAX, drawn_name
 from chatcluster.workspace_templates import Value
 
@@ -100,7 +101,7 @@ async def create_workspace(request: ApiRequest, data: JSONBody[CreateWorkspace])
         parameters=data.parameters or {},
     )
     services = request.services
-    return _asked(await services.workspaces.rows.create(new, per_user_max=services.settings.workspaces_per_user))
+    return _asked(await services.workspaces.rows.create(new, per_user_max=services.settings.tools.workspaces_per_user))
 
 
 @get("/workspaces/{workspace_id:str}", responses=REFUSALS)
@@ -155,17 +156,17 @@ def workspace_answer(row: WorkspaceRow) -> WorkspaceAnswer:
         id=row.id,
         chat_id=row.chat_id,
         name=row.name,
-        template=row.template_name,
+        template=row.made_of.template_name,
         state=row.state,
         detail=row.detail,
         startup=row.startup,
-        parameters=row.parameters,
-        desktop=row.settings.desktop,
+        parameters=row.made_of.parameters,
+        desktop=row.made_of.settings.desktop,
         replaced=row.replaced,
-        expires_at=row.expires_at,
-        last_used_at=row.last_used_at,
-        created_at=row.created_at,
-        started_at=row.started_at,
+        expires_at=row.times.expires_at,
+        last_used_at=row.times.last_used_at,
+        created_at=row.times.created_at,
+        started_at=row.times.started_at,
     )
 
 

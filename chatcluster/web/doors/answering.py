@@ -82,7 +82,7 @@ async def go_on(request: ApiRequest, chat: Chat, replies: Mapping[str, Reply], c
     asks = chat.status in (Status.REQUIRES_ACTION, Status.RUNNING)  # a server may ask while its call runs
     waiting = await request.services.store.actions(chat.id) if asks else ()
     own = [action for action in waiting if action.chat_id is UNSET]
-    commands = list(_commands(own, replies, bytes_max=request.services.settings.content_bytes_max))
+    commands = list(_commands(own, replies, bytes_max=request.services.settings.sizes.content_bytes_max))
     if not commands and any(action.call_id in call_ids for action in own):
         waits = ", ".join(f"{action.name} ({action.call_id}: {action.kind})" for action in own)
         raise InvalidRequest(f"the chat waits for answers to calls: {waits}"[:1000], param="messages")
@@ -109,7 +109,7 @@ async def answer_behind(
         return None
     whole = {call_id: one._replace(value=await restored(request, one.value)) for call_id, one in answers.items()}
     outputs = [_result(call_id, one) for call_id, one in whole.items()]
-    command = results(SubmitResults(results=outputs), bytes_max=request.services.settings.content_bytes_max)
+    command = results(SubmitResults(results=outputs), bytes_max=request.services.settings.sizes.content_bytes_max)
     return msgspec.structs.replace(command, message=message)
 
 

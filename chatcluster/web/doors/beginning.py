@@ -77,7 +77,7 @@ async def begin(request: ApiRequest, chat_id: UUID, messages: Sequence[Said], wi
         client_tools=checked_tools(wishes.tools or ()),
         mcp_servers=checked_servers(wishes.servers or ()),
         system_prompt=_prompt(request, wishes, ""),
-        wants_title=request.services.settings.titles,
+        wants_title=request.services.settings.turns.titles,
     )
     try:
         return await request.services.transitions.create(chat, await idempotency_of(request, chat_id, messages[-1]))
@@ -131,4 +131,4 @@ def _prompt(request: ApiRequest, wishes: Wishes, own: str) -> str:
     if wishes.context is not None:
         before = said.partition(CONTEXT)[0].removesuffix("\n\n")
         said = "\n\n".join(filter(None, (before, wishes.context and CONTEXT + wishes.context)))
-    return checked_prompt("instructions", said, bytes_max=request.services.settings.content_bytes_max)
+    return checked_prompt("instructions", said, bytes_max=request.services.settings.sizes.content_bytes_max)

@@ -97,7 +97,7 @@ async def message_parts(request: ApiRequest, content: Sequence[InputText | Input
     """``content`` as a message's parts. Raises ``InvalidRequest``, ``FileNotFound``, ``TooLarge``, and what uploads
     raise."""
     files = await stored(request, (part.file_id for part in content if isinstance(part, InputFile)))
-    return parts_of(content, bytes_max=request.services.settings.content_bytes_max, files=files)
+    return parts_of(content, bytes_max=request.services.settings.sizes.content_bytes_max, files=files)
 
 
 def parts_of(content: Sequence[InputText | InputFile], *, bytes_max: int, files: Mapping[str, FilePart]) -> Parts:
@@ -121,7 +121,7 @@ async def restored(request: ApiRequest, value: Any) -> Any:
     """
     if not request.inline_prefixes:
         return value
-    text, bytes_max = msgspec.json.encode(value), request.services.settings.content_bytes_max
+    text, bytes_max = msgspec.json.encode(value), request.services.settings.sizes.content_bytes_max
     for address, prefix in request.inline_prefixes.items():
         place = b'"%s"' % address.encode()
         if place not in text:

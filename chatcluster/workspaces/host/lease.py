@@ -22,8 +22,8 @@ async def keep_lease(
     hosts: WorkspaceHosts, lease: HostLease, settings: Settings, *, registered_at: float, problem: str = ""
 ) -> NoReturn:
     """Renew it until it is lost. ``registered_at``: when the registration began. Raises ``LeaseLost``."""
-    trusted_until = registered_at + settings.self_fence_seconds
-    pause_seconds = settings.heartbeat_seconds
+    trusted_until = registered_at + settings.ownership.self_fence_seconds
+    pause_seconds = settings.ownership.heartbeat_seconds
     while True:
         try:
             with trio.fail_at(trusted_until):
@@ -36,5 +36,5 @@ async def keep_lease(
             telemetry.event("workspace.host_renewal_failed", host_id=str(lease.host_id), error=str(error))
             pause_seconds = RENEW_RETRY_SECONDS
         else:
-            trusted_until = began + settings.self_fence_seconds
-            pause_seconds = settings.heartbeat_seconds
+            trusted_until = began + settings.ownership.self_fence_seconds
+            pause_seconds = settings.ownership.heartbeat_seconds

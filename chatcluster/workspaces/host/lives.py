@@ -144,11 +144,11 @@ class Lives:
             await self._start(nursery, row)
 
     async def _build(self, row: WorkspaceRow) -> bool:
-        await self._reports.log(row, "build", f"made of template {row.template_name} on this host")
-        is_looked_at = self._has_own_programs and row.settings.base == HOST_BASE
-        if is_looked_at and (missing := await missing_packages(row.settings.packages)):
+        await self._reports.log(row, "build", f"made of template {row.made_of.template_name} on this host")
+        is_looked_at = self._has_own_programs and row.made_of.settings.base == HOST_BASE
+        if is_looked_at and (missing := await missing_packages(row.made_of.settings.packages)):
             raise SandboxFailed(f"this host lacks what the template wants, and installs nothing: {to_do(missing)}")
-        if is_looked_at and row.settings.desktop and (missing := missing_for_desktop()):
+        if is_looked_at and row.made_of.settings.desktop and (missing := missing_for_desktop()):
             raise SandboxFailed(f"a desktop needs more on this host: {to_do(missing)}")
         await self._provider.create(spec_of(row, self._cpus))
         return await self._reports.tell(row, WorkspaceState.STARTING)
@@ -158,7 +158,7 @@ class Lives:
         self.begun.add(row.id)
         await self._provider.start(spec_of(row, self._cpus))
         running = Running(row, self._provider.connect(str(row.id)))
-        startup = Startup.RUNNING if row.settings.startup else Startup.NONE
+        startup = Startup.RUNNING if row.made_of.settings.startup else Startup.NONE
         self._running.add(running)
         if await self._insist(row, WorkspaceState.RUNNING, startup=startup):
             seconds = trio.current_time() - began
@@ -190,7 +190,7 @@ class Lives:
         said = ""
         with running.scope:
             async with trio.open_nursery() as nursery:
-                if running.row.settings.startup:
+                if running.row.made_of.settings.startup:
                     nursery.start_soon(self._startup, running)
                 said = await watch(running, self._provider)
                 nursery.cancel_scope.cancel()

@@ -94,7 +94,7 @@ class Machine:
         directory's."""
         before = await self._lease_of_another()
         if before is not None:
-            await trio.sleep(SECOND_LOOK_HEARTBEATS * self._settings.heartbeat_seconds)
+            await trio.sleep(SECOND_LOOK_HEARTBEATS * self._settings.ownership.heartbeat_seconds)
             if await self._lease_of_another() not in (None, before):
                 raise _another(self._identity.id)
 

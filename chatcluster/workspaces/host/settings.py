@@ -1,23 +1,23 @@
-"""The settings of a workspace host, besides those that it has in common with a replica. Form and use: ``config.py``."""
+"""The settings of a workspace host, besides those that it has in common with a replica: see ``setting_fields.py``."""
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from chatcluster.config import ALL_ADDRESSES, setting
 from chatcluster.errors import ConfigError
-from chatcluster.setting_checks import check_range, flag_name
-from chatcluster.texts import is_visible
+from chatcluster.setting_checks import flag_name
+from chatcluster.setting_fields import Section, setting
+from chatcluster.setting_sections import ALL_ADDRESSES
 from chatcluster.workspaces.reach import Network, networks
 
 PROVIDERS = ("process", "docker", "kubernetes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostSettings:
+class HostSettings(Section):
     workspaces_dir: str = setting(
         ".chatcluster/workspaces", "Where the workspaces of this host have their files; one host for each directory"
     )
@@ -46,21 +46,14 @@ class HostSettings:
         120.0, "A workspace that takes longer to start has failed", minimum=1, maximum=3600
     )
 
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
+    def check(self) -> None:
         if self.workspaces_provider not in PROVIDERS:
             raise ConfigError(f"workspaces-provider must be one of {', '.join(PROVIDERS)}")
         networks(self.workspaces_private_networks)
         for name in ("workspaces_dir", "workspaces_image", "docker_socket"):
             if not getattr(self, name).strip():
                 raise ConfigError(f"{flag_name(name)} must not be empty")
-        for name in ("workspaces_name", "workspaces_advertise"):
-            if not is_visible(getattr(self, name).strip()):
-                raise ConfigError(
-                    f"{flag_name(name)} must not contain characters that are invisible or control the text"
-                )
-
+        self.require_visible("workspaces_name", "workspaces_advertise")
         if not _is_address(self.workspaces_advertise.strip()):
             raise ConfigError("workspaces-advertise must be host:port, as replicas reach this host")
 

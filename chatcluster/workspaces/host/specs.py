@@ -11,7 +11,7 @@ HOST_BASE = "host"
 
 def spec_of(row: WorkspaceRow, cpus: float = 0.0) -> WorkspaceSpec:
     """``cpus``: what a workspace may have of the host's, 0 is all."""
-    settings, limits = row.settings, row.settings.limits
+    settings, limits = row.made_of.settings, row.made_of.settings.limits
     names = settings.environment_names
     return WorkspaceSpec(
         workspace_id=str(row.id),
@@ -22,7 +22,7 @@ def spec_of(row: WorkspaceRow, cpus: float = 0.0) -> WorkspaceSpec:
             disk_bytes=limits.disk_bytes_max,
             cpus=cpus,
         ),
-        environment={names[name]: _words(value) for name, value in row.parameters.items() if name in names},
+        environment={names[name]: _words(value) for name, value in row.made_of.parameters.items() if name in names},
         allowed_hosts=settings.network,
         base="" if settings.base == HOST_BASE else settings.base,
         desktop=settings.desktop,

@@ -25,7 +25,7 @@ LINE_BYTES_MAX = 4096
 async def run_startup(row: WorkspaceRow, agent: Workspace, reports: Reports) -> Startup:
     """How it ended. Raises ``WorkspaceUnreachable`` and ``WorkspaceRefused``."""
     call_id = f"startup-{row.generation}"
-    script = row.settings.startup
+    script = row.made_of.settings.startup
     answer = await agent.put(
         call_id,
         CallRequest(

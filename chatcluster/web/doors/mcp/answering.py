@@ -64,9 +64,9 @@ async def _commands(request: ApiRequest, asked: given.AnswerArguments) -> list[t
     if asked.results:
         command = await submitting(request, SubmitResults(results=asked.results))
         return [([result.call_id for result in command.results], command)]
-    if any(one.approve for one in asked.approvals) and not request.services.settings.mcp_approvals:
+    if any(one.approve for one in asked.approvals) and not request.services.settings.tools.mcp_approvals:
         raise Forbidden(NOT_BY_PROGRAMS)
-    bytes_max = request.services.settings.content_bytes_max
+    bytes_max = request.services.settings.sizes.content_bytes_max
     return [([one.call_id], _decision(one, bytes_max)) for one in asked.approvals]
 
 

@@ -128,5 +128,5 @@ def _verdict(request: ApiRequest, action: Action, answer: ApprovalAnswer, shown:
         return denial(action.call_id, DenyCall(reason=answer.reason))
     if action.arguments != shown:
         raise CallChanged("somebody changed the arguments of the call; approve it where they are shown")
-    bytes_max = request.services.settings.content_bytes_max
+    bytes_max = request.services.settings.sizes.content_bytes_max
     return approval(action.call_id, ApproveCall(digest=action.digest), bytes_max=bytes_max)

@@ -33,7 +33,7 @@ from chatcluster.web.doors.openai.approving import resumed
 from chatcluster.web.doors.openai.ids import conversation_id, response_id, resumed_id
 from chatcluster.web.doors.openai.input_items import Given
 from chatcluster.web.doors.openai.pasts import Past, end_of, past_of, require_outputs, waiting_in
-from chatcluster.web.doors.openai.response_bodies import CreateResponse, Tools, about
+from chatcluster.web.doors.openai.response_bodies import Tools, WantedResponse, about
 from chatcluster.web.request import ApiRequest
 
 
@@ -55,7 +55,7 @@ class Asked(NamedTuple):
 
 async def ask(
     request: ApiRequest,
-    data: CreateResponse,
+    data: WantedResponse,
     given: Given,
     tools: Tools,
     *,
@@ -69,7 +69,7 @@ async def ask(
 
 
 async def _ask(
-    request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, past: Past | None, param: str
+    request: ApiRequest, data: WantedResponse, given: Given, tools: Tools, past: Past | None, param: str
 ) -> Asked:
     with about("model"):
         await request.require_model(checked_model(data.model))
@@ -98,24 +98,24 @@ async def _ask(
     return await _begin(request, past.copied_into(new_chat(request, data.model, kept, given.messages, tools), end))
 
 
-def _stays_apart(data: CreateResponse, given: Given, past: Past) -> bool:
+def _stays_apart(data: WantedResponse, given: Given, past: Past) -> bool:
     is_at_rest = past.chat.status in (Status.WAITING, Status.ERROR)
     return (
         data.store is False and past.stored is not None and not past.is_transient and is_at_rest and not given.results
     )
 
 
-def _is_transient(data: CreateResponse, past: Past | None, asked: Asked) -> bool:
+def _is_transient(data: WantedResponse, past: Past | None, asked: Asked) -> bool:
     """Whether the chat is there for responses alone that nobody stores."""
     is_new = past is None or past.is_transient or asked.outcome.chat.id != past.chat.id
     return data.store is False and is_new
 
 
-def _system(request: ApiRequest, data: CreateResponse, given: Given) -> str:
+def _system(request: ApiRequest, data: WantedResponse, given: Given) -> str:
     """What the model is told before the conversation: the instructions, and what was said as the system."""
     said = "\n\n".join(filter(None, (data.instructions, *given.system)))
     with about("instructions"):
-        return checked_prompt("instructions", said, bytes_max=request.services.settings.content_bytes_max)
+        return checked_prompt("instructions", said, bytes_max=request.services.settings.sizes.content_bytes_max)
 
 
 # --- a new chat -------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def _no_call(call_id: str, param: str) -> InvalidRequest:
 
 
 async def _go_on(
-    request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, chat: Chat, system: str
+    request: ApiRequest, data: WantedResponse, given: Given, tools: Tools, chat: Chat, system: str
 ) -> Asked:
     if given.results:
         command: Send | SubmitToolResults = _submitted(data, given)
@@ -198,7 +198,7 @@ async def _go_on(
     return Asked(outcome, message.id, message.revision)
 
 
-def _submitted(data: CreateResponse, given: Given) -> SubmitToolResults:
+def _submitted(data: WantedResponse, given: Given) -> SubmitToolResults:
     """The outputs of calls, and what the user says besides."""
     said = given._replace(messages=tuple(one for one in given.messages if one.role is not Role.TOOL))
     message = NewMessage(Role.USER, _said(said), model=checked_model(data.model)) if said.messages else None
@@ -243,7 +243,7 @@ def _said(given: Given) -> tuple[Part, ...]:
     return tuple(part for one in given.messages for part in one.parts)
 
 
-async def _resume(request: ApiRequest, data: CreateResponse, given: Given, past: Past | None) -> Asked:
+async def _resume(request: ApiRequest, data: WantedResponse, given: Given, past: Past | None) -> Asked:
     """Go on where the chat came to rest for somebody."""
     if past is None:
         why = "goes on from the last response of its chat: give previous_response_id, or conversation"
@@ -278,7 +278,7 @@ async def keep(
     return row
 
 
-def known_of(request: ApiRequest, data: CreateResponse, asked: Asked, tools: list[Any]) -> dict[str, Any]:
+def known_of(request: ApiRequest, data: WantedResponse, asked: Asked, tools: list[Any]) -> dict[str, Any]:
     """What the server knows of a response as it begins."""
     chat = asked.outcome.chat
     message = asked.outcome.message
@@ -287,7 +287,7 @@ def known_of(request: ApiRequest, data: CreateResponse, asked: Asked, tools: lis
         "id": asked.response_id,
         "chat_id": str(chat.id),
         "created_at": int(message.created_at.timestamp()),
-        "model": data.model or chat.model or request.services.settings.llm_model or "default",
+        "model": data.model or chat.model or request.services.settings.llm.model or "default",
         "conversation": None if data.conversation_id is None else {"id": conversation_id(chat.id)},
         "tools": tools,
     }

@@ -10,7 +10,7 @@ import msgspec
 from chatcluster.errors import InvalidRequest
 from chatcluster.web.doors.openai.response_bodies import (
     NO_LOGPROBS,
-    CreateResponse,
+    WantedResponse,
     check_form,
     check_metadata,
     check_tool_choice,
@@ -43,9 +43,9 @@ class CreateCompletion(NotHere, kw_only=True, frozen=True):
     on_disconnect: str | None = None
 
     @property
-    def as_response(self) -> CreateResponse:
+    def as_response(self) -> WantedResponse:
         """What it is about besides its messages."""
-        return CreateResponse(model=self.model)
+        return WantedResponse(model=self.model)
 
 
 def check(data: CreateCompletion) -> None:

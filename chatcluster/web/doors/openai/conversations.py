@@ -40,7 +40,7 @@ async def create_conversation(request: ApiRequest, data: JSONBody[CreateConversa
     """Create a conversation, a chat at rest, with a history or without. A response in it begins to answer."""
     check_metadata(data.metadata or {})
     said = await taken_history(request, data.items or ())
-    bytes_max = request.services.settings.content_bytes_max
+    bytes_max = request.services.settings.sizes.content_bytes_max
     system = checked_prompt("items", "\n\n".join(said.system), bytes_max=bytes_max)
     chat = new_chat(request, None, system, said.messages, tools_of(None), at_rest=True)
     outcome = await request.services.transitions.create(chat, await request.idempotency())

@@ -17,7 +17,7 @@ OWNER = "chatcluster"
 async def _names(request: ApiRequest) -> list[str]:
     catalogue = await request.services.models.catalogue()
     if catalogue.is_empty:
-        name = request.services.settings.llm_model
+        name = request.services.settings.llm.model
         return [name] if name else []
     return [row.name for row in catalogue.usable]
 

@@ -14,7 +14,7 @@ from chatcluster.ports import Action, Chat, NewChat
 from chatcluster.ports.forks import HistoryCopy
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.doors.openai.ids import message_of, no_such_conversation, parse_conversation_id
-from chatcluster.web.doors.openai.response_bodies import CreateResponse, about
+from chatcluster.web.doors.openai.response_bodies import WantedResponse, about
 from chatcluster.web.doors.openai.telling import read_response, stored_response
 from chatcluster.web.request import ApiRequest
 
@@ -34,7 +34,7 @@ class Past(NamedTuple):
         return msgspec.structs.replace(chat, copied=HistoryCopy(self.chat.id, end - 1, self.chat.reset_version))
 
 
-async def past_of(request: ApiRequest, data: CreateResponse) -> Past | None:
+async def past_of(request: ApiRequest, data: WantedResponse) -> Past | None:
     """Raises ``ResponseNotFound`` and ``ConversationNotFound``, also for what is somebody else's."""
     if data.previous_response_id is not None:
         with about("previous_response_id"):

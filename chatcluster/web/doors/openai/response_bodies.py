@@ -62,27 +62,8 @@ class NotHere(msgspec.Struct, kw_only=True, frozen=True):
     top_logprobs: int | None = None
 
 
-class Tuning(NotHere, kw_only=True, frozen=True):
-    """What would make an answer another one of its kind: it is echoed, so it has to be what clients know."""
-
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
-    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
-    parallel_tool_calls: bool | None = None
-    reasoning: dict[str, Any] | None = None
-    truncation: str | None = None
-    service_tier: str | None = None
-    prompt_cache_key: str | None = None
-    safety_identifier: str | None = None
-    user: str | None = None
-    include: list[str] | None = None
-    stream_options: dict[str, Any] | None = None
-
-
-class CreateResponse(Tuning, kw_only=True, frozen=True):
-    """A response to be made. Fields that are not here are echoed where OpenAI's API knows them."""
+class WantedResponse(NotHere, kw_only=True, frozen=True):
+    """What is asked of a response, and changes what is done."""
 
     input: str | list[Any] = ""
     model: str | None = None
@@ -107,6 +88,26 @@ class CreateResponse(Tuning, kw_only=True, frozen=True):
         return found
 
 
+class CreateResponse(WantedResponse, kw_only=True, frozen=True):
+    """A response to be made. Fields that are not here are echoed where OpenAI's API knows them."""
+
+    # what would make an answer another one of its kind: it is echoed, so it has to be what clients know
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: dict[str, Any] | None = None
+    truncation: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    user: str | None = None
+    include: list[str] | None = None
+    stream_options: dict[str, Any] | None = None
+
+
 def fields_of(body: bytes) -> dict[str, Any]:
     """What was sent, as it was. Raises ``InvalidRequest``."""
     return decode(body, dict[str, Any])
@@ -119,16 +120,11 @@ class Tools(NamedTuple):
     servers: tuple[str, ...]
 
 
-def check(data: CreateResponse) -> None:
+def check(data: WantedResponse) -> None:
     """Raises ``InvalidRequest`` for what this server does not do."""
     if data.previous_response_id is not None and data.conversation is not None:
         raise _refused("previous_response_id", "give previous_response_id or conversation, not both")
-    if data.prompt is not None:
-        raise _refused("prompt", "there are no stored prompts here; give instructions and input")
-    if data.max_tool_calls is not None:
-        raise _refused("max_tool_calls", "this server does not count calls: leave max_tool_calls away")
-    if data.top_logprobs:
-        raise _refused("top_logprobs", NO_LOGPROBS)
+    _check_not_here(data)
     if data.text is not None:
         check_form("text.format", data.text.get("format"))
     check_tool_choice(data.tool_choice)
@@ -137,6 +133,15 @@ def check(data: CreateResponse) -> None:
     if data.background and data.store is False:
         raise _refused("background", "what runs in the background is stored: leave store away")
     check_metadata(data.metadata or {})
+
+
+def _check_not_here(data: NotHere) -> None:
+    if data.prompt is not None:
+        raise _refused("prompt", "there are no stored prompts here; give instructions and input")
+    if data.max_tool_calls is not None:
+        raise _refused("max_tool_calls", "this server does not count calls: leave max_tool_calls away")
+    if data.top_logprobs:
+        raise _refused("top_logprobs", NO_LOGPROBS)
 
 
 def check_form(param: str, form: object) -> None:

@@ -27,7 +27,7 @@ async def taken(request: ApiRequest, items: Placed, *, apart: bool = False) -> G
     few = islice(items, ITEMS_MAX + 1)  # what is one too many is refused below
     items = [(place, await _whole(request, item)) for place, item in few]
     files = await stored(request, files_named(items))
-    found = given(items, bytes_max=request.services.settings.content_bytes_max, files=files, apart=apart)
+    found = given(items, bytes_max=request.services.settings.sizes.content_bytes_max, files=files, apart=apart)
     return found._replace(messages=tuple([await _scaled(one, request.user.user_id) for one in found.messages]))
 
 

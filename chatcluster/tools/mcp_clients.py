@@ -2,7 +2,7 @@
 registered by itself, or a document of its own.
 
 A configured client is one of a single authorization server, its *issuer*, and no other is shown its ID and secret. An
-administrator says which one that is, or else it is the one where the client was of use first. A server of tools that
+administrator says which one that is, or else it is the first one that the client was used at. A server of tools that
 names another one from then on has moved, or was taken over: nobody signs in there until an administrator configures the
 client anew. What the cluster registers by itself is made for each sign-in, and so is nobody else's.
 """

@@ -124,7 +124,7 @@ async def get_file(request: ApiRequest, file_id: FromPath[str]) -> FileAnswer:
 async def download_file(
     request: ApiRequest, file_id: FromPath[str], if_none_match: IfNoneMatch = None
 ) -> Response[bytes]:
-    """The bytes of a file, as a download. They never change: whoever has them is told so."""
+    """The bytes of a file, as a download. They never change: a client that has them (`If-None-Match`) gets 304."""
     return await _download(request, file_id, if_none_match)
 
 

@@ -1099,7 +1099,7 @@ export interface paths {
         };
         /**
          * DownloadFile
-         * @description The bytes of a file, as a download. They never change: whoever has them is told so.
+         * @description The bytes of a file, as a download. They never change: a client that has them (`If-None-Match`) gets 304.
          */
         get: operations["ApiV1FilesFileIdDownloadFile"];
         put?: never;

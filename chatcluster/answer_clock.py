@@ -2,7 +2,7 @@
 
 A thought lasts from the moment from which on the reader waited for it, which is the question or the last word that is
 no thought, to the first that comes after it. So it makes no difference whether a provider tells thoughts as they are
-thought, or in one piece when they are over. It is measured by the one who heard all of it: a thought that is broken off
+thought, or in one piece when they are over. The owner that received all of it measures it: a thought that is broken off
 has no duration, and none has one that comes after an answer was taken over, as some of that comes all at once.
 
 It is told behind the words of the thought, as a reasoning part without any.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+from chatcluster.chat import setup_of
 from chatcluster.errors import MessageNotFound, NotTurnEnd
 from chatcluster.ports import VERSION_MAX, Chat, NewChat, Store
 from chatcluster.ports.forks import HistoryCopy
@@ -27,13 +28,9 @@ async def fork_of(store: Store, chat: Chat, message_id: int | None, system_promp
     return NewChat(
         id=uuid4(),
         owner_id=chat.owner_id,
-        title=chat.title,
-        model=chat.model,
+        **setup_of(chat),
         messages=(),
-        client_tools=chat.client_tools,
-        mcp_servers=chat.mcp_servers,
         system_prompt=system_prompt,
-        agents=chat.agents,
         at_rest=True,
         copied=HistoryCopy(chat.id, end, chat.reset_version),
     )

@@ -1,4 +1,4 @@
-"""What every replica does for workspaces: dead hosts are told, and who works keeps a workspace running.
+"""What every replica does for workspaces: dead hosts are told, and a chat at work keeps its workspace running.
 
 **Hosts** are judged as replicas are: a token that did not change for a lease of this observer's own time is that of a
 dead host (``failure_detector.py``). The burial looks at the token once more, and tells what ran there lost. Every

@@ -12,7 +12,7 @@ from chat_states import state_of
 from checker import Kind
 from simulation.vigil import LOOK_SECONDS, SERVED_SECONDS_MAX, Vigil
 
-from chatcluster.chat import Status, claimed
+from chatcluster.chat import ChatSetup, Status, claimed
 from chatcluster.memory import MemoryDatabase
 from chatcluster.memory.tables import ChatRow
 
@@ -42,7 +42,9 @@ class World:
         self.weather = SimpleNamespace(fair=True)
         database = MemoryDatabase(lambda: self.now)
         state = state_of(Status.RUNNING, worker_id=None)
-        self.row = ChatRow(CHAT, uuid4(), "", None, state, created_at=database.now(), updated_at=database.now())
+        self.row = ChatRow(
+            CHAT, uuid4(), ChatSetup("", None), state, created_at=database.now(), updated_at=database.now()
+        )
         database.chats[CHAT] = self.row
         self.witness = SimpleNamespace(
             database=database,

@@ -12,7 +12,7 @@ import pytest
 from chat_rows import insert_chat
 from chat_states import state_of
 
-from chatcluster.chat import ChatState, Retry, Status, claimed, continued, disowned, stored_of
+from chatcluster.chat import ChatSetup, ChatState, Retry, Status, claimed, continued, disowned, stored_of
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.tables import ChatRow
@@ -35,7 +35,7 @@ async def in_memory() -> AsyncIterator[Parts]:
 
     async def put(state: ChatState) -> UUID:
         now = database.now()
-        row = ChatRow(uuid4(), uuid4(), "", None, state, created_at=now, updated_at=now)
+        row = ChatRow(uuid4(), uuid4(), ChatSetup("", None), state, created_at=now, updated_at=now)
         row.claimable_since = database.clock()
         row.retry_at = None if state.retry is None else database.clock()
         database.chats[row.id] = row

@@ -369,7 +369,7 @@ class World:
 
     def written(self) -> bytes:
         """All that the database holds of chats, to tell whether anything was written."""
-        rows = [(row.id, row.title, row.setup, row.state, row.messages) for row in self.database.chats.values()]
+        rows = [(row.id, row.setup, row.state, row.messages) for row in self.database.chats.values()]
         return msgspec.json.encode(rows)
 
     def client(self, token: str | None, **options: Any) -> httpx.AsyncClient:

@@ -93,7 +93,7 @@ from chatcluster.chat.decisions import REFUSED_WHILE_ARCHIVING, check_fence, cre
 from chatcluster.chat.draft import CallEdits, Decision, Grant
 from chatcluster.chat.facts import NO_FACTS, Facts, Replaced
 from chatcluster.chat.recorded import is_repeat
-from chatcluster.chat.setup import ChatSetup, ClientTool
+from chatcluster.chat.setup import AS_IT_IS, SETUP_FIELDS, ChatSetup, ClientTool, setup_of
 from chatcluster.chat.state import (
     QUEUE_BYTES_MAX,
     QUEUE_MESSAGES_MAX,
@@ -118,6 +118,7 @@ from chatcluster.chat.tenure import claimed, claimed_with, disowned, may_be_clai
 from chatcluster.chat.timeline import VERSIONS_FORGOTTEN_MAX, VERSIONS_RAISED, continued, leapt
 
 __all__ = [
+    "AS_IT_IS",
     "CANCELLED_RUNNING_TEXT",
     "CANCELLED_TEXT",
     "DENIED_TEXT",
@@ -131,6 +132,7 @@ __all__ = [
     "QUEUE_MESSAGES_MAX",
     "REFUSED_WHILE_ARCHIVING",
     "RELEASED",
+    "SETUP_FIELDS",
     "STORED_FIELDS",
     "TABLE",
     "TAKEN_OVER",
@@ -221,6 +223,7 @@ __all__ = [
     "may_be_claimed_with",
     "not_again",
     "permission_of",
+    "setup_of",
     "state_with",
     "stored_of",
 ]

@@ -61,7 +61,7 @@ def approve(draft: Draft, command: Approve) -> None:
 
 
 def _check_shown(call: OpenCall, digest: str | None) -> None:
-    """Who approves a call that may have run already has to say that he was shown this."""
+    """An approval of a call that may have run already has to name, by its digest, what the person was shown."""
     if digest is None and call.started_epoch is not None:
         why = "the call may have run already; look at it again, and approve it with its digest"
         raise CallChanged(why, call_id=call.call_id)

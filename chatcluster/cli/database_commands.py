@@ -56,7 +56,7 @@ def token() -> None:
 
 @token.command("create")
 @click.option("--user", default="admin", show_default=True, help="Its user, who is created if need be")
-@click.option("--admin", is_flag=True, help="A user that is created is an administrator")
+@click.option("--admin", is_flag=True, help="If the user is new, make it an administrator")
 @click.option("--name", default="", help="What it is for")
 @click.option("--scope", "scopes", multiple=True, help=SCOPE_HELP)
 @click.option(

@@ -125,15 +125,17 @@ def provider_remove(*, name: str, **rest: Any) -> None:
 MODEL_OPTIONS = (
     click.option("--context-tokens", type=click.IntRange(1), help="Longest conversation that it takes"),
     click.option("--output-tokens-max", type=click.IntRange(1), help="Longest answer to ask for"),
-    click.option("--compaction-percent", type=click.IntRange(10, 95), help="Of the context, before summarising"),
+    click.option("--compaction-percent", type=click.IntRange(10, 95), help="Summarise chats that fill more of it"),
     click.option("--fallback", "fallbacks", multiple=True, help="A model that takes over when this one fails"),
-    click.option("--failover-after", type=click.IntRange(1, 100), help="Failed attempts until the fall-back"),
+    click.option("--failover-after", type=click.IntRange(1, 100), help="Ask the fall-back after so many failures"),
     click.option(
         "--continuation",
         type=click.Choice(["none", "prefix", "background"]),
         help="What becomes of an answer whose replica dies",
     ),
-    click.option("--option", "options", multiple=True, metavar="NAME=JSON", help="As temperature=0.2; may be repeated"),
+    click.option(
+        "--option", "options", multiple=True, metavar="NAME=JSON", help="Such as temperature=0.2; may be repeated"
+    ),
     click.option(
         "--price",
         "prices",

@@ -77,7 +77,7 @@ def limits_list(*, as_json: bool, **rest: Any) -> None:
 def limits_set(*, cost: float | None, tokens: int | None, unlimited: bool, **rest: Any) -> None:
     """Set a limit: of a user, of a group, or of everybody else.
 
-    A user's own limit comes before the least of the groups', and that before the default.
+    For each period a user's own limit counts; without one the least of the user's groups; without those the default.
 
     \b
     chatcluster limits set --per month --cost 20

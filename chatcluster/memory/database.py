@@ -10,7 +10,6 @@ from uuid import UUID
 
 import msgspec
 import trio
-from msgspec import UNSET
 
 from chatcluster.chat import TAKEN_OVER, ChatState, Status, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
@@ -114,18 +113,17 @@ class MemoryDatabase:
             **stored_of(row.state),
             id=row.id,
             owner_id=row.owner_id,
-            title=row.title,
-            model=row.model,
+            **row.setup.chosen,
             retry_at=None if row.retry_at is None else self.date(row.retry_at),
             created_at=row.created_at,
             updated_at=row.updated_at,
-            client_tools=row.setup.client_tools or (),
-            mcp_servers=row.setup.mcp_servers or (),
-            agents=None if row.setup.agents is UNSET else row.setup.agents,
             open_calls=len(row.state.open_calls),
-            has_agents=any(kin.parent_id == row.id for kin in self.kept.families.kin.values()),
+            has_agents=self._has_agents(row.id),
             **_kinship(self.kept.families.kin.get(row.id)),
         )
+
+    def _has_agents(self, chat_id: UUID) -> bool:
+        return any(kin.parent_id == chat_id for kin in self.kept.families.kin.values())
 
     def found(self, row: ChatRow) -> ChatState:
         """The chat as a write of now finds it: after a failover the first one leaps."""

@@ -6,7 +6,6 @@ from datetime import timedelta
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET
 
 from chatcluster.chat import (
     DRAINED,
@@ -32,6 +31,7 @@ from chatcluster.chat import (
     event_name,
     is_repeat,
     leapt,
+    setup_of,
 )
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError, StoreFailed
@@ -149,8 +149,8 @@ class MemoryStore(Claims, MemoryReads):
         decision = self._with_claim(None, create(Create(chat.messages, chat.at_rest, copied_version)), claimer)
         require_files_of_new(self._database, chat)
         now = self._database.now()
-        row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
-        row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers, agents=chat.agents)
+        given = ChatSetup(**setup_of(chat))
+        row = ChatRow(chat.id, chat.owner_id, given, decision.state, created_at=now, updated_at=now)
         if chat.system_prompt:
             self._database.kept.prompts[chat.id] = chat.system_prompt
         self._database.chats[chat.id] = row
@@ -228,7 +228,7 @@ class MemoryStore(Claims, MemoryReads):
             steered = next(entry.steered for entry in state.queue if entry.id == queued_id)
             queued = QueuedMessage(queued_id, new.parts, row.queued_at[queued_id], new.model, steered)
         if decision.setup is not None:
-            _set_up(row, decision.setup)
+            row.setup = msgspec.structs.replace(row.setup, **decision.setup.chosen)
         self._write_calls(row, decision)
         self._give_orders(row, decision)
         if state.retry is None:
@@ -273,13 +273,3 @@ class MemoryStore(Claims, MemoryReads):
             usage=new.usage,
             position=new.position,
         )
-
-
-def _set_up(row: ChatRow, setup: ChatSetup) -> None:
-    row.title = setup.title or row.title
-    if setup.model is not UNSET:
-        row.model = setup.model
-    given = {name: value for name in ("client_tools", "mcp_servers") if (value := getattr(setup, name)) is not None}
-    if setup.agents is not UNSET:
-        given["agents"] = setup.agents
-    row.setup = msgspec.structs.replace(row.setup, **given)

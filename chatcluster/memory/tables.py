@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from msgspec import UNSET
+
 from chatcluster.chat import CallState, ChatSetup, ChatState
 from chatcluster.chat.family import Order
 from chatcluster.memory.push_tables import PushTables
@@ -47,8 +49,7 @@ class ChatRow:
 
     id: UUID
     owner_id: UUID
-    title: str
-    model: str | None
+    setup: ChatSetup
     state: ChatState
     created_at: datetime
     updated_at: datetime
@@ -60,8 +61,15 @@ class ChatRow:
     queued_at: dict[int, datetime] = field(default_factory=dict)
     commits: dict[Origin, tuple[Message, ...]] = field(default_factory=dict)
     """What each owner's commit inserted."""
-    setup: ChatSetup = field(default_factory=ChatSetup)
     calls: CallRows = field(default_factory=CallRows)
+
+    @property
+    def title(self) -> str:
+        return self.setup.title or ""
+
+    @property
+    def model(self) -> str | None:
+        return None if self.setup.model is UNSET else self.setup.model
 
     @property
     def shown(self) -> list[Message]:

@@ -59,7 +59,7 @@ class MemoryTitles:
             self._database.book(row, spent)
             if self._wishes.pop(row.id, None) is None:
                 return None
-            row.title = title or row.title
+            row.setup = msgspec.structs.replace(row.setup, title=title or row.title)
             found = self._database.found(row)
             self._database.change(row, msgspec.structs.replace(found, snapshot_version=found.snapshot_version + 1))
             return self._database.view(row)

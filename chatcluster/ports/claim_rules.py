@@ -1,7 +1,7 @@
 """What every ``Store`` goes by in a claim: the shares of users, and the chats that may be what ended their owners.
 
 A chat keeps its place for as long as its model takes, or its provider has it wait. So a user who has many leaves some
-places to others: one who has ``TIMES_MAX`` times as many as are free gets no more. A user alone leaves an eighth of a
+places to others: a user with ``TIMES_MAX`` times as many as are free gets no more. A user alone leaves an eighth of a
 replica's places, and a second user some of those. Where several users have fewer than that each, all places are taken:
 then the turns between users say whose chat is next. A replica with fewer than ``TIMES_MAX + 1`` places has none to
 leave.

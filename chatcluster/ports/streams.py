@@ -94,7 +94,7 @@ def same_tenure(last: Frame, frames: Sequence[Frame], first: Frame | None) -> bo
 
 
 def _worker_of(frame: Frame | None) -> str | None:
-    """Whom a frame that begins a stream names; empty for one of the previous version, None for what
+    """The worker that a frame at the beginning of a stream names; empty for one of the previous version, None for what
     is no such frame.
     """
     if frame is None or frame.kind not in (FrameKind.OPEN, FrameKind.TURN):

@@ -19,13 +19,12 @@ from chatcluster.parts import Message, NewMessage
 from chatcluster.ports import Chat, Idempotency, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.claims import Place, claimed_outcome, may_claim, with_claim
-from chatcluster.postgres.decision_writer import NO_ORIGIN, insert_messages, message_values
+from chatcluster.postgres.decision_writer import NO_ORIGIN, insert_messages, message_values, new_row_values
 from chatcluster.postgres.file_references import have_files, refer
 from chatcluster.postgres.forks import copy_history, look_at_source
 from chatcluster.postgres.idempotency import KeyAnswered
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, existing, json_of, messages_of
-from chatcluster.room import bytes_of
 
 SQL = load_queries("chats.sql")
 INSERT_CHAT, CREATE_CLAIMED = NamedQuery(SQL["insert_chat"]), NamedQuery(SQL["create_claimed"])
@@ -41,7 +40,7 @@ async def create_at_once(
     if not may_be_claimed_with(None, decision.state):
         return None
     state = claimed_with(decision.state, place.worker_id)
-    values = _row_values(chat, state) | message_values(chat.messages)
+    values = new_row_values(chat, state) | message_values(chat.messages)
     row = await connection.fetchrow(CREATE_CLAIMED.text, *CREATE_CLAIMED.values(values))
     return None if row is None else claimed_outcome(row)
 
@@ -71,37 +70,10 @@ async def create_chat(
 
 async def _insert_chat(connection: Connection, chat: NewChat, state: ChatState, copied_bytes: int) -> Row | None:
     """The row of a new chat, and its own prompt."""
-    row = await connection.fetchrow(INSERT_CHAT.text, *INSERT_CHAT.values(_row_values(chat, state, copied_bytes)))
+    row = await connection.fetchrow(INSERT_CHAT.text, *INSERT_CHAT.values(new_row_values(chat, state, copied_bytes)))
     if chat.system_prompt:
         await connection.execute(SQL["insert_own_prompt"], chat.id, chat.system_prompt)
     return row
-
-
-def _row_values(chat: NewChat, state: ChatState, copied_bytes: int = 0) -> dict[str, object]:
-    return {
-        "id": chat.id,
-        "owner_id": chat.owner_id,
-        "title": chat.title,
-        "model": chat.model,
-        "status": str(state.status),
-        "snapshot_version": state.snapshot_version,
-        "history_version": state.history_version,
-        "content_bytes": bytes_of(chat.messages) + copied_bytes,
-        "claimable": state.claimable,
-        "content_version": state.content_version,
-        "client_tools": json_of(chat.client_tools or None),
-        "mcp_servers": list(chat.mcp_servers) or None,
-        "cause": state.cause,
-        "agents": chat.agents,
-        "parent_id": chat.parent_id,
-        "root_id": chat.root_id,
-        "depth": chat.depth,
-        "wants_title": chat.wants_title,
-        "worker_id": state.worker_id,
-        "epoch": state.epoch,
-        "attempt": state.attempt,
-        "takeovers": state.takeovers,
-    }
 
 
 async def _insert_first_messages(

@@ -16,20 +16,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from msgspec import UNSET
-
-from chatcluster.chat import DRAINED, ChatSetup, ChatState, Decision, Fence, Interrupt, Send, UserCommand, decide
+from chatcluster.chat import DRAINED, ChatState, Decision, Fence, Interrupt, Send, UserCommand, decide
 from chatcluster.errors import CallerError, Fenced, Unreadable
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
-from chatcluster.ports import Booking, Chat, Outcome
+from chatcluster.ports import Booking, Chat, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.call_writer import give_orders, permit, write_calls
-from chatcluster.postgres.columns import column_values
+from chatcluster.postgres.columns import column_values, made_values, setup_values
 from chatcluster.postgres.file_references import have_files, refer, refer_queued
 from chatcluster.postgres.looked_up import has_known_room
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
-from chatcluster.room import change_bytes
+from chatcluster.room import bytes_of, change_bytes
 from chatcluster.room import kept_bytes as kept_bytes_of
 
 SQL = load_queries("chats.sql")
@@ -259,20 +257,6 @@ def _owned_values(before: ChatState, fence: Fence) -> dict[str, object]:
     }
 
 
-def _setup_values(setup: ChatSetup | None) -> dict[str, object]:
-    """Null: as it is."""
-    setup = setup or ChatSetup()
-    return {
-        "title": setup.title,
-        "model_chosen": setup.model is not UNSET,
-        "model": None if setup.model is UNSET else setup.model,
-        "client_tools": json_of(setup.client_tools),
-        "mcp_servers": None if setup.mcp_servers is None else list(setup.mcp_servers),
-        "agents_chosen": setup.agents is not UNSET,
-        "agents": None if setup.agents is UNSET else setup.agents,
-    }
-
-
 def _row_values(chat_id: UUID, before: ChatState, decision: Decision, kept_bytes: int | None) -> dict[str, object]:
     state = decision.state
     return {
@@ -281,8 +265,18 @@ def _row_values(chat_id: UUID, before: ChatState, decision: Decision, kept_bytes
         "retry_delay_ms": decision.retry_delay_ms,
         "queue_length": len(state.queue) + (decision.enqueue is not None),
         "open_calls": len(state.open_calls),
-        **_setup_values(decision.setup),
+        **setup_values(decision.setup),
         "claimable": state.claimable,
         "kept_bytes": kept_bytes_of(before, decision) if kept_bytes is None else kept_bytes,
         "change_bytes": change_bytes(before, decision),
+    }
+
+
+def new_row_values(chat: NewChat, state: ChatState, copied_bytes: int = 0) -> dict[str, object]:
+    """Those of the row of a chat that is made."""
+    return {
+        **made_values(chat, state),
+        "content_bytes": bytes_of(chat.messages) + copied_bytes,
+        "claimable": state.claimable,
+        "wants_title": chat.wants_title,
     }

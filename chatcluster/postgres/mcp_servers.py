@@ -1,7 +1,7 @@
 """``McpServers`` on Postgres: servers of tools, sign-ins under way, and grants.
 
 Who is authoritative: the rows, and the database's clock for what expires. Nothing here is held across a wait for
-anything but Postgres: who refreshes a grant has a claim on it in the row, which ends by itself.
+anything but Postgres: a replica that refreshes a grant has a claim on it in the row, which ends by itself.
 """
 
 from __future__ import annotations

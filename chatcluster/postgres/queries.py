@@ -5,9 +5,9 @@ A file is a series of sections. ``-- name: lock_chat`` starts a query, ``-- frag
 ``{moment chats.created_at}`` is the fragment ``moment`` with ``chats.created_at`` where it says ``{it}``.
 Comments stay in the query: they are seen in ``pg_stat_activity``, too.
 
-The fragments ``short_columns``, ``long_columns`` and ``stored_changes`` are in no file: they are the fields of
-``StoredState``. Nor are ``content_version``, the newest content that this version can read, ``times_max``, the rule of
-shares, and ``versions_forgotten_max``, a constant of the state machine.
+The fragments of a chat's columns (``short_columns``, ``stored_changes``, …) are in no file: ``columns.py`` makes them
+of the fields that they are. Nor are ``content_version``, the newest content that this version can read, ``times_max``,
+the rule of shares, and ``versions_forgotten_max``, a constant of the state machine.
 
 A query with many arguments has names for them: see ``NamedQuery``.
 """
@@ -23,7 +23,7 @@ from typing import Any
 from chatcluster.chat import VERSIONS_FORGOTTEN_MAX, VERSIONS_RAISED
 from chatcluster.parts import CONTENT_VERSION
 from chatcluster.ports.claim_rules import TIMES_MAX
-from chatcluster.postgres.columns import CHANGED, LONG, SHORT
+from chatcluster.postgres import columns
 
 SHARED_FILENAMES = ("fragments.sql", "timeline.sql")
 
@@ -48,7 +48,9 @@ def load_queries(filename: str) -> dict[str, str]:
     """The queries of ``sql/<filename>`` by their names."""
     sections = [section for name in (*SHARED_FILENAMES, filename) for section in _sections(name)]
     fragments = {name: text for kind, name, text in sections if kind == "fragment"}
-    fragments |= {"short_columns": SHORT, "long_columns": LONG, "stored_changes": CHANGED}
+    fragments |= {"short_columns": columns.SHORT, "long_columns": columns.LONG, "unread_columns": columns.UNREAD}
+    fragments |= {"made_columns": columns.MADE, "made_values": columns.MADE_VALUES}
+    fragments |= {"stored_changes": columns.CHANGED, "set_up": columns.SET_UP}
     fragments |= {"content_version": str(CONTENT_VERSION), "times_max": str(TIMES_MAX)}
     fragments |= {"versions_forgotten_max": str(VERSIONS_FORGOTTEN_MAX), "versions_raised": str(VERSIONS_RAISED)}
     return {name: _expand(text, fragments) for kind, name, text in sections if kind == "name"}

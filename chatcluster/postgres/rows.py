@@ -164,10 +164,13 @@ def _client_tools_of(row: Row) -> tuple[ClientTool, ...]:
 
 def _error_of(row: Row) -> ErrorInfo | None:
     try:
-        return _decoded(_error, row["last_error"])
+        error = _decoded(_error, row["last_error"])
     except UNDECODABLE:
-        telemetry.event("chat.error_unreadable", chat_id=str(row["id"]))
-        return ErrorInfo("unreadable", "what ended the turn cannot be read by this version of chatcluster")
+        error = None
+    if error is not None or row["status"] != Status.ERROR:
+        return error
+    telemetry.event("chat.error_unreadable", chat_id=str(row["id"]))
+    return ErrorInfo("unreadable", "what ended the turn cannot be read by this version of chatcluster")
 
 
 def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenCall, ...]) -> ChatState:

@@ -1,8 +1,8 @@
 """Sealed values are sealed anew with the newest key: ``chatcluster secrets rotate``.
 
 A batch is one transaction: it locks at most ``BATCH_ROWS`` rows, decrypts and encrypts what is in them, and writes them
-back. Who changes such a row at the same time waits for that, a few milliseconds; rows that somebody holds are passed
-over, and taken by a later look. So nothing is lost under load, and an interrupted rotation is simply run again.
+back. Another change of such a row at the same time waits for that, a few milliseconds; rows that somebody holds are
+passed over, and taken by a later look. So nothing is lost under load, and an interrupted rotation is simply run again.
 
 A value that no key opens is left as it is and counted: its key may still be found.
 """

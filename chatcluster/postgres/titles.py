@@ -1,4 +1,4 @@
-"""``Titles`` on Postgres: who wants one stands in a table of its own, from the transaction that creates the chat on.
+"""``Titles`` on Postgres: a chat that wants one has a row of its own for that, written with the chat.
 
 A person's own title removes the row in the transaction that writes it (``store.py``), so the first one wins.
 """

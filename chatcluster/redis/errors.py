@@ -78,7 +78,7 @@ def refusal(reply: ErrorReply, *, user: str = "") -> StreamsUnavailable:
 
 
 def _missing(text: str) -> str:
-    """The rule for what a user is refused, and no more: Redis takes no pattern for one who may use all keys, or all
+    """The rule for what a user is refused, and no more: Redis takes no pattern for a user that may use all keys, or all
     channels, as every user of Redis 6.2 may at first; to take that away is not ours to advise."""
     if " channel" in text:
         return CHANNELS

@@ -86,7 +86,7 @@ class McpFailed(Exception):
 
 
 class _Waiter:
-    """Who waits for the replies to one request."""
+    """A call of this process that waits for the replies to one request."""
 
     def __init__(self, told: Callable[[Progress | Asking], None] | None = None) -> None:
         self.told = told

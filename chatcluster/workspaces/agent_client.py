@@ -1,7 +1,7 @@
 """The agent of one workspace, over HTTP: on its Unix socket, or through the host that forwards to it.
 
 Each request has a connection of its own: they are few, a Unix socket costs nothing to dial, and none that is kept can
-be found dead. Nothing is tried twice here: who calls knows whether to look the agent up anew.
+be found dead. Nothing is tried twice here: the caller knows whether to look the agent up anew.
 
 What happens on failure: a dial, an answer that does not begin, or one that stops coming is ``WorkspaceUnreachable``
 after ``SILENCE_SECONDS``, and one that comes drop by drop after ``ANSWER_SECONDS_MAX``; so is one that is none of the

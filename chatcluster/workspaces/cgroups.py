@@ -45,7 +45,7 @@ class Group:
 
     @property
     def entrances(self) -> list[Path]:
-        """Who writes its process ID there is in."""
+        """A process that writes its ID there is in."""
         return [directory / "cgroup.procs" for directory in self.directories]
 
     def remove(self) -> None:

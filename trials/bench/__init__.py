@@ -6,7 +6,7 @@ started by hand, and an empty database. Who does what:
 ===================  =================================================================================
 ``workloads/``       what is measured: one module each, with its cases. The registry is in its ``__init__``
 ``load/``            the load generator, a process of its own: an epoll loop, minimal HTTP, a command a line
-``cluster.py``       servers, replicas, the model's server; who they are by process ID
+``cluster.py``       servers, replicas, the model's server, and their process IDs
 ``meters.py``        CPU, memory, transactions, Redis commands and late heartbeats between two moments
 ``model.py``         a model without a network, and ``replica.py``, the replica that has it
 ``figures.py``       what a figure is called, its unit, and how repeats become one value (pure)
@@ -21,5 +21,5 @@ A token's text is the monotonic time at which the model said it; that clock is t
 machine, so a token's age at a reader is a subtraction. Everything runs on one machine and shares its cores, the
 load generator too: it says what share of a core it took, so that nobody mistakes its cost for the cluster's.
 
-It lives under ``tests/`` because it is an instrument and no part of the product.
+It lives under ``trials/`` because it is an instrument and no part of the product.
 """

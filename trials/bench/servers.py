@@ -64,7 +64,7 @@ class Servers:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the processes of this side: its code and its servers, and no settings of whoever calls."""
+        """For the processes of this side: its code and its servers, and none of the caller's settings."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         servers = {env_name("database_url"): self.database_url, env_name("redis_url"): self.redis_url}
         return inherited | dict(self.side.environment) | servers

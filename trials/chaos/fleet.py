@@ -1,7 +1,7 @@
 """The replicas of the cluster: who they are by the API, and which processes they are.
 
-A replica's process is found by the private port that it listens on, in ``/proc``: so nothing has to be
-told to us, and a successor is found like its predecessor. Replicas elsewhere are signalled by a command
+A replica's process is found by the private port that it listens on, in ``/proc``: so the run need not be
+told of it, and a successor is found like its predecessor. Replicas elsewhere are signalled by a command
 that is given, in which ``{signal}`` (KILL, STOP, CONT, TERM), ``{host}``, ``{port}``, ``{name}`` and
 ``{worker_id}`` are filled in.
 """

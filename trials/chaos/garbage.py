@@ -1,4 +1,4 @@
-"""Garbage: what nobody of us wrote, where the replicas read. In one chat's stream and channels, or in its rows."""
+"""Entries that no version of ours wrote, where replicas read: in one chat's stream and channels, or in its rows."""
 
 from __future__ import annotations
 

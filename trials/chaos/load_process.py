@@ -4,7 +4,7 @@
 say nothing, or half a request. ``{"do": "huge", …, "chat"}``: one chat whose history is sent to, and read in every way.
 
 It gives way to everything else that wants the processor (nice): what is tried is what a replica does for one user, not
-how a machine is shared. Whatever it is told is right; the last line of its output counts what it was told.
+how a machine is shared. It takes any answer for right; the last line of its output counts the answers by their status.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The model's server of a run: a simulated one of our own, which notes each answer for the judge of money.
 
-Not the one that ``chatcluster up`` would start: that keeps no ledger. Whoever gives the cluster a model keeps it.
+``chatcluster up`` would start one that keeps no ledger. If the run is given a model's server, it starts none.
 """
 
 from __future__ import annotations

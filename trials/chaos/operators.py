@@ -1,9 +1,9 @@
 """Whether operators are told the truth: what the cluster's page shows of a run, held against what the run knows.
 
 * **The log of takeovers** (``/admin/takeovers``) has each chat that a dead replica left behind, as often as the
-  replicas' own logs say that such were freed; and, where only replicas were hurt, nobody's who did not die. A chat that
-  a reader saw taken over after a kill has its row there, with its gap: no longer than that reader waited, which ends
-  with the first part it sees.
+  replicas' own logs say that such were freed; and, where only replicas were hurt, none of a replica that did not die. A
+  chat that a reader saw taken over after a kill has its row there, with its gap: no longer than that reader waited,
+  which ends with the first part it sees.
 * **The charts** (``/admin/series``) have as many takeovers as the log, which has what a drain handed over besides.
 * **The metrics** of each replica count the burials that stand in its log since it was started.
 

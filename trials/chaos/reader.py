@@ -55,7 +55,7 @@ class Line:
 
     @contextmanager
     def within(self, scope: trio.CancelScope) -> Iterator[None]:
-        """For the length of one connection, from the request on: whoever drops it cancels ``scope``."""
+        """For the length of one connection, from the request on: to cancel ``scope`` drops it."""
         self._scope = scope
         try:
             yield

@@ -1,6 +1,6 @@
 """The Postgres and Redis of a cluster of our own: started by the run, so that it can stop, kill and empty them.
 
-Whoever gives the cluster a database or a Redis of his own (`-- --database-url …`) keeps it: no fault touches it.
+A database or a Redis that the run is given (`-- --database-url …`) is left alone: no fault touches it.
 
 Where a fault needs it the replicas reach the servers through wires, that can be silenced and moved (``wires.py``); the
 run itself goes to the servers directly.

@@ -1,4 +1,4 @@
-"""Users of their own for what shall be told apart from the main load: bystanders, victims, a greedy one."""
+"""Users apart from those of the main load: bystanders, victims, a greedy one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a fault hits: a replica in the middle of an answer, while somebody looks on who is not hit as well.
+"""Which replica a fault hits: one in the middle of an answer, with a reader that the fault does not hit as well.
 
 A reader **witnesses** a fault if it is in the middle of an answer and attached to a replica that stays awake. Without a
 witness a fault would not be timed at all: while another replica is frozen, all readers of a victim's chats

@@ -1,4 +1,4 @@
-"""Who is killed under chats that run commands in workspaces, one at a time, and when that was.
+"""Which processes are killed under chats that run commands in workspaces, one at a time, and when.
 
 ============  ================================================================================
 owner         the replica that has the chat; ``--kills`` counts these

@@ -21,7 +21,7 @@ P6        P3 for readers that a drain moves; an attempt that could have been    
 P7        each tool call has one result, before anything else is said                ``conversation.py``
 P8        all of the above, with faults of Redis among those that happened           ``subscriber.py``
 P10       all of the above, for every chat that a fault was not aimed at; and how    given: ``bystander_delays``
-          late bystanders were, which whoever runs them measures
+          late bystanders were, which the run measures
 ========  =========================================================================  ======================
 
 Readers are checked as they read, so that a run of any length needs little memory; the rest is decided

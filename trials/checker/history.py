@@ -1,6 +1,6 @@
 """What the checker takes and what it answers: writes, events, faults, final chats, violations.
 
-Times are seconds on one monotonic clock of whoever records. Positions are ``(epoch, seq)``.
+Times are seconds on one monotonic clock, that of the recorder. Positions are ``(epoch, seq)``.
 """
 
 from __future__ import annotations

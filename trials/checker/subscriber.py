@@ -4,8 +4,8 @@ What a reader holds is what the rules for clients say: messages by ID, and a **p
 way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a message of the assistant replaces.
 
 * A frame comes after every frame that was shown, also across reconnects; only ``history_reset`` starts anew.
-* A cursor names what was shown: whoever resumes at it would be told nothing twice. What it leaves out of a preview
-  is missed where that matters, in the next part or in the message.
+* A cursor names what was shown: a reader that resumes at it would be told nothing twice. What it leaves out of a
+  preview is missed where that matters, in the next part or in the message.
 * The frames of an attempt follow each other without a gap, from the attempt on.
 * A message comes once, in the order of IDs; in the end the messages are the history.
 * The preview is the message that it becomes if this connection had caught up: if it has brought the question live, or

@@ -29,14 +29,14 @@ def simulate(*, seeds: int, start: int, seed: int | None, jobs: int, until_failu
     """Run a cluster in one process, with faults, from seeds, and check that every promise is kept.
 
     Replicas, clients and readers are the real loops on ports in memory, on a virtual clock and a seeded scheduler: a
-    seed gives the same run every time. It decides the size of the world, what clients do, and which faults
-    happen: processes die, freeze and drain, lose Postgres or Redis or both; statements fail before or after
-    they took effect; hints are lost, doubled, late and out of order; Redis forgets everything; the provider
-    stalls, fails and breaks off; clocks go at different speeds; standbys take over without the last transactions. In
-    some worlds there are tools, which must not run twice, and agents of workspaces, whose calls are gone on with. Some
-    worlds have victims as well: chats that cannot be read, that kill whoever loads them, whose rows are locked, whose
-    streams or models are broken; and some have nothing else, so that no other chat may wait for more than its model. In
-    the end all is mended, and the checker decides.
+    seed gives the same run every time. It decides the size of the world, what clients do, and which faults happen:
+    processes die, freeze and drain, lose Postgres or Redis or both; statements fail before or after they took effect;
+    hints are lost, doubled, late and out of order; Redis forgets everything; the provider stalls, fails and breaks off;
+    clocks go at different speeds; standbys take over without the last transactions. In some worlds there are tools,
+    which must not run twice, and agents of workspaces, whose calls are gone on with. Some worlds have victims as well:
+    chats that cannot be read, that kill the replica that loads them, whose rows are locked, whose streams or models are
+    broken; and some have nothing else, so that no other chat may wait for more than its model. In the end all is
+    mended, and the checker decides.
 
     The last line of the output is one JSON object. The exit status is 1 if any promise was broken, 130 after Ctrl-C
     (which ends the run with the seeds that are under way).

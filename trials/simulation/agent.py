@@ -1,7 +1,7 @@
-"""The agent of the simulated workspaces: it does what it was asked for once, whoever asks, and has a ledger of it.
+"""The agent of the simulated workspaces: it does once what it was asked for, however often, and has a ledger of it.
 
-A call takes effect when the agent hears of it first. It goes on without anybody, and whoever asks for it again, under
-the same ID, waits for the same end: so a takeover in the middle of it is no second run.
+A call takes effect when the agent hears of it first. It goes on without anybody, and a replica that asks for it again,
+under the same ID, waits for the same end: so a takeover in the middle of it is no second run.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ Checked at once:
 * a call runs only once it is *started* in the ledger, and with the approval of somebody where its tool asks for one;
 * the effect of a call that must not be repeated takes place once, and so does that of one which its agent tracks;
 * a call during which three processes were killed does not run again;
-* what runs alone does, and what a worker has ended does not go on in it.
+* a call that has to run alone runs beside no other; one that its worker has ended does not take effect in that worker
+  later.
 
 And in the end: each result in the history is one that the tool or the client gave, a call that ran more than once says
 so, what became of a call that is tracked is known, and no answer of a person was acknowledged and forgotten.

@@ -3,7 +3,7 @@
 The servers ask here whenever they are about to answer. A harm hits the chats that are named, and no other:
 
 * ``unreadable``: the history cannot be read by this version; ``stalled``: the statement that reads it never ends;
-  ``deadly``: whoever loads it dies;
+  ``deadly``: the replica that loads it dies;
 * ``damaged``: nobody can read the row itself, but for the claim and the owner's writes;
 * ``refused``: Redis refuses to work on the stream;
 * ``models``: how the chat's model server misbehaves;

@@ -1,7 +1,7 @@
 """What one chat, user, row, stream entry, model server or connection does to the cluster: others are not to notice it.
 
-Each harm is a task, which has chats of its own for victims; when it ends, all is mended. Its victims have a reader
-each, whom nobody believes, and somebody who uses them; only what becomes of the world's other chats is judged.
+Each harm is a task, which has chats of its own for victims; when it ends, all is mended. Each victim has a
+user, and a reader that the checker does not listen to: only what becomes of the world's other chats is judged.
 """
 
 from __future__ import annotations

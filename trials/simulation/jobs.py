@@ -38,6 +38,6 @@ def _leave_ctrl_c_to_the_parent() -> None:
 
 
 def _run_elsewhere(plant: str | None, seed: int) -> Run:
-    """Without the trace, of which there is much: whoever wants one has the seed."""
+    """Without the trace, which is long: the seed makes it again."""
     with _bug(plant):
         return replace(run_seed(seed), trace=Trace())

@@ -58,7 +58,7 @@ _hints = msgspec.json.Decoder(Hint)
 
 
 def no_epoch_check() -> list[Patch]:
-    """What an owner writes is let through whoever owns the chat by now."""
+    """What an owner writes is let through, also if the chat has another owner by now."""
     commit = MemoryStore._commit
 
     def lenient(self: MemoryStore, fence: Fence, command: OwnerCommand, spent: tuple[Spent, ...]) -> Outcome:

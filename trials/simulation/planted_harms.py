@@ -79,7 +79,7 @@ def one_failure_fails_the_pipeline() -> list[Patch]:
 
 
 def takeover_counts_as_attempt() -> list[Patch]:
-    """A tenure that did not end in order costs its chat a try of the model, whoever died."""
+    """A tenure that did not end in order costs its chat a try of the model."""
     from simulation.watched import WatchedStore
 
     take = WatchedStore._take
@@ -93,7 +93,7 @@ def takeover_counts_as_attempt() -> list[Patch]:
 
 
 def unbounded_takeovers() -> list[Patch]:
-    """A chat that ends whoever works on it is given to the next one, for ever."""
+    """A chat that ends each replica that works on it is given to the next one, for ever."""
 
     def deadly(self: Runner) -> bool:
         return False
@@ -102,7 +102,7 @@ def unbounded_takeovers() -> list[Patch]:
 
 
 def fifo_claims() -> list[Patch]:
-    """The chat that waits longest is first, whoever has how many before it."""
+    """The chat that waits longest is first, however many its user has before it."""
 
     def oldest_first(self: MemoryStore, worker_id: UUID, free_slots: int) -> list[ChatRow]:
         return self._claimable(Status.RUNNING)

@@ -1,6 +1,6 @@
 """The adapters of the simulated world, which tell the witness what takes effect, at the moment at which it does.
 
-They are the memory adapters; what somebody is harmed by, as a held row or a stream that refuses, is done to them here.
+They are the memory adapters. A harm, such as a held row or a stream that refuses, is done to them here.
 """
 
 from __future__ import annotations

@@ -154,13 +154,8 @@ select
 
 -- name: insert_chat
 with inserted as (
-    insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
-        claimable_since, content_version, client_tools, mcp_servers, cause, timeline, agents, parent_id,
-        root_id, depth, worker_id, epoch, attempt, takeovers)
-    values (:id, :owner_id, :title, :model, :status, :snapshot_version, :history_version, :content_bytes,
-        case when :claimable::boolean then statement_timestamp() end, :content_version, :client_tools::text::json,
-        :mcp_servers::text[], :cause, wal_timeline(), :agents, :parent_id, :root_id, :depth, :worker_id, :epoch,
-        :attempt, :takeovers)
+    insert into chats ({made_columns}, content_bytes, claimable_since)
+    values ({made_values}, :content_bytes, case when :claimable::boolean then statement_timestamp() end)
     returning *
 ),
 wish as (
@@ -175,12 +170,8 @@ with claimer as (
     select worker_id from replicas where worker_id = :worker_id and {nobody_waits} for key share skip locked
 ),
 made as (
-    insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
-        content_version, client_tools, mcp_servers, cause, timeline, agents, parent_id, root_id, depth, worker_id, epoch,
-        attempt, takeovers)
-    select :id, :owner_id, :title, :model, :status, :snapshot_version, :history_version, :content_bytes,
-        :content_version, :client_tools::text::json, :mcp_servers::text[], :cause, wal_timeline(), :agents, :parent_id,
-        :root_id, :depth, worker_id, :epoch, :attempt, :takeovers
+    insert into chats ({made_columns}, content_bytes)
+    select {made_values}, :content_bytes
     from claimer
     on conflict (id) do nothing
     returning *
@@ -217,11 +208,7 @@ update chats set
     end,
     queue_length = :queue_length,
     open_calls = :open_calls,
-    title = coalesce(:title, title),
-    model = case when :model_chosen::boolean then :model else model end,
-    client_tools = coalesce(:client_tools::text::json, client_tools),
-    mcp_servers = coalesce(:mcp_servers::text[], mcp_servers),
-    agents = case when :agents_chosen::boolean then :agents else agents end,
+    {set_up},
     claimable_since = case when :claimable::boolean then coalesce(claimable_since, statement_timestamp()) end,
     content_bytes = coalesce(:kept_bytes::bigint, content_bytes) + :change_bytes::bigint,
     updated_at = statement_timestamp()

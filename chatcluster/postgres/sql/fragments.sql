@@ -9,18 +9,15 @@ case when {it} is not null then greatest('0001-01-02', least({it}, '9999-12-30')
 greatest(0, least({it}, 3000000000)) * interval '1 second'
 
 -- fragment: chat
--- Whatever is stored, names are short: they come with the rows of other chats.
-{frame}, left(chats.title, 1000) as title, left(chats.model, 1000) as model, {long_columns}, chats.client_tools, chats.mcp_servers
+{frame}, {long_columns}
 
 -- fragment: framed
 -- The chat as far as it can be read whatever is damaged: what may be long is not touched, as it may be kept elsewhere.
-{frame}, '(this title cannot be read)'::text as title, null::text as model, null::json as retry,
-case when chats.status = 'error' then '{}'::json end as last_error, null::json as summaries, null::json as client_tools,
-null::text[] as mcp_servers
+{frame}, {unread_columns}
 
 -- fragment: frame
 chats.id, chats.owner_id, {short_columns}, chats.queue_length, chats.open_calls, chats.content_bytes,
-chats.parent_id, chats.root_id, chats.depth, chats.has_agents, chats.agents,
+chats.has_agents,
 {moment chats.retry_at} as retry_at, {moment chats.created_at} as created_at, {moment chats.updated_at} as updated_at
 
 -- fragment: readable

@@ -1,10 +1,10 @@
 """Files of the workspace: read, written, edited, as what runs in the sandbox could do it.
 
 Links are followed by the operating system, which has only the sandbox to follow them in. A file is put in its place
-whole: it is written beside it, and renamed. Several are edited all or none: all are written before one is renamed.
-What is the agent's own is neither read nor written: its directory, and what the kernel tells of its process.
-Nothing but a regular file is opened: a pipe or a device would have no end, and who waits at the other end of a pipe
-would take this for its reader.
+whole: it is written beside it, and renamed. Several are edited all or none: all are written before one is renamed. What
+is the agent's own is neither read nor written: its directory, and what the kernel tells of its process. Nothing but a
+regular file is opened: a pipe or a device would have no end, and a program that waits at the other end of a pipe would
+take this for its reader.
 """
 
 from __future__ import annotations

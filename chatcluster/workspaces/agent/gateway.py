@@ -54,7 +54,7 @@ class _Lent:
 
 
 class LentConnections:
-    """Connections to the proxy that the host made. Who lent one waits for the first word from here."""
+    """Connections to the proxy that the host made. The host, which lent them, waits for the first word from here."""
 
     def __init__(self) -> None:
         self._spare: deque[_Lent] = deque()

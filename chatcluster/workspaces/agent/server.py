@@ -103,7 +103,7 @@ class Server:
                 await holder(stream)
 
     async def _serve_requests(self, stream: trio.SocketStream) -> Holder | None:
-        """Until the connection ends, or who holds it from then on."""
+        """Until the connection ends, or something else holds it from then on, which is returned."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
         try:
             while connection.our_state is h11.IDLE:
@@ -119,7 +119,7 @@ class Server:
         return None
 
     async def _serve_one(self, connection: h11.Connection, stream: trio.SocketStream) -> bool | Holder:
-        """One request. False, if the connection ends after it; or who holds it."""
+        """One request. False, if the connection ends after it; or what holds it from then on."""
         try:
             with trio.fail_after(REQUEST_SECONDS_MAX):
                 request = await _received(connection, stream)

@@ -68,7 +68,7 @@ def call_under_kill(
 ) -> dict[str, Any]:
     """One turn with a call. Says "kill" while it runs; when its result came (monotonic ns), 0 if another worker had it.
 
-    That is for whoever kills to compare.
+    The workload, which kills, compares them.
     """
     caller = _Caller(Plan(loop, token), chat_id, sends_to=sends_to, reads_at=reads_at)
     _until(loop, lambda: caller.is_at_rest, "the chat does not rest")

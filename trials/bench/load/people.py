@@ -1,4 +1,4 @@
-"""Who is on a connection: a sender of messages, a reader of a chat."""
+"""The clients, each on a connection: a sender of messages, a reader of a chat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LoadError(Exception):
 
 
 class Say(Protocol):
-    """Tell something to whoever gave the order; ``wait`` until it was dealt with."""
+    """Tell something to the one that gave the order; ``wait`` until it was dealt with."""
 
     def __call__(self, said: object, *, wait: bool = False) -> None: ...
 

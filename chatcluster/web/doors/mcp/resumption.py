@@ -5,8 +5,8 @@ A client whose connection breaks before it was answered asks with ``GET`` and th
 again until it is. So what it is told is the answer to the same wait, to the same request, by the same end; progress
 that it missed is not repeated.
 
-An ID says nothing that its client could not ask for itself: whose the chat is, is looked at as in every call. Clocks of
-replicas differ, by which such a wait is shorter or longer, and no longer than one that begins.
+An ID says nothing that its client could not ask for itself: that the chat is the caller's is checked as in every call.
+Clocks of replicas differ, by which such a wait is shorter or longer, and no longer than one that begins.
 """
 
 from __future__ import annotations

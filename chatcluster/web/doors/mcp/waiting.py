@@ -3,7 +3,7 @@
 A wait is a reader of the chat's feed, with a place in the audience, and to the event stream it is a subscriber like any
 other (``services.Subscriber``). The feed tells it only *when* to answer, and what progress there is; what it answers is
 one consistent read of the database. So the answer is the same on every replica. What the feed tells is looked at in the
-call that tells it, so nobody is woken for each piece of an answer; and who wants no progress pays for none.
+call that tells it, so nobody is woken for each piece of an answer; and a caller that wants no progress pays for none.
 
 A wait on a replica that leaves answers as if its time were over, within ``PROGRESS_SECONDS``, which is before its
 connection is cut. What cannot be read is an error of the tool, with the advice to repeat the call.

@@ -1,4 +1,4 @@
-"""Routes of the items of conversations: what is in a chat's history, whoever put it there.
+"""Routes of the items of conversations: what is in a chat's history, also what came there another way.
 
 What is created goes to the end of the history of a chat at rest, and nobody answers it: the next response goes on from
 it. What is deleted is a message, and all readers of the chat begin anew. An item that stands beside others in its

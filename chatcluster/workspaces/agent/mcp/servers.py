@@ -1,9 +1,9 @@
 """The servers that the workspace's ``.mcp.json`` names: begun, listed, called, ended.
 
-The file is read whenever somebody looks. A server that it names for the first time, or in other words, is begun; one
-that it names no more is ended. Each is *starting* until its tools are listed, *ready* until it is gone, and *failed*
-then; who looks or calls ``AGAIN_SECONDS`` later has it begun once more. A server that says that it has other tools is
-listed anew by who looks.
+The file is read at each look, which is made for a replica. A server that it names for the first time, or in other
+words, is begun; one that it names no more is ended. Each is *starting* until its tools are listed, *ready* until it is
+gone, and *failed* then; a look or a call ``AGAIN_SECONDS`` later has it begun once more. The next look lists a server
+anew that says that it has other tools.
 
 What happens on failure: a server costs its own tools. A call whose server is gone in the middle has failed, and says
 that what it did is unknown.

@@ -11,7 +11,7 @@ import pytest
 from chat_states import state_of
 
 import chatcluster
-from chatcluster.chat import STORED_FIELDS, ChatSetup, ChatState, Status, StoredState, stored_of
+from chatcluster.chat import STORED_FIELDS, ChatSetup, ChatState, Status, stored_of
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.ports import Chat, NewChat
 from chatcluster.postgres import decision_writer, rows
@@ -65,7 +65,7 @@ def carriers() -> dict[str, str]:
     """What carries a chat between its row, its structs and memory, file by file."""
     return {
         MIGRATIONS: "".join(path.read_text() for path in (PACKAGE / MIGRATIONS).glob("*.sql")),
-        "chat/state.py": " ".join(StoredState.__annotations__),
+        "chat/state.py": " ".join(STORED_FIELDS),
         "chat/setup.py": " ".join(ChatSetup.__annotations__),
         "ports/store.py": " ".join((*Chat.__annotations__, *NewChat.__annotations__)),
         "postgres/columns.py": (PACKAGE / "postgres/columns.py").read_text(),

@@ -32,7 +32,8 @@ from chatcluster.tools.mcp_http import (
     PromptStream,
 )
 from chatcluster.tools.mcp_met import Refusals, Sent
-from chatcluster.tools.mcp_wire import CALL_ID_META, Trouble
+from chatcluster.tools.mcp_process import fetch
+from chatcluster.tools.mcp_wire import CALL_ID_META, Failed, Fetch, Trouble
 
 FORBIDDEN = [
     "169.254.169.254",
@@ -230,6 +231,25 @@ async def test_what_cannot_be_taken_out_is_an_answer_of_a_server_that_is_wrong(
 
 
 # --- what became of a call --------------------------------------------------------------------
+
+
+class NoRoom(httpx2.AsyncByteStream):
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise BodyTooLarge("too much comes in at the same time")
+
+
+async def test_p10_what_there_is_no_room_for_costs_its_own_request_and_not_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where some servers send all that is held at a time, and one is asked about its sign-ins."""
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=NoRoom()))
+    monkeypatch.setattr(mcp_http, "client", lambda *_: httpx2.AsyncClient(transport=transport))
+    told = await fetch(Fetch(7, "GET", "http://tools.example/"))
+    assert isinstance(told, Failed)
+    assert (told.id, told.trouble) == (7, Trouble.TOO_LARGE)
 
 
 def message(method: str, call_id: str) -> bytes:

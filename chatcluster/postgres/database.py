@@ -240,10 +240,13 @@ class Database:
 
     async def connect_outside(self, purpose: str, url: str, *, lasting: bool) -> asyncpg.Connection:
         """A connection outside of the pool, which makes room for it where the server has none left."""
-        self.share.admit(purpose)
         now = asyncio.get_running_loop().time
         give_up_at = now() + self.settings.servers.statement_timeout_seconds
         pauses = Backoff(ROOM_PAUSE_SECONDS, ROOM_PAUSE_SECONDS_MAX)
+        while not self.share.admits(purpose):
+            if now() >= give_up_at:
+                raise StoreUnavailable(f"Postgres has no connection to spare for a {purpose}")
+            await asyncio.sleep(ROOM_PAUSE_SECONDS_MAX)
         while True:
             try:
                 return await connect(self.settings.servers, purpose, url, lasting=lasting)

@@ -102,11 +102,9 @@ class PoolShare:
             self._replicas = replicas
             self._apply()
 
-    def admit(self, purpose: str) -> None:
-        """Raises ``StoreUnavailable`` for a connection that all can do without, where others need its place."""
-        if purpose != WATCH or self._room is None or has_room_for_watches(self._room, self._replicas):
-            return
-        raise StoreUnavailable(f"Postgres has no room for a watch: {self._room.connections} connections")
+    def admits(self, purpose: str) -> bool:
+        """Whether to connect for this; not for what all can do without, where others need its place."""
+        return purpose != WATCH or self._room is None or has_room_for_watches(self._room, self._replicas)
 
     async def keep(self) -> None:
         """Look at the room for as long as the replica lives."""

@@ -22,7 +22,6 @@ import socket
 import sys
 
 import anyio.lowlevel
-import httpx2
 import msgspec
 import trio
 
@@ -193,7 +192,7 @@ async def fetch(request: Fetch) -> Fetched | Failed:
                 return Fetched(request.id, response.status_code, headers, body)
     except trio.TooSlowError:
         return Failed(request.id, Trouble.TIMEOUT, f"no answer within {FETCH_SECONDS:g} s")
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever comes of it costs this request alone, and no other's session
         return failed(request.id, error, refusals)
 
 

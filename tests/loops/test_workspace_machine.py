@@ -39,6 +39,7 @@ from chatcluster.workspaces.host.machine import Identity, Machine
 from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import RunningWorkspaces
 from chatcluster.workspaces.host.settings import HostSettings
+from chatcluster.workspaces.host.watch import CALLS_MAX
 
 
 class CutLink(Link):
@@ -512,6 +513,26 @@ async def test_p10_an_agent_that_is_silent_keeps_no_other_call_from_being_cancel
         await world.run_call(silent, silent.chat_id, "c0")
         world.agent(silent).silent = True
         await trio.sleep(1)
+        await world.run_call(row, row.chat_id, "c1")
+        await world.until(lambda: bool(world.agent(row).cancelled), seconds=2)
+
+
+async def test_p10_an_agent_that_tells_of_odd_calls_or_very_many_keeps_no_other_from_being_cancelled() -> None:
+    """A NUL in an ID ended the host, with all that ran there: no database can be asked about it."""
+
+    async def told() -> Sequence[CallUnderWay]:
+        names = ["a\0b", *(f"c{number}" for number in range(2 * CALLS_MAX))]
+        return tuple(CallUnderWay(call_id=name, chat_id=str(OWNER)) for name in names)
+
+    async with open_host() as world:
+        world.start()
+        odd, row = await world.running_one(), await world.running_one()
+        world.agent(odd).under_way = told  # type: ignore[method-assign]
+        await world.run_call(odd, odd.chat_id, "c0")
+        await trio.sleep(1)
+        running = world.running.find(odd.id)
+        assert running is not None
+        assert [call.call_id for call in running.calls] == [f"c{number}" for number in range(CALLS_MAX - 1)]
         await world.run_call(row, row.chat_id, "c1")
         await world.until(lambda: bool(world.agent(row).cancelled), seconds=2)
 

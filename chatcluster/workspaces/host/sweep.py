@@ -16,7 +16,7 @@ from typing import NoReturn
 import trio
 
 from chatcluster import telemetry
-from chatcluster.errors import StoreUnavailable
+from chatcluster.errors import ChatclusterError
 from chatcluster.ports.workspaces import ClosedCall, RunningCall, WorkspaceHosts
 from chatcluster.workspace_errors import StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
 from chatcluster.workspace_wire import CallState
@@ -44,7 +44,7 @@ class Sweep:
             return
         try:
             closed = await self._hosts.closed_calls(list(calls)[:CALLS_MAX])
-        except StoreUnavailable as error:
+        except ChatclusterError as error:  # agents say what they like, and no other workspace is ended for it
             telemetry.event("workspace.sweep_failed", error=str(error))
             return
         for one in closed:

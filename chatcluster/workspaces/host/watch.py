@@ -9,6 +9,7 @@ from uuid import UUID
 
 import trio
 
+from chatcluster.parts import storable
 from chatcluster.ports.workspace import SandboxState, WorkspaceProvider
 from chatcluster.ports.workspaces import RunningCall
 from chatcluster.workspace_errors import StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
@@ -16,6 +17,8 @@ from chatcluster.workspace_wire import CallUnderWay
 from chatcluster.workspaces.host.running import Running
 
 WATCH_SECONDS = 0.5
+CALLS_MAX = 500
+"""Of one workspace: an agent that tells of more takes nobody else's place in the look for those that are over."""
 LOOKS_PER_STATUS = 4
 """A sandbox that ended is noticed two seconds later: who asks it finds out at once."""
 
@@ -39,10 +42,13 @@ async def _ask(running: Running) -> None:
     except (WorkspaceUnreachable, WorkspaceRefused, StaleEpoch):
         return  # it is asked again, and tools say so themselves
     running.asked_at_put = puts
-    running.calls = tuple(call for one in calls if (call := _call_of_a_chat(one)) is not None)
+    running.calls = tuple(call for one in calls[:CALLS_MAX] if (call := _call_of_a_chat(one)) is not None)
 
 
 def _call_of_a_chat(call: CallUnderWay) -> RunningCall | None:
+    """None for what no database could be asked about."""
+    if storable(call.call_id) != call.call_id:
+        return None
     try:
         return RunningCall(UUID(call.chat_id), call.call_id)
     except ValueError:

@@ -32,6 +32,11 @@ def outside(replicas: int) -> int:
     return 1 + SESSION_LOCKS + min(replicas - 1, WATCHED_MAX)
 
 
+def roomy(connections: int, *, strangers: int = 0) -> Room:
+    """As it is while nobody comes."""
+    return Room(connections, FREE, strangers)
+
+
 # --- the rule ---------------------------------------------------------------------------------
 
 
@@ -40,31 +45,37 @@ def outside(replicas: int) -> int:
     [(97, 2, 10), (20, 2, 4), (14, 2, 2), (12, 2, 2), (10, 2, 1), (8, 2, 1), (12, 1, 6), (21, 3, 2), (30, 3, 4)],
 )
 def test_each_replica_has_the_same_share(room: int, replicas: int, share: int) -> None:
-    assert share_of(Room(room), replicas, size=SIZE) == share
+    assert share_of(roomy(room), replicas, size=SIZE) == share
 
 
 @pytest.mark.parametrize("replicas", range(1, 40))
 def test_what_the_documentation_says_is_enough_for_all_pools(replicas: int) -> None:
-    assert share_of(Room(replicas * (SIZE + 6)), replicas, size=SIZE) == SIZE
+    assert share_of(roomy(replicas * (SIZE + 6)), replicas, size=SIZE) == SIZE
 
 
 @pytest.mark.parametrize("replicas", range(1, 10))
 def test_all_shares_together_fit_and_leave_what_the_next_replica_registers_with(replicas: int) -> None:
     for room in range(replicas * (outside(replicas) + 1), 300):
-        share = share_of(Room(room), replicas, size=SIZE)
+        share = share_of(roomy(room), replicas, size=SIZE)
         free = room - replicas * (outside(replicas) + share)
         assert free >= (FREE if share > 2 else 0), room
-        assert has_room_for_watches(Room(room), replicas), room
+        assert has_room_for_watches(roomy(room), replicas), room
+
+
+@pytest.mark.parametrize(("room", "replicas", "share"), [(12, 1, 2), (30, 2, 4), (20, 2, 2), (12, 2, 2), (10, 2, 1)])
+def test_where_those_that_are_left_are_taken_the_others_make_room(room: int, replicas: int, share: int) -> None:
+    """P10: two that come at once have half of what each needs, and neither would ever be seen."""
+    assert share_of(Room(room, free=FREE - 1), replicas, size=SIZE) == share
 
 
 def test_where_not_even_one_is_left_the_pool_has_one_and_no_watch_begins() -> None:
-    assert share_of(Room(1), 5, size=SIZE) == 1
-    assert not has_room_for_watches(Room(9), 2)
+    assert share_of(roomy(1), 5, size=SIZE) == 1
+    assert not has_room_for_watches(roomy(9), 2)
 
 
 def test_replicas_of_another_role_have_other_connections_and_are_watched_all_the_same() -> None:
-    assert share_of(Room(14, strangers=2), 4, size=SIZE) == 2
-    assert share_of(Room(14, strangers=9), 4, size=SIZE) == 6  # of rows that are not seen yet
+    assert share_of(roomy(14, strangers=2), 4, size=SIZE) == 2
+    assert share_of(roomy(14, strangers=9), 4, size=SIZE) == 6  # of rows that are not seen yet
 
 
 def test_as_many_neighbours_are_counted_as_are_watched() -> None:
@@ -111,11 +122,14 @@ async def test_the_least_of_all_limits_counts_without_the_connections_of_others(
         limit = "current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
         clients = "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"
         left = await fetchval(owner, f"SELECT {limit} - {clients}")
-        assert await seen(sharing_url) == f"<PoolShare 10, 1 replicas, Room(connections={left}, strangers=0)>"
+        assert (
+            await seen(sharing_url)
+            == f"<PoolShare 10, 1 replicas, Room(connections={left}, free={left - 1}, strangers=0)>"
+        )
         await execute(owner, f"ALTER DATABASE {name} CONNECTION LIMIT 14")
-        assert await seen(sharing_url) == "<PoolShare 6, 1 replicas, Room(connections=12, strangers=0)>"
+        assert await seen(sharing_url) == "<PoolShare 6, 1 replicas, Room(connections=12, free=11, strangers=0)>"
         await execute(owner, "ALTER ROLE sharing CONNECTION LIMIT 10")
-        assert await seen(sharing_url) == "<PoolShare 3, 1 replicas, Room(connections=9, strangers=0)>"
+        assert await seen(sharing_url) == "<PoolShare 3, 1 replicas, Room(connections=9, free=8, strangers=0)>"
         assert "<PoolShare 10, " in await seen(database_url)  # a superuser is held to neither
 
 
@@ -126,7 +140,7 @@ async def test_replicas_that_log_in_as_another_role_are_told_apart(database_url:
         open_session(others, "heartbeat") as other,
     ):
         await execute(other, "ALTER ROLE sharing CONNECTION LIMIT 14")
-        assert await seen(sharing_url) == "<PoolShare 8, 1 replicas, Room(connections=14, strangers=1)>"
+        assert await seen(sharing_url) == "<PoolShare 8, 1 replicas, Room(connections=14, free=13, strangers=1)>"
 
 
 @pytest.mark.postgres
@@ -138,7 +152,7 @@ async def test_what_a_workspace_host_has_is_left_to_it(database_url: str, sharin
     ):
         await execute(owner, "ALTER ROLE sharing CONNECTION LIMIT 10")
         await host.autocommit(backend)
-        assert await seen(sharing_url) == "<PoolShare 3, 1 replicas, Room(connections=9, strangers=0)>"
+        assert await seen(sharing_url) == "<PoolShare 3, 1 replicas, Room(connections=9, free=8, strangers=0)>"
 
 
 @pytest.mark.postgres
@@ -255,7 +269,7 @@ async def test_a_replica_that_comes_late_finds_connections_though_another_one_is
         nursery.start_soon(first.share.look)
         free.set()
         await registered.wait()
-        assert "<PoolShare 3, " in repr(first.share)
+        assert "<PoolShare 2, " in repr(first.share)
         await PostgresRegistry(first).renew(first_id, draining=False)
         await joined.wait()
         await late.share.look()

@@ -9,7 +9,8 @@ Without a share the first replica that is busy has what there is, and the next o
 * **The share** is the same for all of them. Connections outside of the pool go first: the heartbeat, the session locks,
   and the watches over neighbours. ``FREE`` ones are left for the replica that comes next, which can register with them;
   the others make room then, as soon as they see its row. Where there is little they are left only once each pool has
-  ``ENOUGH``: one for requests and chats, and one for the cluster.
+  ``ENOUGH``: one for requests and chats, and one for the cluster. If somebody has taken some of them, more replicas may
+  be on their way than find place there, and each would wait for the others: pools are as if there was one more.
 * **The least** that a replica can live on is its heartbeat, its locks and one connection for transactions. Where there
   is no room for more, no watch begins, and deaths are noticed by the lease.
 
@@ -51,6 +52,8 @@ SQL = load_queries("connections.sql")
 
 class Room(NamedTuple):
     connections: int
+    free: int
+    """As many of them are nobody's right now."""
     strangers: int = 0
     """Replicas that log in as another role."""
 
@@ -60,8 +63,15 @@ class Room(NamedTuple):
 
 def share_of(room: Room, replicas: int, *, size: int) -> int:
     """The connections that the pool of each of so many replicas may have, of the ``size`` that it would have."""
+    share = _share_of(room, replicas)
+    if room.free < FREE:
+        share = max(min(share, ENOUGH), _share_of(room, replicas + 1))
+    return max(1, min(size, share))
+
+
+def _share_of(room: Room, replicas: int) -> int:
     with_free, without_free = (_left_for_pool(room, replicas, free=free) for free in (FREE, 0))
-    return max(1, min(size, max(with_free, min(without_free, ENOUGH))))
+    return max(with_free, min(without_free, ENOUGH))
 
 
 def has_room_for_watches(room: Room, replicas: int) -> bool:
@@ -138,4 +148,4 @@ class PoolShare:
 
 async def _look_at_room(connection: Connection) -> Room | None:
     row = await connection.fetchrow(SQL["select_room"], OURS, HEARTBEAT)
-    return None if row is None else Room(row["connections"], row["strangers"])
+    return None if row is None else Room(row["connections"], row["connections"] - row["ours"], row["strangers"])

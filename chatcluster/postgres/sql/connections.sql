@@ -32,7 +32,7 @@ taken as (
         count(*) filter (where of_database and of_heartbeat) as strangers
     from sessions where not (of_role and of_database and of_replica)
 )
-select strangers, least(
+select strangers, (select count(*) from sessions where of_role and of_database and of_replica) as ours, least(
     case when rolconnlimit >= 0 and not rolsuper then rolconnlimit - of_role end,
     case when datconnlimit >= 0 and not rolsuper then datconnlimit - of_database end,
     current_setting('max_connections')::bigint - of_server - case when rolsuper then 0 else

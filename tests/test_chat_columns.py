@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import getsource
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chat_states import state_of
 
 import chatcluster
-from chatcluster.chat import STORED_FIELDS, ChatSetup, ChatState, Status, stored_of
+from chatcluster import forks
+from chatcluster.chat import SETUP_FIELDS, STORED_FIELDS, ChatSetup, ChatState, Status, stored_of
 from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.store import MemoryStore
 from chatcluster.ports import Chat, NewChat
-from chatcluster.postgres import decision_writer, rows
+from chatcluster.postgres import creation, decision_writer, rows
 from chatcluster.postgres.columns import MADE, column_values
 from chatcluster.postgres.queries import NamedQuery, load_queries
 
@@ -88,6 +91,15 @@ def test_a_column_stands_in_at_most_four_places(column: str) -> None:
     assert MIGRATIONS in found
     assert len(found) <= 4
     assert found - by_nature <= EXCEPTIONS.get(column, set())
+
+
+MAKERS = (creation.create_at_once, creation._insert_chat, forks.fork_of, MemoryStore._create)
+
+
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+def test_what_makes_a_chat_or_a_copy_of_one_names_nothing_that_its_user_gives_it(maker: Callable[..., Any]) -> None:
+    """What is named in one of them is forgotten in another."""
+    assert not [name for name in SETUP_FIELDS if re.search(rf"\b{name}\b", getsource(maker))]
 
 
 def test_a_chat_and_a_state_have_all_that_is_stored() -> None:

@@ -96,6 +96,27 @@ async def test_there_may_be_fewer_places_from_some_moment_on_and_more_again() ->
     assert served[2] == "health"
 
 
+@pytest.mark.parametrize("size", [1, 2])
+async def test_where_no_place_can_be_left_to_what_is_important_it_goes_first(size: int) -> None:
+    """P10: a share of one or two, and however many requests."""
+    places = Places(size)
+    served: list[Lane] = []
+
+    async def take(lane: Lane) -> None:
+        await places.take(lane, None, seconds_max=NEVER)
+        served.append(lane)
+        places.give_back(lane, None)
+
+    for lane in (Lane.REQUESTS, Lane.CLUSTER)[:size]:
+        await places.take(lane, None, seconds_max=NEVER)
+    async with trio.open_nursery() as nursery:
+        for lane in (Lane.REQUESTS, Lane.REQUESTS, Lane.CHATS):
+            nursery.start_soon(take, lane)
+            await trio.testing.wait_all_tasks_blocked()
+        places.give_back(Lane.REQUESTS, None)
+    assert served == [Lane.CHATS, Lane.REQUESTS, Lane.REQUESTS]
+
+
 async def test_one_chat_has_two_places_and_waits_outside_of_the_pool_for_more() -> None:
     """P10: a row that somebody holds delays that chat alone."""
     places, held, served = Places(10), uuid4(), []

@@ -3,8 +3,9 @@
 A place stands for one connection. There are as many as the pool has connections, and each **lane** leaves some of them
 to the more important ones, so that requests of clients, however many, do not keep a claim, the commit of an owner or a
 burial waiting: of ten places ``REQUESTS`` fill at most seven, those and ``CHATS`` together at most nine, and one is
-always left to ``CLUSTER``. Small pools leave what they can. Within what the lanes allow, the first to come is the first
-served. There may be more or fewer of them from some moment on (``pool_share.py``).
+always left to ``CLUSTER``. Small pools leave what they can: of lanes that share their places, the most important comes
+first. Else the first to come is the first served. There may be more or fewer places from some moment on
+(``pool_share.py``).
 
 One **chat** has at most two places, whatever its lanes: if somebody holds its row, its further transactions wait
 before they take a place, in order, and other chats do not notice. Both waits together have a bound in time.
@@ -141,9 +142,9 @@ class Places:
         return True
 
     def _admit(self) -> None:
-        """Give what is free to those who wait for it, the longest first."""
-        while heads := [lane for lane in Lane if self._waiting[lane] and self._allows(lane)]:
-            lane = min(heads, key=lambda lane: self._waiting[lane][0].arrival)
+        """Give what is free to those who wait for it, the longest first; of lanes with the same limit, the greatest."""
+        while heads := {self._limits[lane]: lane for lane in Lane if self._waiting[lane] and self._allows(lane)}:
+            lane = min(heads.values(), key=lambda lane: self._waiting[lane][0].arrival)
             self._taken[lane] += 1
             self._waiting[lane].popleft().admitted.set()
 

@@ -86,11 +86,12 @@ class Session:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._database.cross(close(connection))
 
-    async def drop(self) -> None:
-        """Close the connection, on which nothing is held, without waiting for the server to see that."""
+    def drop(self) -> None:
+        """Close the connection, on which nothing is held, without waiting for the server to see that, nor for anything:
+        a caller that is cancelled goes on."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await self._database.cross(_terminate(connection))
+            connection.terminate()
 
     async def _run(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...], *, is_watched: bool) -> T:
         if self._connection is None or self._connection.is_closed():
@@ -105,10 +106,6 @@ class Session:
             self._connection = None
             await close_after(connection, error)
             raise
-
-
-async def _terminate(connection: asyncpg.Connection) -> None:
-    connection.terminate()
 
 
 async def _probe(connection: Connection) -> None:

@@ -102,7 +102,7 @@ class SessionLocks:
                 raise StoreUnavailable("the session that saw the lock held is gone")
             is_all = let_go["is_last_free"] and len(held.keys) <= 2
             if is_all or await session.run(_are_let_go, held):
-                await session.drop()  # no chat waits for the end of this session
+                session.drop()  # no chat waits for the end of this session
                 return Death(held.server)
             telemetry.event("session.watch_lost", worker_id=str(worker_id))
             return None

@@ -21,10 +21,12 @@ where usename = current_user and datname = current_database()
 -- How many connections all replicas may have together: the least of what the role, the database and the server allow,
 -- each without those that others have of it. Ours have the names $1. Replicas of another role are others, of which each
 -- has one session of the name $2. The limits of roles and databases are not for a superuser, and what is reserved is.
+-- Workers of a parallel query have its name, and no connection; what others' sessions are is not for all to see.
 with sessions as (
     select usename = session_user as of_role, datname = current_database() as of_database,
         application_name = any ($1::text[]) as of_replica, application_name = $2 as of_heartbeat
-    from pg_stat_activity where usename is not null and datname is not null
+    from pg_stat_activity
+    where usename is not null and datname is not null and coalesce(backend_type, 'client backend') = 'client backend'
 ),
 taken as (
     select count(*) as of_server, count(*) filter (where of_role) as of_role,

@@ -75,6 +75,19 @@ def test_p1_a_message_that_interrupts_may_do_so_again_by_a_try_that_was_held_up_
     assert wrong(checker) == wrongs
 
 
+@pytest.mark.parametrize(("at", "wrongs"), [(9.0, {Kind.LOST: 1}), (10.2, {})])
+def test_p1_an_edit_may_take_away_what_was_sent_after_it_by_a_try_that_was_held_up_where_a_failover_lost_it(
+    at: float, wrongs: dict[Kind, int]
+) -> None:
+    checker = Checker()
+    checker.wrote(wrote("Old?", 5.0, message_id=1))
+    checker.wrote(wrote("New?", at, op="edit", target=1))
+    failed_over(checker)
+    checker.wrote(wrote("And?", 20.0, message_id=4))
+    checker.conclude(final(question(5, "New?"), answer(6)))
+    assert wrong(checker) == wrongs
+
+
 def test_p1_what_an_edit_took_away_may_be_back_if_the_edit_was_lost() -> None:
     checker = Checker()
     checker.wrote(wrote("Old?", 5.0, message_id=1))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from chatcluster.config import Settings
 from chatcluster.ports.series import FIRST_TOKEN_MS
 from chatcluster.postgres import Connection, Database, Session
+from chatcluster.postgres.pool_share import PoolShare
 from chatcluster.postgres.translation import Translated
 
 WORKER, HOST, INCARNATION = (UUID(int=0xFFFF_0000 + number) for number in range(3))
@@ -152,6 +153,7 @@ class Undone:
         self.said: list[str] = []
         """The statements of the looks since this was emptied."""
         self._session = session
+        self.share = PoolShare(cast(Database, self))
 
     async def transaction(self, body: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **_: Any) -> Any:
         outcome = await self._session.run(_undone, body, args, self.said)

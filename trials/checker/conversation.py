@@ -126,9 +126,10 @@ class Conversation:
         """Whether a later request took it away: deleted from the queue, or edited away."""
         return any(self._removes(other, write) for other in self._writes if other.acknowledged or other.unknown)
 
-    @staticmethod
-    def _removes(other: Write, write: Write) -> bool:
-        if other is write or other.target is None or write.began > other.ended:
+    def _removes(self, other: Write, write: Write) -> bool:
+        """What a failover lost of the other request may be done again, by a try of it that was held up until then."""
+        is_over = write.began > other.ended and not may_be_lost(other, self._losses)
+        if other is write or other.target is None or is_over:
             return False
         if other.op == "delete":
             return other.target == write.queued_id

@@ -207,6 +207,16 @@ def test_history_that_goes_back_in_a_read_from_before_a_look_is_read_again() -> 
     assert not scene.merge.is_behind
 
 
+def test_p3_after_a_rewrite_that_cuts_an_answer_readers_are_placed_before_it() -> None:
+    """Another replica may still go on with the answer: who resumes there has been shown nothing of it."""
+    scene = Scene()
+    scene.attempt(1)
+    scene.say(2)
+    scene.read(5, answer(5, None), history_version=5, epoch=EPOCH + 1, reset_version=4)
+    assert scene.told.story == ["frame 3-1", "frame 3-2", "message 5"]
+    assert scene.merge.shown.position < Position(EPOCH, 1)
+
+
 # --- commits of the same replica --------------------------------------------------------------
 
 

@@ -180,14 +180,13 @@ class Shown:
     def reset(self, read: ChatRead) -> None:
         """History was rewritten, or forgotten: nothing that was said before counts. All messages follow.
 
-        Turns that ended before come first: a reader that resumes there is still to be told of the reset. One that
-        resumes behind it is shown none of the answer that was under way, so its place is before that: where another
-        feed goes on with that answer, it is told from its beginning.
+        Turns that ended before come first: a reader that resumes there is still to be told of the reset. Behind it no
+        frame counts as shown: if another feed goes on with the answer that was under way, or with one that failed and
+        did not fail after all, a reader that resumes there is told it from its beginning.
         """
         chat = read.chat
         floor = chat.reset_version if chat.reset_version > self.version else chat.snapshot_version
-        self.abandon_preview()
-        self._is_replaying = True
+        self.preview, self.position, self._is_replaying = Preview(), START, True
         earlier = [turn for turn in read.turns if turn.revision < floor]
         entries = in_order(read.messages, read.turns[len(earlier) :], floor=floor)
         for turn in earlier:
@@ -206,7 +205,7 @@ class Shown:
         """As ``reset``, for a history that is too long to be told in one go. The state is told with it, and the answer
         under way, if that ``goes_on``."""
         if not goes_on:
-            self.abandon_preview()
+            self.preview, self.position = Preview(), START
         self.history_version = read.chat.history_version
         self.begin(read)
         for reader in self._readers:
@@ -282,7 +281,7 @@ class Shown:
         """
         if self.preview.positions:
             self.preview = Preview()
-            self.position = min(self.position, self._position_before_preview)
+            self.position = self._position_before_preview
 
     def _hand_out(self, event: events.Event, cursor: Cursor, entry: Entry | None = None) -> None:
         self._offer(Notice(events.with_id(cursor, events.body(event)), cursor, value=entry or event))

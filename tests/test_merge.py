@@ -9,10 +9,10 @@ from uuid import UUID
 import pytest
 from chat_values import chat_at_work
 
-from chatcluster.chat import Status
+from chatcluster.chat import Retry, Status
 from chatcluster.frames import AttemptFrame, CloseFrame, FrameBody, PartFrame, frame
 from chatcluster.merge import Merge
-from chatcluster.parts import Frame, Message, Position, Role, TextPart
+from chatcluster.parts import START, Frame, Message, Position, Role, TextPart
 from chatcluster.ports import Chat, ChatRead, Outcome
 from chatcluster.relay import Tenure
 from chatcluster.shown import Notice, Snapshot
@@ -207,14 +207,23 @@ def test_history_that_goes_back_in_a_read_from_before_a_look_is_read_again() -> 
     assert not scene.merge.is_behind
 
 
-def test_p3_after_a_rewrite_that_cuts_an_answer_readers_are_placed_before_it() -> None:
+def test_p3_after_a_rewrite_no_frame_counts_as_shown() -> None:
     """Another replica may still go on with the answer: who resumes there has been shown nothing of it."""
     scene = Scene()
     scene.attempt(1)
     scene.say(2)
     scene.read(5, answer(5, None), history_version=5, epoch=EPOCH + 1, reset_version=4)
     assert scene.told.story == ["frame 3-1", "frame 3-2", "message 5"]
-    assert scene.merge.shown.position < Position(EPOCH, 1)
+    assert scene.merge.shown.position == START
+
+
+def test_p3_nor_after_one_that_takes_the_end_of_an_attempt_back() -> None:
+    scene = Scene()
+    scene.attempt(1)
+    scene.read(3, retry=Retry(1, 100, "busy", "overloaded"))
+    assert not scene.merge.shown.preview.positions
+    scene.read(14, reset_version=13, went_back=True)
+    assert scene.merge.shown.position == START
 
 
 # --- commits of the same replica --------------------------------------------------------------

@@ -213,9 +213,9 @@ export async function tabTo(page: Page, target: Locator): Promise<void> {
   throw new Error(`${target} is not reached by keyboard`);
 }
 
-/** The messages on the page are those of the history: the same words, each once, in order. */
+/** The messages on the page are those of the history: the same words, each once, in order. What comes meanwhile counts. */
 export async function expectHistory(page: Page, id: string): Promise<void> {
-  const wanted = (await history(id)).filter(({ role }) => role !== "system").map(({ text }) => flat(text));
+  const wanted = async () => (await history(id)).filter(({ role }) => role !== "system").map(({ text }) => flat(text));
   const texts = () =>
     page
       .locator("[data-message]")
@@ -224,8 +224,8 @@ export async function expectHistory(page: Page, id: string): Promise<void> {
       );
   await until(
     "the page shows the history",
-    async () => JSON.stringify((await texts()).map(flat)) === JSON.stringify(wanted),
-  ).catch(async () => expect((await texts()).map(flat)).toEqual(wanted));
+    async () => JSON.stringify((await texts()).map(flat)) === JSON.stringify(await wanted()),
+  ).catch(async () => expect((await texts()).map(flat)).toEqual(await wanted()));
   expect(await preview(page).count()).toBe(0);
 }
 

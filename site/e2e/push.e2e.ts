@@ -3,16 +3,23 @@
  * browser's own tools here, in the place of a push service; a press is one with the pointer, on a screen of its own.
  */
 
-import type { CDPSession, Page } from "playwright-core";
+import type { CDPSession, Page, Worker } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Display, missingPrograms, pressNotification, startDisplay } from "./display.ts";
 import { atRest, cluster, composer, newChat, open, until } from "./page.ts";
 
 type Shown = { title: string; body: string; tag: string; path: string };
-type Sent = (data: string) => Promise<void>;
 
-/** A page with the worker, registered as the page itself does, and how to send it something. */
-async function withWorker(path = "/", display = ""): Promise<{ page: Page; send: Sent }> {
+/** A page with its worker, and how to send that something. */
+type Receiver = {
+  page: Page;
+  send: (data: string) => Promise<void>;
+  /** Send it, and wait until something is shown, or there is no need for that any more. */
+  show: (data: string, isNeedless?: () => boolean) => Promise<void>;
+};
+
+/** A page with the worker, registered as the page itself does. */
+async function withWorker(path = "/", display = ""): Promise<Receiver> {
   const page = await open(path, { display });
   await page.context().grantPermissions(["notifications"], { origin: cluster.url });
   await composer(page).waitFor();
@@ -32,11 +39,37 @@ async function withWorker(path = "/", display = ""): Promise<{ page: Page; send:
     }
   });
   const registered = await id;
+  const worker = page.context().serviceWorkers()[0] ?? (await page.context().waitForEvent("serviceworker"));
+  await countShown(worker);
   const send = async (data: string) => {
     await devtools.send("ServiceWorker.deliverPushMessage", { origin: cluster.url, registrationId: registered, data });
   };
-  return { page, send };
+  const show = async (data: string, isNeedless = () => false) => {
+    const before = await shownCount(worker);
+    await send(data);
+    await until("something is shown", async () => isNeedless() || (await shownCount(worker)) > before);
+  };
+  return { page, send, show };
 }
+
+type Counting = { registration: { showNotification: (...asked: unknown[]) => Promise<void> }; shownCount: number };
+
+/**
+ * Have the worker count what it has shown. Whoever waits for it waits for that: where notifications are read while one is on
+ * its way to the screen, Chromium takes that one for gone, and forgets it.
+ */
+const countShown = (worker: Worker) =>
+  worker.evaluate(() => {
+    const scope = globalThis as unknown as Counting;
+    const show = scope.registration.showNotification.bind(scope.registration);
+    scope.shownCount = 0;
+    scope.registration.showNotification = async (...asked) => {
+      await show(...asked);
+      scope.shownCount += 1;
+    };
+  });
+
+const shownCount = (worker: Worker) => worker.evaluate(() => (globalThis as unknown as Counting).shownCount);
 
 const registrationId = (devtools: CDPSession) =>
   new Promise<string>((resolve) =>
@@ -52,14 +85,10 @@ const shown = (page: Page) =>
     return there.map(({ title, body, tag, data }) => ({ title, body, tag, path: data?.path }) as Shown);
   });
 
-async function shownAs(page: Page, titles: string[]): Promise<void> {
-  let there: string[] = [];
-  const isSo = async () => {
-    there = (await shown(page)).map(({ title }) => title);
-    return String(there) === String(titles);
-  };
-  await until(() => `${titles} is shown, not ${there}`, isSo);
-}
+const closeAll = (page: Page) =>
+  page.evaluate(async () => {
+    for (const note of await (await navigator.serviceWorker.ready).getNotifications()) note.close();
+  });
 
 /** The addresses of the pages that are open for the worker. */
 const pagesOfWorker = async (page: Page): Promise<string[]> => {
@@ -85,13 +114,12 @@ const HOSTILE = [
 const ID = "0198c7e2-0000-7000-8000-000000000001";
 
 test("what is sent is shown, once for each chat, and nothing else is asked for or kept", async () => {
-  const { page, send } = await withWorker();
+  const { page, show } = await withWorker();
   const asked: string[] = [];
   page.context().on("request", (request) => asked.push(request.url()));
-  await send(said(`/chats/${ID}`));
-  await shownAs(page, ["A title"]);
-  await send(said(`/chats/${ID}`, "<b>Another</b> title"));
-  await shownAs(page, ["<b>Another</b> title"]);
+  await show(said(`/chats/${ID}`));
+  expect((await shown(page)).map(({ title }) => title)).toEqual(["A title"]);
+  await show(said(`/chats/${ID}`, "<b>Another</b> title"));
   expect(await shown(page)).toEqual([
     { title: "<b>Another</b> title", body: "The answer", tag: `/chats/${ID}`, path: `/chats/${ID}` },
   ]);
@@ -101,18 +129,15 @@ test("what is sent is shown, once for each chat, and nothing else is asked for o
 
 test("what is no JSON, or leads elsewhere, opens the start at most", async () => {
   // Nobody looks at the start, of which nothing would be shown then.
-  const { page, send } = await withWorker(`/chats/${(await newChat("[[say=begin]]")).id}`);
+  const { page, show } = await withWorker(`/chats/${(await newChat("[[say=begin]]")).id}`);
   for (const [data, wanted] of [
     ["{", { title: "chatcluster", body: "There is something new.", path: "/" }],
     [said("https://evil.example/"), { title: "A title", path: "/" }],
     [said("/oauth/callback?x=1"), { path: "/" }],
   ] as const) {
-    await send(data);
-    await until("it is shown", async () => (await shown(page)).length === 1);
-    expect((await shown(page))[0]).toMatchObject(wanted);
-    await page.evaluate(async () => {
-      for (const note of await (await navigator.serviceWorker.ready).getNotifications()) note.close();
-    });
+    await show(data);
+    expect(await shown(page)).toMatchObject([wanted]);
+    await closeAll(page);
     await until("it is closed", async () => (await shown(page)).length === 0);
   }
 });
@@ -120,10 +145,9 @@ test("what is no JSON, or leads elsewhere, opens the start at most", async () =>
 test("nothing is shown of the chat that one looks at", async () => {
   const { id } = await newChat("[[say=begin]]");
   await atRest(id);
-  const { page, send } = await withWorker(`/chats/${id}`);
+  const { page, send, show } = await withWorker(`/chats/${id}`);
   await send(said(`/chats/${id}`, "Of this chat"));
-  await send(said(`/chats/${ID}`, "Of another"));
-  await until("the other is shown", async () => (await shown(page)).length > 0);
+  await show(said(`/chats/${ID}`, "Of another"));
   expect((await shown(page)).map(({ title }) => title)).toEqual(["Of another"]);
 });
 
@@ -138,20 +162,18 @@ describe.skipIf(missing.length)("a press on a notification, with the pointer, on
   afterAll(() => display.close());
 
   test("closes it and opens its chat; one that is hostile is shown as words, and opens the start", async () => {
-    const { page, send } = await withWorker(`/chats/${(await newChat("[[say=begin]]")).id}`, display.name);
+    const { page, show } = await withWorker(`/chats/${(await newChat("[[say=begin]]")).id}`, display.name);
     const context = page.context();
     const asked: string[] = [];
     context.on("request", (request) => asked.push(request.url()));
-    const close = () =>
-      page.evaluate(async () => {
-        for (const note of await (await navigator.serviceWorker.ready).getNotifications()) note.close();
-      });
     const sendAndPress = async (data: string, opens: string) => {
       const { title } = JSON.parse(data);
-      const isShown = async () => (await shown(page)).some((note) => note.title === title);
-      await send(data);
-      await until("it is shown", isShown);
-      const note = (await shown(page)).find((note) => note.title === title);
+      let note = undefined as Shown | undefined;
+      await until("it is there once it was shown", async () => {
+        await show(data);
+        note = (await shown(page)).find((note) => note.title === title);
+        return note; // it goes away by itself, perhaps before that is read
+      });
       let opened = undefined as Page | undefined;
       let isSentAgain = false;
       context.once("page", (page) => {
@@ -161,17 +183,16 @@ describe.skipIf(missing.length)("a press on a notification, with the pointer, on
         display,
         () => opened !== undefined,
         async () => {
-          await close(); // what takes the place of one that is there is not put on the screen again
-          await send(data);
+          await closeAll(page); // what takes the place of one that is there is not put on the screen again
           isSentAgain = true;
-          await until("it is shown again", async () => opened || (await isShown()));
+          await show(data, () => opened !== undefined);
         },
       );
       if (!opened) throw new Error("nothing was opened");
       await opened.waitForURL(cluster.url + opens);
       await until("it is closed", async () => {
-        if (isSentAgain) await close(); // it may have been the one before that was pressed, and opened this late
-        return !(await isShown());
+        if (isSentAgain) await closeAll(page); // it may have been the one before that was pressed, and opened this late
+        return !(await shown(page)).some((note) => note.title === title);
       });
       await opened.getByRole("link", { name: "New chat" }).first().waitFor();
       expect(await opened.evaluate(() => "hit" in window)).toBe(false);

@@ -24,7 +24,8 @@ def test_settings_are_made_by_the_names_of_their_flags_and_by_no_others() -> Non
     settings = Settings.of(llm_model="small", slots=3)
     assert (settings.llm.model, settings.replica.slots) == ("small", 3)
     assert settings.but(slots=4, drain_seconds=1) == Settings.of(llm_model="small", slots=4, drain_seconds=1.0)
-    for values in ({"slot": 1}, {"model": "small"}, {"replica": settings.replica}, {"slots": "3"}, {"llm_model": None}):
+    wrong = ({"slot": 1}, {"model": "small"}, {"replica": settings.replica}, {"slots": "3"}, {"llm_model": None})
+    for values in (*wrong, {"slots": True}, {"drain_seconds": False}, {"titles": 1}):
         with pytest.raises(TypeError, match="setting"):
             settings.but(**values)
 

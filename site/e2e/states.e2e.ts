@@ -131,18 +131,20 @@ test("two browsers and four tabs that stop, edit, queue and send at once show on
   for (let tab = 0; tab < 3; tab++) pages.push(await tabOf(first.context(), `/chats/${id}`));
   for (const page of pages) await until("words come", () => wordsShown(page));
   const [a, b, c, d, e] = pages as [Page, Page, Page, Page, Page];
-  const edited = e.waitForResponse((answer: Response) => answer.request().method() === "PATCH");
+  const isAnswer = (answer: Response) =>
+    answer.request().method() !== "GET" && answer.url().includes(`/chats/${id}/messages`);
+  const answered = (page: Page, deed: Promise<unknown>) => Promise.all([page.waitForResponse(isAnswer), deed]);
+  const edit = async () => {
+    await composer(e).press("ArrowUp");
+    await e.getByRole("textbox", { name: "Edit message" }).fill("anew [[say=Z]]");
+    await e.keyboard.press("Enter");
+  };
   await Promise.all([
-    say(a, "one [[say=A]]"),
-    say(b, "two [[say=B]]"),
-    say(c, "three [[say=C]]"),
+    answered(a, say(a, "one [[say=A]]")),
+    answered(b, say(b, "two [[say=B]]")),
+    answered(c, say(c, "three [[say=C]]")),
     d.keyboard.press("Escape"), // nothing is left to stop where the others were quicker
-    (async () => {
-      await composer(e).press("ArrowUp");
-      await e.getByRole("textbox", { name: "Edit message" }).fill("anew [[say=Z]]");
-      await e.keyboard.press("Enter");
-    })(),
-    edited,
+    answered(e, edit()),
   ]);
   await until("all is answered", async () => {
     const { queue } = await call<{ queue: unknown[] }>("GET", `/chats/${id}/messages`);

@@ -47,9 +47,12 @@ export const sessionHasEnded = (): boolean => hasEnded;
 /** Whose it is what this browser keeps. The tabs of a browser have one cookie, so they tell each other by it. */
 const USER = "user";
 
-/** What is kept is one user's: of the one before, whose session may have ended by itself, nobody else finds anything. */
+/**
+ * What is kept is one user's: of the one before, whose session may have ended by itself, nobody else finds anything; nor of
+ * one who signed out, of what another tab has kept since.
+ */
 function keepFor({ user_id: user }: Session): void {
-  if (kept(USER) && kept(USER) !== user) forgetWhatIsKept();
+  if (kept(USER) !== user) forgetWhatIsKept();
   keep(USER, user);
 }
 

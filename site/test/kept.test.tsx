@@ -23,6 +23,16 @@ function keepElsewhere(name: string, text: string): void {
   act(() => void window.dispatchEvent(new StorageEvent("storage", { key, oldValue, newValue: text || null })));
 }
 
+/** In the place of keeping something, the browser's storage does this; all else it does as before. */
+function instead(setItem: (...item: string[]) => void): void {
+  const get = (storage: Storage, name: string) => (name === "setItem" ? setItem : Reflect.get(storage, name));
+  vi.stubGlobal("localStorage", new Proxy(localStorage, { get: get as ProxyHandler<Storage>["get"] }));
+}
+
+const isFull = () => {
+  throw new DOMException("full", "QuotaExceededError");
+};
+
 function Field() {
   const { text, change, sent } = useDraft("a");
   return (
@@ -39,15 +49,49 @@ const field = () => screen.getByRole<HTMLInputElement>("textbox");
 const write = (value: string) => fireEvent.change(field(), { target: { value } });
 
 describe("a draft", () => {
+  /** Another tab has sent these words: the draft goes, and that they were sent is told. */
+  const sendElsewhere = (words: string) => {
+    keepElsewhere("draft.a", "");
+    keepElsewhere("draft.sent.a", words);
+    keepElsewhere("draft.sent.a", "");
+  };
+
   test("that was sent in another tab is gone, unless something else stands here", () => {
     keep("draft.a", "one");
     render(<Field />);
-    keepElsewhere("draft.a", "");
+    sendElsewhere("one");
     expect(field().value).toBe("");
     write("mine");
     keepElsewhere("draft.a", "theirs");
-    keepElsewhere("draft.a", "");
+    sendElsewhere("theirs");
     expect(field().value).toBe("mine");
+  });
+
+  test("that is written while another tab sends stays, and is there when the page is loaded anew", () => {
+    keep("draft.a", "one");
+    render(<Field />);
+    write("two"); // kept a moment before the other tab, which has not heard of it, takes away what it sent
+    sendElsewhere("one");
+    expect([field().value, keptDraft("a")]).toEqual(["two", "two"]);
+  });
+
+  test("of an empty field is not put back", () => {
+    keep("draft.a", "one");
+    render(<Field />);
+    sendElsewhere("one");
+    sendElsewhere("two");
+    expect([field().value, keptDraft("a")]).toEqual(["", ""]);
+  });
+
+  test("that was sent is told to other tabs, and nothing of it stays", () => {
+    const told: string[][] = [];
+    instead((...item) => told.push(item));
+    render(<Field />);
+    write("one");
+    fireEvent.click(screen.getByRole("button"));
+    vi.unstubAllGlobals();
+    expect(told.at(-1)).toEqual(["chatcluster.draft.sent.a", "one"]);
+    expect([kept("draft.a"), kept("draft.sent.a")]).toEqual(["", ""]);
   });
 
   test("goes when it was sent, and what was written since then stays", () => {
@@ -80,25 +124,21 @@ describe("where nothing can be kept", () => {
   });
 
   test("a draft is there when one comes back to its chat; what the storage takes again is kept there", () => {
-    const setItem = vi.spyOn(Storage.prototype, "setItem").mockImplementation(() => {
-      throw new DOMException("full", "QuotaExceededError");
-    });
+    instead(isFull);
     const { unmount } = render(<Field />);
     write("one");
     unmount();
     render(<Field />);
     expect(field().value).toBe("one");
-    setItem.mockRestore();
+    vi.unstubAllGlobals();
     write("one two");
     expect([localStorage.getItem("chatcluster.draft.a"), kept("draft.a")]).toEqual(["one two", "one two"]);
   });
 
   test("nothing of it is left for the next user", () => {
-    const setItem = vi.spyOn(Storage.prototype, "setItem").mockImplementation(() => {
-      throw new DOMException("full", "QuotaExceededError");
-    });
+    instead(isFull);
     keep("draft.b", "secret");
-    setItem.mockRestore();
+    vi.unstubAllGlobals();
     forgetDrafts();
     expect(kept("draft.b")).toBe("");
   });

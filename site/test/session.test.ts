@@ -133,6 +133,16 @@ describe("what is kept in a browser", () => {
     expect({ ...localStorage }).toEqual({ "chatcluster.user": "2" });
   });
 
+  test("by a tab that slept through its user's leaving is not there for the next one", async () => {
+    answers["DELETE /session"] = () => new Response(null, { status: 204 });
+    queries.setQueryData(["session"], ANN);
+    await signOut();
+    localStorage.setItem("chatcluster.draft.a", "secret");
+    answers = { "POST /session": sessionOf(EVE) };
+    await signIn("ccl_eve");
+    expect({ ...localStorage }).toEqual({ "chatcluster.user": "2" });
+  });
+
   test.each([
     ["out", null, null],
     ["in as somebody else", EVE, "2"],

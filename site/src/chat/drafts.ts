@@ -1,8 +1,8 @@
 /** What was written and not yet sent, kept in this browser for each chat. */
 
-import { useCallback, useEffect, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { type ActionCall, randomKey } from "../client/index.ts";
-import { forgetKept, keep, kept, onKeptElsewhere } from "../ui/kept.ts";
+import { forgetKept, keep, kept, onKeptElsewhere, tellElsewhere } from "../ui/kept.ts";
 
 const PREFIX = "draft.";
 
@@ -16,30 +16,47 @@ type Draft = {
   sent: (words: string) => void;
 };
 
-/** The draft of a chat (or `new`). Once it was sent it is gone in other tabs, too, unless something else stands there. */
+/**
+ * The draft of a chat (or `new`). All tabs keep it in one place, and each has a field of its own. Once it was sent, tabs tell
+ * each other the words: a field in which just those stand is emptied. That the place is empty says nothing of them: with the
+ * words that were sent a tab may take away those that another put there in the same moment, and those are put back.
+ */
 export function useDraft(key: string): Draft {
   const [text, setText] = useState(() => keptDraft(key));
+  const inField = useRef(text);
+  const put = useCallback((next: string) => {
+    inField.current = next;
+    setText(next);
+  }, []);
   const change = useCallback(
     (next: string) => {
-      setText(next);
+      put(next);
       keepDraft(key, next);
       if (next === "") attemptDone(key);
     },
-    [key],
+    [key, put],
   );
   const sent = useCallback(
     (words: string) => {
-      setText((mine) => (mine === words ? "" : mine));
+      if (inField.current === words) put("");
       if (keptDraft(key) === words) keepDraft(key, "");
+      tellElsewhere(sentName(key), words);
     },
-    [key],
+    [key, put],
   );
   useEffect(
-    () => onKeptElsewhere(PREFIX + key, ({ from, to }) => setText((mine) => (to === "" && mine === from ? "" : mine))),
-    [key],
+    () =>
+      onKeptElsewhere(sentName(key), ({ to: words }) => {
+        if (words === "") return;
+        if (inField.current === words) put("");
+        else if (keptDraft(key) === "") keepDraft(key, inField.current);
+      }),
+    [key, put],
   );
   return { text, change, sent };
 }
+
+const sentName = (key: string) => `${PREFIX}sent.${key}`;
 
 /** What a message that was sent before is to say instead, until that is sent, or given up. */
 export const keptEdit = (chatId: string, messageId: number): string => keptDraft(`edit.${chatId}.${messageId}`);

@@ -40,6 +40,12 @@ export function forgetKept(beginning: string): void {
   }
 }
 
+/** Tell other tabs something, of which nothing stays. They hear it as what is kept under this name, for a moment. */
+export function tellElsewhere(name: string, text: string): void {
+  keep(name, text);
+  keep(name, "");
+}
+
 export type Change = { from: string; to: string };
 
 /** Hear of what another tab keeps under this name. Returns how to stop that. */

@@ -48,8 +48,10 @@ export function useDraft(key: string): Draft {
     () =>
       onKeptElsewhere(sentName(key), ({ to: words }) => {
         if (words === "") return;
-        if (inField.current === words) put("");
-        else if (keptDraft(key) === "") keepDraft(key, inField.current);
+        if (inField.current === words) {
+          put("");
+          attempts.delete(key);
+        } else if (keptDraft(key) === "") keepDraft(key, inField.current);
       }),
     [key, put],
   );
@@ -86,20 +88,26 @@ export function forgetAnswers(chatId: string): void {
 /**
  * The key to send a draft with: the same for the same request until it is done, so that it is done once. What is written in
  * an empty field is another message, whatever its words: the one before may have arrived although no answer came. It is kept
- * with the draft, as whoever got no answer may load the page anew, and send again.
+ * with the draft, as whoever got no answer may load the page anew, and send again; and here, as another tab may send meanwhile.
  */
 export function attemptKey(draft: string, request: unknown): string {
   const body = JSON.stringify(request);
-  const last = lastAttempt(draft);
-  if (last.body === body && typeof last.key === "string") return last.key;
-  const key = randomKey();
-  keepDraft(`attempt.${draft}`, JSON.stringify({ body, key }));
-  return key;
+  const last = attempts.get(draft) ?? keptAttempt(draft);
+  const attempt = last.body === body && typeof last.key === "string" ? last : { body, key: randomKey() };
+  attempts.set(draft, attempt);
+  if (attempt !== last) keepDraft(attemptName(draft), JSON.stringify(attempt));
+  return String(attempt.key);
 }
 
-function lastAttempt(draft: string): Record<string, unknown> {
+type Attempt = { body?: unknown; key?: unknown };
+
+/** The last one of this tab. */
+const attempts = new Map<string, Attempt>();
+const attemptName = (draft: string) => `attempt.${draft}`;
+
+function keptAttempt(draft: string): Attempt {
   try {
-    return { ...JSON.parse(keptDraft(`attempt.${draft}`) || "{}") };
+    return { ...JSON.parse(keptDraft(attemptName(draft)) || "{}") };
   } catch {
     return {};
   }
@@ -107,12 +115,14 @@ function lastAttempt(draft: string): Record<string, unknown> {
 
 /** The draft was taken: the same words again are another message. */
 export function attemptDone(draft: string): void {
-  keepDraft(`attempt.${draft}`, "");
+  attempts.delete(draft);
+  keepDraft(attemptName(draft), "");
 }
 
 /** The chat is gone. */
 export function forgetDraftsOf(chatId: string): void {
-  for (const name of [chatId, `attempt.${chatId}`, `files.${chatId}`]) keepDraft(name, "");
+  attemptDone(chatId);
+  for (const name of [chatId, `files.${chatId}`]) keepDraft(name, "");
   for (const kind of ["edit", "answer"]) forgetKept(`${PREFIX}${kind}.${chatId}.`);
 }
 

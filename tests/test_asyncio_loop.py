@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import socket
 import threading
 import types
 from collections.abc import AsyncIterator, Generator
@@ -11,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from chatcluster.postgres import asyncio_loop
 from chatcluster.postgres.asyncio_loop import AsyncioLoop, open_asyncio_loop
 
 Stray = list[tuple[str, BaseException | None]]
@@ -76,16 +79,32 @@ async def test_a_request_is_on_its_way_before_anybody_else_is_scheduled(loop: As
     assert said == ["request", "other"]
 
 
+class Steps(trio.abc.Instrument):
+    """How often this was done in each step of a task."""
+
+    def __init__(self) -> None:
+        self.times = [0]
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.times.append(0)
+
+    def count(self) -> None:
+        self.times[-1] += 1
+
+
+@pytest.fixture
+async def steps() -> AsyncIterator[Steps]:
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    yield steps
+    trio.lowlevel.remove_instrument(steps)
+
+
 async def test_a_conversation_costs_one_task_step_for_each_time_that_the_other_side_is_waited_for(
-    loop: AsyncioLoop,
+    loop: AsyncioLoop, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many callbacks and waits within asyncio lie between an answer and the next request."""
-    steps = 0
-
-    class Counter(trio.abc.Instrument):
-        def before_task_step(self, task: trio.lowlevel.Task) -> None:
-            nonlocal steps
-            steps += 1
+    monkeypatch.setattr(asyncio_loop, "TURN_SECONDS_MAX", math.inf)
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -104,10 +123,55 @@ async def test_a_conversation_costs_one_task_step_for_each_time_that_the_other_s
         await writer.wait_closed()
         server.close()
 
-    trio.lowlevel.add_instrument(counter := Counter())
+    before = len(steps.times)
     await loop.run(ask_thrice())
-    trio.lowlevel.remove_instrument(counter)
-    assert steps <= 12, "to connect, to accept, there and back thrice, and to close"
+    assert len(steps.times) - before <= 12, "to connect, to accept, there and back thrice, and to close"
+
+
+async def test_p10_what_follows_from_something_long_is_another_step(
+    loop: AsyncioLoop, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio_loop, "TURN_SECONDS_MAX", 0)  # whatever is done is long
+
+    async def read() -> None:
+        for _ in range(10):
+            steps.count()
+            await give_way()
+
+    await loop.run(read())
+    assert sum(steps.times) == 10
+    assert max(steps.times) == 1
+
+
+async def test_p10_of_several_answers_that_have_come_one_is_taken_in_at_a_time(
+    loop: AsyncioLoop, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio_loop, "TURN_SECONDS_MAX", 0)
+    pairs = [socket.socketpair() for _ in range(3)]
+    heard: list[int] = []
+
+    async def hear_all() -> None:
+        running, all_heard = asyncio.get_running_loop(), asyncio.Event()
+
+        def hear(number: int) -> None:
+            steps.count()
+            heard.append(number)
+            if len(heard) == 30:
+                all_heard.set()
+
+        for number, (ours, theirs) in enumerate(pairs):
+            theirs.send(b"?")  # it is never read, and so ready again and again
+            running.add_reader(ours, hear, number)
+        await all_heard.wait()
+        for ours, _ in pairs:
+            running.remove_reader(ours)
+
+    await loop.run(hear_all())
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+    assert max(steps.times) == 1
+    assert {heard.count(number) for number in range(3)} == {10}, "each in its turn"
 
 
 async def test_timers_go_by_the_clock_of_trio(loop: AsyncioLoop, autojump_clock: trio.testing.MockClock) -> None:

@@ -4,7 +4,8 @@ The loop is asyncio's own. It runs in **turns**: a turn goes on until nothing is
 would wait, its selector ends the turn instead. Between turns one trio task waits for what that selector waits for: the
 selector has a file descriptor of its own (epoll, kqueue), which is readable when any of its sockets is ready, and the
 next timer is the deadline of that wait. So whatever follows from an answer that has come, up to the next request
-being sent, is done in one step of one task.
+being sent, is done in one step of one task; unless that takes longer than ``TURN_SECONDS_MAX``, as with an answer of
+megabytes: then others are served before it goes on. Of several answers that have come, one is taken in at a time.
 
 ``run`` crosses: it starts a coroutine in a turn of its own, so that a request is on its way before anybody else is
 scheduled, and parks the calling task until the coroutine is done.
@@ -14,7 +15,7 @@ What happens on failure:
 * The caller of ``run`` is cancelled: so is the coroutine, and ``run`` returns when that has ended. If it ends with a
   result all the same, that is returned, because what it says has happened.
 * A callback that nobody waits for raises: it is reported to ``on_stray_error``, and nothing else happens.
-* A turn without an end (each callback asks for another) is cut after ``ROUNDS_MAX`` rounds, and the next one follows.
+* A turn without an end (each callback asks for another) is cut as well, and the next one follows.
 
 Time is trio's, so that a mocked clock is one for both worlds.
 """
@@ -24,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
@@ -33,7 +35,7 @@ from typing import Any, NoReturn, TypeVar, TypeVarTuple
 import trio
 from outcome import Outcome
 
-ROUNDS_MAX = 100
+TURN_SECONDS_MAX = 0.005
 CLOSE_SECONDS = 1.0
 
 T = TypeVar("T")
@@ -65,12 +67,12 @@ class AsyncioLoop:
     """Made by ``open_asyncio_loop``."""
 
     def __init__(self, on_stray_error: OnStrayError) -> None:
-        self._selector = _Selector(self._end_turn)
-        self._loop = _Loop(self._selector, self._turn_is_due)
+        self._selector = _Selector(self._selected)
+        self._loop = _Loop(self._selector, self._asked)
         self._loop.set_exception_handler(
             lambda _, context: on_stray_error(str(context.get("message")), context.get("exception"))
         )
-        self._rounds = 0
+        self._turn_until = 0.0
         self._resume_at = math.inf
         self._turn_is_next = False
         self._pause = trio.CancelScope()
@@ -128,43 +130,55 @@ class AsyncioLoop:
         self._driving.cancel()
 
     def _turn(self) -> None:
-        self._rounds = 0
-        self._loop.run_forever()  # until the selector ends it
+        self._turn_until = time.monotonic() + TURN_SECONDS_MAX
+        self._loop.run_forever()  # until the turn is ended
         self._turn_is_next = False
         self._pause.deadline = self._resume_at
 
-    def _turn_is_due(self) -> None:
-        """Somebody outside of a turn, who cancels for example, left something to do."""
-        if not self._turn_is_next:
+    def _asked(self) -> None:
+        """There is something left to do: asked for within a turn, or by somebody outside, who cancels for example."""
+        if self._loop.is_running():
+            if time.monotonic() >= self._turn_until:
+                self._end_turn(0)
+        elif not self._turn_is_next:
             self._pause.cancel()
 
+    def _selected(self, idle_seconds: float) -> None:
+        """Nothing is ready for ``idle_seconds``, or something is for 0."""
+        if idle_seconds or time.monotonic() >= self._turn_until:
+            self._end_turn(idle_seconds)
+
     def _end_turn(self, idle_seconds: float) -> None:
-        """The selector is asked, and nothing is ready for ``idle_seconds``, or something is for 0."""
-        self._rounds += 1
-        if idle_seconds or self._rounds >= ROUNDS_MAX:
-            self._resume_at = trio.current_time() + idle_seconds
-            self._loop.stop()
+        self._resume_at = trio.current_time() + idle_seconds
+        self._loop.stop()
 
 
 class _Selector(selectors.DefaultSelector):
-    """A selector that never waits, but says for how long it should."""
+    """A selector that never waits, but says for how long it should.
+
+    Of several that are ready it names one, each in its turn: how much there is to take in shows when that is done.
+    """
 
     def __init__(self, on_select: Callable[[float], None]) -> None:
         super().__init__()
         self._on_select = on_select
+        self._turn = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         self._on_select(0.0 if ready else math.inf if timeout is None else max(0.0, timeout))
-        return ready
+        if len(ready) < 2:
+            return ready
+        self._turn += 1
+        return [ready[self._turn % len(ready)]]
 
 
 class _Loop(asyncio.SelectorEventLoop):
     _transports: Mapping[int, asyncio.Transport]
     """asyncio's own: those that have a socket, by its file descriptor."""
 
-    def __init__(self, selector: selectors.BaseSelector, on_turn_due: Callable[[], None]) -> None:
-        self._on_turn_due = on_turn_due
+    def __init__(self, selector: selectors.BaseSelector, on_asked: Callable[[], None]) -> None:
+        self._on_asked = on_asked
         super().__init__(selector)
 
     def time(self) -> float:
@@ -178,8 +192,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def call_soon(
         self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.Handle:
-        if not self.is_running():
-            self._on_turn_due()
+        self._on_asked()
         return super().call_soon(callback, *args, context=context)
 
     def run_in_executor(self, _: object, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:  # type: ignore[override]

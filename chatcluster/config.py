@@ -66,7 +66,7 @@ class Settings:
         for name, value in values.items():
             if name not in SETTINGS:
                 raise TypeError(f"there is no setting {name!r}")
-            if type(value) not in SETTINGS[name].types:  # a truth value would pass for a number
+            if not SETTINGS[name].takes(value):
                 raise TypeError(f"the setting {name!r} has no value of type {type(value).__name__}")
             changed.setdefault(_SECTIONS[name], {})[SETTINGS[name].field] = value
         return replace(self, **{name: replace(getattr(self, name), **its) for name, its in changed.items()})

@@ -31,10 +31,11 @@ class Setting:
     secret: bool
     fallbacks: tuple[str, ...]
 
-    @property
-    def types(self) -> tuple[type, ...]:
-        """Those that its values may have."""
-        return (int, float) if isinstance(self.default, float) else (type(self.default),)
+    def takes(self, value: object) -> bool:
+        """Whether the value is of its type. A truth value is no number, though Python has it so."""
+        if isinstance(value, bool) or isinstance(self.default, bool):
+            return isinstance(value, bool) and isinstance(self.default, bool)
+        return isinstance(value, int | float if isinstance(self.default, float) else type(self.default))
 
 
 def setting(

@@ -8,6 +8,7 @@ import socket
 import threading
 import types
 from collections.abc import AsyncIterator, Generator
+from contextlib import suppress
 
 import pytest
 import trio
@@ -131,14 +132,18 @@ async def test_a_conversation_costs_one_task_step_for_each_time_that_the_other_s
 async def test_p10_what_follows_from_something_long_is_another_step(
     loop: AsyncioLoop, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asyncio_loop, "TURN_SECONDS_MAX", 0)  # whatever is done is long
+    """Also where it follows at once: an answer is decoded in the next step."""
+    passed_seconds = 0.0
+    monkeypatch.setattr(asyncio_loop, "time", types.SimpleNamespace(monotonic=lambda: passed_seconds))
 
-    async def read() -> None:
+    async def take_in() -> None:
+        nonlocal passed_seconds
         for _ in range(10):
             steps.count()
+            passed_seconds += 1
             await give_way()
 
-    await loop.run(read())
+    await loop.run(take_in())
     assert sum(steps.times) == 10
     assert max(steps.times) == 1
 
@@ -303,6 +308,36 @@ async def test_what_a_thread_finds_or_fails_at_comes_back(loop: AsyncioLoop) -> 
 
 
 # --- the end ----------------------------------------------------------------------------------
+
+
+async def test_what_follows_from_the_end_of_a_connection_is_done_however_long_that_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asyncio_loop, "TURN_SECONDS_MAX", 0)
+    done: list[str] = []
+
+    class Client(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.lost = asyncio.Event()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            asyncio.get_running_loop().call_soon(self.lost.set)
+
+    ours, theirs = socket.socketpair()
+
+    async def live() -> None:
+        client = Client()
+        await asyncio.get_running_loop().create_connection(lambda: client, sock=ours)
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()  # it is told to end, and waits for its connection all the same
+        await client.lost.wait()
+        done.append("lost")
+
+    with theirs:
+        async with trio.open_nursery() as nursery, open_asyncio_loop(nothing_is_stray) as loop:
+            nursery.start_soon(loop.run, live())
+            await trio.testing.wait_all_tasks_blocked()
+    assert done == ["lost"]
 
 
 async def test_who_leaves_can_still_cross_although_all_around_is_cancelled() -> None:

@@ -25,7 +25,7 @@ def test_settings_are_made_by_the_names_of_their_flags_and_by_no_others() -> Non
     assert (settings.llm.model, settings.replica.slots) == ("small", 3)
     assert settings.but(slots=4, drain_seconds=1) == Settings.of(llm_model="small", slots=4, drain_seconds=1.0)
     wrong = ({"slot": 1}, {"model": "small"}, {"replica": settings.replica}, {"slots": "3"}, {"llm_model": None})
-    for values in (*wrong, {"slots": True}, {"drain_seconds": False}, {"titles": 1}):
+    for values in (*wrong, {"slots": True}, {"drain_seconds": False}, {"titles": 1}, {"llm_model": True}):
         with pytest.raises(TypeError, match="setting"):
             settings.but(**values)
 

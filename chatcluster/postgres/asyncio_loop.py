@@ -5,7 +5,8 @@ would wait, its selector ends the turn instead. Between turns one trio task wait
 selector has a file descriptor of its own (epoll, kqueue), which is readable when any of its sockets is ready, and the
 next timer is the deadline of that wait. So whatever follows from an answer that has come, up to the next request
 being sent, is done in one step of one task; unless that takes longer than ``TURN_SECONDS_MAX``, as with an answer of
-megabytes: then others are served before it goes on. Of several answers that have come, one is taken in at a time.
+megabytes: then the turn ends after what is ready, and the next one follows once others were served. Of several answers
+that have come, one is taken in at a time.
 
 ``run`` crosses: it starts a coroutine in a turn of its own, so that a request is on its way before anybody else is
 scheduled, and parks the calling task until the coroutine is done.
@@ -17,7 +18,7 @@ What happens on failure:
 * A callback that nobody waits for raises: it is reported to ``on_stray_error``, and nothing else happens.
 * A turn without an end (each callback asks for another) is cut as well, and the next one follows.
 
-Time is trio's, so that a mocked clock is one for both worlds.
+Time is trio's, so that a mocked clock is one for both worlds; but for the length of a turn, which is real.
 """
 
 from __future__ import annotations
@@ -126,11 +127,11 @@ class AsyncioLoop:
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
             await self.run(_cancel_others())
         self._loop.abort_transports()
-        self._turn()
+        self._turn(CLOSE_SECONDS)  # the last one: nobody goes on with what is left then
         self._driving.cancel()
 
-    def _turn(self) -> None:
-        self._turn_until = time.monotonic() + TURN_SECONDS_MAX
+    def _turn(self, seconds_max: float | None = None) -> None:
+        self._turn_until = time.monotonic() + (TURN_SECONDS_MAX if seconds_max is None else seconds_max)
         self._loop.run_forever()  # until the turn is ended
         self._turn_is_next = False
         self._pause.deadline = self._resume_at
@@ -162,15 +163,15 @@ class _Selector(selectors.DefaultSelector):
     def __init__(self, on_select: Callable[[float], None]) -> None:
         super().__init__()
         self._on_select = on_select
-        self._turn = 0
+        self._named = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         self._on_select(0.0 if ready else math.inf if timeout is None else max(0.0, timeout))
         if len(ready) < 2:
             return ready
-        self._turn += 1
-        return [ready[self._turn % len(ready)]]
+        self._named += 1
+        return [ready[self._named % len(ready)]]
 
 
 class _Loop(asyncio.SelectorEventLoop):

@@ -116,25 +116,6 @@ describe("what could not be sent", () => {
     expect(anew.attemptKey("a", { content: "continue" })).not.toBe(first);
   });
 
-  test("is the same message although another tab has sent something meanwhile", () => {
-    const first = typed("continue");
-    localStorage.setItem("chatcluster.draft.attempt.a", '{"body":"2","key":"theirs"}');
-    expect(attemptKey("a", { content: "continue" })).toBe(first);
-    localStorage.removeItem("chatcluster.draft.attempt.a");
-    expect(attemptKey("a", { content: "continue" })).toBe(first);
-    attemptDone("a");
-  });
-
-  test("is another message once another tab has sent these words", () => {
-    const first = typed("continue");
-    localStorage.clear();
-    const told = { key: "chatcluster.draft.sent.a", newValue: "continue" };
-    act(() => void window.dispatchEvent(new StorageEvent("storage", told)));
-    write("Message", "continue");
-    expect(attemptKey("a", { content: "continue" })).not.toBe(first);
-    attemptDone("a");
-  });
-
   test.each(["null", "7", '"x"', "{", '{"body":1}'])(
     "is a message of its own where what is kept is none of ours: %s",
     (kept) => {

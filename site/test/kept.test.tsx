@@ -67,31 +67,36 @@ describe("a draft", () => {
     expect(field().value).toBe("mine");
   });
 
-  test("that is written while another tab sends stays, and is there when the page is loaded anew", () => {
+  test("that is written while another tab sends stays in its field", () => {
     keep("draft.a", "one");
     render(<Field />);
     write("two"); // kept a moment before the other tab, which has not heard of it, takes away what it sent
     sendElsewhere("one");
-    expect([field().value, keptDraft("a")]).toEqual(["two", "two"]);
+    expect(field().value).toBe("two");
   });
 
-  test("of an empty field is not put back", () => {
-    keep("draft.a", "one");
+  test("that only this tab has, as the storage was full, is gone as well once another has sent it", () => {
+    instead(isFull);
     render(<Field />);
+    write("one");
+    vi.unstubAllGlobals();
     sendElsewhere("one");
-    sendElsewhere("two");
     expect([field().value, keptDraft("a")]).toEqual(["", ""]);
   });
 
   test("that was sent is told to other tabs, and nothing of it stays", () => {
     const told: string[][] = [];
-    instead((...item) => told.push(item));
+    const storage = localStorage;
+    instead((name = "", text = "") => {
+      told.push([name, text]);
+      storage.setItem(name, text);
+    });
     render(<Field />);
     write("one");
     fireEvent.click(screen.getByRole("button"));
     vi.unstubAllGlobals();
     expect(told.at(-1)).toEqual(["chatcluster.draft.sent.a", "one"]);
-    expect([kept("draft.a"), kept("draft.sent.a")]).toEqual(["", ""]);
+    expect({ ...localStorage }).toEqual({});
   });
 
   test("goes when it was sent, and what was written since then stays", () => {

@@ -1,6 +1,6 @@
 /** What was written and not yet sent, kept in this browser for each chat. */
 
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useState } from "react";
 import { type ActionCall, randomKey } from "../client/index.ts";
 import { forgetKept, keep, kept, onKeptElsewhere, tellElsewhere } from "../ui/kept.ts";
 
@@ -18,43 +18,34 @@ type Draft = {
 
 /**
  * The draft of a chat (or `new`). All tabs keep it in one place, and each has a field of its own. Once it was sent, tabs tell
- * each other the words: a field in which just those stand is emptied. That the place is empty says nothing of them: with the
- * words that were sent a tab may take away those that another put there in the same moment, and those are put back.
+ * each other the words: a field in which just those stand is emptied. That nothing is kept any more says nothing of a field:
+ * with the words that were sent a tab may take away those that another has kept in the same moment.
  */
 export function useDraft(key: string): Draft {
   const [text, setText] = useState(() => keptDraft(key));
-  const inField = useRef(text);
-  const put = useCallback((next: string) => {
-    inField.current = next;
-    setText(next);
-  }, []);
   const change = useCallback(
     (next: string) => {
-      put(next);
+      setText(next);
       keepDraft(key, next);
       if (next === "") attemptDone(key);
     },
-    [key, put],
+    [key],
+  );
+  const empty = useCallback(
+    (words: string) => {
+      setText((mine) => (mine === words ? "" : mine));
+      if (keptDraft(key) === words) keepDraft(key, "");
+    },
+    [key],
   );
   const sent = useCallback(
     (words: string) => {
-      if (inField.current === words) put("");
-      if (keptDraft(key) === words) keepDraft(key, "");
+      empty(words);
       tellElsewhere(sentName(key), words);
     },
-    [key, put],
+    [key, empty],
   );
-  useEffect(
-    () =>
-      onKeptElsewhere(sentName(key), ({ to: words }) => {
-        if (words === "") return;
-        if (inField.current === words) {
-          put("");
-          attempts.delete(key);
-        } else if (keptDraft(key) === "") keepDraft(key, inField.current);
-      }),
-    [key, put],
-  );
+  useEffect(() => onKeptElsewhere(sentName(key), ({ to: words }) => words && empty(words)), [key, empty]);
   return { text, change, sent };
 }
 
@@ -88,26 +79,20 @@ export function forgetAnswers(chatId: string): void {
 /**
  * The key to send a draft with: the same for the same request until it is done, so that it is done once. What is written in
  * an empty field is another message, whatever its words: the one before may have arrived although no answer came. It is kept
- * with the draft, as whoever got no answer may load the page anew, and send again; and here, as another tab may send meanwhile.
+ * with the draft, as whoever got no answer may load the page anew, and send again.
  */
 export function attemptKey(draft: string, request: unknown): string {
   const body = JSON.stringify(request);
-  const last = attempts.get(draft) ?? keptAttempt(draft);
-  const attempt = last.body === body && typeof last.key === "string" ? last : { body, key: randomKey() };
-  attempts.set(draft, attempt);
-  if (attempt !== last) keepDraft(attemptName(draft), JSON.stringify(attempt));
-  return String(attempt.key);
+  const last = lastAttempt(draft);
+  if (last.body === body && typeof last.key === "string") return last.key;
+  const key = randomKey();
+  keepDraft(`attempt.${draft}`, JSON.stringify({ body, key }));
+  return key;
 }
 
-type Attempt = { body?: unknown; key?: unknown };
-
-/** The last one of this tab. */
-const attempts = new Map<string, Attempt>();
-const attemptName = (draft: string) => `attempt.${draft}`;
-
-function keptAttempt(draft: string): Attempt {
+function lastAttempt(draft: string): Record<string, unknown> {
   try {
-    return { ...JSON.parse(keptDraft(attemptName(draft)) || "{}") };
+    return { ...JSON.parse(keptDraft(`attempt.${draft}`) || "{}") };
   } catch {
     return {};
   }
@@ -115,14 +100,12 @@ function keptAttempt(draft: string): Attempt {
 
 /** The draft was taken: the same words again are another message. */
 export function attemptDone(draft: string): void {
-  attempts.delete(draft);
-  keepDraft(attemptName(draft), "");
+  keepDraft(`attempt.${draft}`, "");
 }
 
 /** The chat is gone. */
 export function forgetDraftsOf(chatId: string): void {
-  attemptDone(chatId);
-  for (const name of [chatId, `files.${chatId}`]) keepDraft(name, "");
+  for (const name of [chatId, `attempt.${chatId}`, `files.${chatId}`]) keepDraft(name, "");
   for (const kind of ["edit", "answer"]) forgetKept(`${PREFIX}${kind}.${chatId}.`);
 }
 

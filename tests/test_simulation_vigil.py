@@ -101,3 +101,15 @@ def test_p4_an_owner_in_touch_serves() -> None:
     world.row.state = msgspec.structs.replace(world.row.state, worker_id=None)
     world.look_for(SERVED_SECONDS_MAX)
     assert world.found == []
+
+
+def test_p4_after_a_failover_the_bound_holds_anew() -> None:
+    """Between two looks, too: whoever counted the silence of a dead owner begins again (seed 65415)."""
+    world = World()
+    world.claim()
+    world.look_for(SERVED_SECONDS_MAX - 1)
+    world.witness.database.fail_over()
+    world.look_for(SERVED_SECONDS_MAX - 1)
+    assert world.found == []
+    world.look_for(2)
+    assert world.found == [Kind.STUCK]

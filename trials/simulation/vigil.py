@@ -3,6 +3,8 @@
 A chat is **served** if the worker that owns it is alive, awake, reaches Postgres and runs it. The bound holds for a
 chat while somebody could serve it all the time: a process that is alive, awake and in touch, with a free slot. It holds
 anew for each tenure that was taken up: one whose owner fell out of touch before the next look has served for a moment.
+And it holds anew after each failover, however short: all count the silence of the others from its beginning then
+(``failure_detector.py``).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Vigil:
         self._world = world
         self._fit_since: dict[ReplicaProcess, float] = {}
         self._unserved_since: dict[UUID, float] = {}
+        self._timeline = world.witness.database.timeline
         self._taken_up: dict[UUID, int] = {}
         """The newest tenure of each chat that a runner was seen in."""
 
@@ -43,7 +46,10 @@ class Vigil:
                 self._fit_since.clear()
 
     def _look(self) -> None:
-        now = self._world.now
+        now, timeline = self._world.now, self._world.witness.database.timeline
+        if timeline != self._timeline:
+            self._timeline = timeline
+            self._unserved_since.clear()
         fit = [process for process in self._world.processes.present if process.fit]
         self._fit_since = {process: self._fit_since.get(process, now) for process in fit}
         for row in self._world.witness.database.chats.values():

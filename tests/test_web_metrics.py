@@ -39,6 +39,18 @@ def test_a_missing_field_or_an_unknown_event_never_hurts_the_task_that_reports()
     assert metrics.render().startswith(b"# HELP")
 
 
+def test_p10_the_registry_is_written_metric_by_metric() -> None:
+    """So that who reads it keeps the answers of nobody waiting for all of it."""
+    metrics = Metrics()
+    metrics.watch_slots(used=lambda: 3, total=8)
+    pieces = list(metrics.pieces())
+    assert [piece.count(b"# TYPE chatcluster_worker_slots ") for piece in pieces].count(1) == 1
+    assert all(len(piece) < 20_000 for piece in pieces)
+    names = [line.split()[2] for line in metrics.render().splitlines() if line.startswith(b"# TYPE")]
+    assert len(pieces) > 30
+    assert len(names) == len(set(names))
+
+
 def test_slots_and_the_version_are_shown() -> None:
     metrics = Metrics()
     used = 3

@@ -77,7 +77,11 @@ async def metrics(request: ApiRequest) -> Response[bytes]:
     """This replica's counters for Prometheus."""
     if is_public(request):
         await _require_administrator(request)
-    return Response(request.services.monitoring.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    pieces = []
+    for piece in request.services.monitoring.metrics.pieces():
+        pieces.append(piece)
+        await trio.lowlevel.checkpoint()
+    return Response(b"".join(pieces), headers={"Content-Type": CONTENT_TYPE})
 
 
 def is_public(request: Request[Any, Any, Any]) -> bool:

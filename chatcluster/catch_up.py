@@ -43,12 +43,15 @@ class CatchUps:
         self._large: OrderedDict[tuple[Cursor, int], bytes] = OrderedDict()
         """The last large events, so that readers of one chat share them instead of holding a copy each."""
 
-    def event(self, cursor: Cursor, message: Message) -> bytes:
+    async def event(self, cursor: Cursor, message: Message) -> bytes:
         key = (cursor, message.id)
         event = self._large.get(key)
         if event is None:
-            event = events.message(cursor, message)
-            if len(event) > LARGE_BYTES:
+            data = events.message_data(message)
+            if len(data) > LARGE_BYTES:
+                await trio.lowlevel.checkpoint()  # each copy of what is large is a step of its own
+            event = events.message(cursor, data)
+            if len(data) > LARGE_BYTES:
                 self._large[key] = event
                 while len(self._large) > SHARED_EVENTS_MAX:
                     self._large.popitem(last=False)
@@ -123,7 +126,7 @@ class CatchUp:
         earlier = [turn for turn in page.turns if self._reset and turn.revision < self._floor]
         pieces = [] if self._begun else self._first(earlier)
         self._begun = self._read_on = True
-        pieces.extend(self._entries(page, page.turns[len(earlier) :]))
+        pieces += await self._entries(page, page.turns[len(earlier) :])
         if page.next_revision is None:
             self._history_told, self.told = True, self._snapshot.version
             pieces.extend(self._state())
@@ -151,27 +154,29 @@ class CatchUp:
         turns = tuple(turn for turn in found.turns if turn.revision > self.told)
         return NewerMessages(messages, turns=turns[-self._turns_max :])
 
-    def _entries(self, page: NewerMessages, turns: Sequence[EndedTurn]) -> Iterable[bytes]:
+    async def _entries(self, page: NewerMessages, turns: Sequence[EndedTurn]) -> list[bytes]:
         """Messages, and among them the turns that ended, in order."""
+        pieces = []
         before = None if page.next_revision is None else max(self._floor, page.next_revision)
         entries = in_order(page.messages, turns, before=before, floor=self._floor)
         for index, entry in enumerate(entries):
             version = max(self._floor, entry.revision)
             if isinstance(entry, EndedTurn):
-                yield self._turn(entry, version, self.position)
+                pieces.append(self._turn(entry, version, self.position))
             else:
                 last_of_group = ends_group(entries, index, page.next_revision, floor=self._floor)
-                yield self._message(entry, version, last_of_group=last_of_group)
+                pieces.append(await self._message(entry, version, last_of_group=last_of_group))
+        return pieces
 
     def _turn(self, turn: EndedTurn, version: int, position: Position) -> bytes:
         self.told, self.cursor = turn.revision, Cursor(version, position)
         return events.with_id(self.cursor, events.body(events.turn_event(turn)))
 
-    def _message(self, message: Message, version: int, *, last_of_group: bool) -> bytes:
+    async def _message(self, message: Message, version: int, *, last_of_group: bool) -> bytes:
         if message.position is not None:
             self.position = max(self.position, Position.parse(message.position))
         self.cursor = Cursor(version, self.position, None if last_of_group else message.id)
-        return self._shared.event(self.cursor, message)
+        return await self._shared.event(self.cursor, message)
 
     def _state(self) -> list[bytes]:
         snapshot = self._snapshot

@@ -130,9 +130,14 @@ def of_frame(cursor: Cursor, frame: Frame) -> bytes:
     return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(cursor).encode(), frame.kind.encode(), frame.data)
 
 
-def message(cursor: Cursor, entry: Message) -> bytes:
+def message_data(entry: Message) -> bytes:
+    """What the event of a message says, as JSON."""
+    return encode(MessageEvent(shown(entry)))
+
+
+def message(cursor: Cursor, data: bytes) -> bytes:
     """A ``MessageEvent`` under its cursor, in one copy: some are large."""
-    return b"id: %s\nevent: message\ndata: %s\n\n" % (str(cursor).encode(), encode(MessageEvent(shown(entry))))
+    return b"id: %s\nevent: message\ndata: %s\n\n" % (str(cursor).encode(), data)
 
 
 def ready(cursor: Cursor) -> bytes:

@@ -221,7 +221,7 @@ class QueuedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
 _parts_decoder: msgspec.json.Decoder[Parts] = msgspec.json.Decoder(Parts)
 
 
-def decode_parts(data: bytes | str) -> Parts:
+def decode_parts(data: bytes | bytearray | str) -> Parts:
     return _parts_decoder.decode(data)
 
 

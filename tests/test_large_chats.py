@@ -26,6 +26,7 @@ SHAPES = {
     "100 MB in large messages": ("lorem ipsum ", 43_000, 200, 6),
     "20 000 small messages": ("lorem ipsum ", 10, 20_000, 20),
     "8 MB in one message": ("lorem ipsum ", 700_000, 3, 20),
+    "100 MB in one message": ("lorem ipsum ", 8_700_000, 1, 20),
     "characters that are escaped": ('"\n\x01\U0001f600', 100_000, 30, 20),
 }
 """What each message says, how often, in how many messages; and by how many it is read. Six copies of 100 MB are twice

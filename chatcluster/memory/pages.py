@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, islice, takewhile
 
+import msgspec
+
 from chatcluster.content import SummaryPart
 from chatcluster.errors import HistoryTooLarge
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
 from chatcluster.ports import HistoryPage
-from chatcluster.ports.histories import HistoryPlace
+from chatcluster.ports.histories import SHOWN_BYTES_MAX, TOO_LARGE, HistoryPlace
 from chatcluster.room import bytes_of
 from chatcluster.texts import in_any_case
 
@@ -49,7 +51,10 @@ def page_of(messages: Sequence[Message], count_max: int, bytes_max: int) -> tupl
     """The first of ``messages``, within the bounds but one at least; and the revision of the next."""
     sizes = accumulate(len(encode(message.parts)) for message in messages)
     count = max(1, sum(1 for _ in takewhile(lambda size: size <= bytes_max, islice(sizes, count_max))))
-    return tuple(messages[:count]), messages[count].revision if count < len(messages) else None
+    page = tuple(messages[:count])
+    if count == 1 and page and len(encode(page[0].parts)) > SHOWN_BYTES_MAX:
+        page = (msgspec.structs.replace(page[0], parts=TOO_LARGE),)
+    return page, messages[count].revision if count < len(messages) else None
 
 
 def wanted_of(rows: Sequence[ChatRow], archived: bool | None, pinned: bool | None, words: str | None) -> list[ChatRow]:

@@ -1,11 +1,15 @@
-"""Where in a history a page of it is."""
+"""Where in a history a page of it is, and what of it is too large to be shown."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from chatcluster.parts import Message
+from chatcluster.parts import Message, Parts, TextPart
 from chatcluster.ports.store import VERSION_MAX
+
+SHOWN_BYTES_MAX = 12 << 20
+"""A message whose content has more is shown as ``TOO_LARGE``: it would hold up the event loop."""
+TOO_LARGE: Parts = (TextPart("(this message is too large to be shown)"),)
 
 
 class HistoryPlace(NamedTuple):

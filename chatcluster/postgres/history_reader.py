@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+import msgspec
 import trio
 
 from chatcluster import telemetry
@@ -22,8 +23,9 @@ from chatcluster.ports import HistoryPage
 from chatcluster.ports.histories import HistoryPlace
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.known_histories import HISTORY_BYTES_MAX, KnownHistories
+from chatcluster.postgres.large_messages import read_content
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import message_of
+from chatcluster.postgres.rows import message_of, parts_of
 
 STEP_BYTES = 256 << 10
 SHORT_BYTES = 64 << 10
@@ -33,6 +35,8 @@ SQL = load_queries("chats.sql")
 
 Rows = dict[UUID, list[Row]]
 """Rows by chat: first a row for the chat, then one for each message."""
+Contents = dict[int, bytearray]
+"""What messages that are large have in them, by their IDs."""
 
 
 SHORT = HistoryPlace(0, 0, 0, SHORT_BYTES, SHORT_BYTES)
@@ -69,12 +73,14 @@ class HistoryReader:
         if place.is_first and not place.since and place.bytes_min >= SHORT_BYTES:
             rows = await self._short(chat_id)
             if rows:
-                return await _decoded(rows, SHORT_BYTES)
+                return await _decoded(rows, SHORT_BYTES, {})
         try:
-            found = await self._database.autocommit(_read_history, [chat_id], place, lane=Lane.CHATS, chat_id=chat_id)
+            rows, contents = await self._database.autocommit(
+                _read_one, chat_id, place, lane=Lane.CHATS, chat_id=chat_id
+            )
         except StoreFailed as error:  # a damaged value, or one that is too large for the server
             raise Unreadable(str(error)) from error
-        return await _decoded(found[chat_id], place.page_bytes)
+        return await _decoded(rows, place.page_bytes, contents)
 
     async def _short(self, chat_id: UUID) -> list[Row]:
         """The rows of a whole history that was read together with others; none if it has to be read on its own."""
@@ -122,7 +128,16 @@ async def _read_history(connection: Connection, chat_ids: list[UUID], place: His
     return rows
 
 
-async def _decoded(rows: Sequence[Row], page_bytes: int) -> HistoryPage:
+async def _read_one(connection: Connection, chat_id: UUID, place: HistoryPlace) -> tuple[list[Row], Contents]:
+    rows = (await _read_history(connection, [chat_id], place))[chat_id]
+    contents = {}
+    for row in rows:
+        if row["is_large"] and row["message"] is not None:
+            contents[row["id"]] = await read_content(connection, chat_id, row["id"], bytes_max=row["bytes"])
+    return rows, contents
+
+
+async def _decoded(rows: Sequence[Row], page_bytes: int, contents: Contents) -> HistoryPage:
     history_version = rows[0]["history_version"]
     if history_version is None:
         raise ChatNotFound("there is no such chat")
@@ -131,7 +146,11 @@ async def _decoded(rows: Sequence[Row], page_bytes: int) -> HistoryPage:
     for row in rows[1:]:
         if row["message"] is None:
             raise HistoryTooLarge(f"message {row['id']} has {row['bytes']} bytes or more, or too many parts")
-        messages.append(message_of(row["message"]))
+        message = message_of(row["message"])
+        if row["is_large"]:
+            await trio.lowlevel.checkpoint()
+            message = msgspec.structs.replace(message, parts=parts_of(contents.pop(row["id"])))
+        messages.append(message)
         size_bytes += row["bytes"]
         undecoded_bytes += row["bytes"]
         if undecoded_bytes >= STEP_BYTES:

@@ -1,4 +1,5 @@
-"""The reads of ``Store`` on Postgres: each is one statement, and so one consistent look.
+"""The reads of ``Store`` on Postgres: each is one statement, and so one consistent look. What is in a large message
+is read after it.
 
 What is read together is one row: the chat, a page of its messages, its queue, what it waits for.
 """
@@ -30,6 +31,7 @@ from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import ChatReader, Wanted
 from chatcluster.postgres.forks import turn_ends
 from chatcluster.postgres.history_reader import HistoryReader
+from chatcluster.postgres.large_messages import shown_messages
 from chatcluster.postgres.ledger import PostgresLedger
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import actions_of, existing, messages_of, queue_of, shown_chat_of, turns_of
@@ -146,7 +148,8 @@ async def _read_newer(connection: Connection, place: Place, turns_after: int, qu
         return few
     values = (*place, turns_after, TURNS_MAX, queue_version)
     row = existing(await connection.fetchrow(SQL["read_chat_page"], *values), place[0])
-    messages, queue, turns = messages_of(row["messages"]), queue_of(row["queue"]), turns_of(row["turns"])
+    messages = await shown_messages(connection, place[0], row)
+    queue, turns = queue_of(row["queue"]), turns_of(row["turns"])
     return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns, actions_of(row["actions"]))
 
 
@@ -178,7 +181,8 @@ async def _read_few(connection: Connection, place: Place, queue_version: int) ->
 async def _read_messages(connection: Connection, place: Place, turns_after: int, turns_max: int) -> NewerMessages:
     row = await connection.fetchrow(SQL["read_messages"], *place, turns_after, turns_max)
     assert row is not None, "a page has one row, also an empty one"
-    return NewerMessages(messages_of(row["messages"]), row["next_revision"], turns_of(row["turns"]))
+    messages = await shown_messages(connection, place[0], row)
+    return NewerMessages(messages, row["next_revision"], turns_of(row["turns"]))
 
 
 async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
@@ -189,11 +193,12 @@ async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UU
 async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:
     row = existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
     has_more = row["next_revision"] is not None
-    messages, queue, actions = messages_of(row["messages"]), queue_of(row["queue"]), actions_of(row["actions"])
+    messages = await shown_messages(connection, place[0], row)
+    queue, actions = queue_of(row["queue"]), actions_of(row["actions"])
     return MessagePage(messages, queue, has_more=has_more, actions=actions)
 
 
 async def _list_newest(connection: Connection, place: tuple[UUID, UUID, int, int, int]) -> NewestMessages:
     row = existing(await connection.fetchrow(SQL["list_newest"], *place), place[0])
-    messages, queue = messages_of(row["messages"]), queue_of(row["queue"])
+    messages, queue = await shown_messages(connection, place[0], row), queue_of(row["queue"])
     return NewestMessages(shown_chat_of(row), messages, queue, has_more=row["has_more"])

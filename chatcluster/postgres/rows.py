@@ -44,6 +44,7 @@ from chatcluster.ports import Action, Chat
 from chatcluster.postgres.connecting import Row
 
 T = TypeVar("T")
+Json = str | bytes | bytearray
 
 HISTORY_CHARS_MAX = 64 << 10
 VERSION_END = 9_000_000_000_000_000_000
@@ -226,13 +227,12 @@ def _readable(text: str | bytes) -> Message:
     """The message without what this version does not know."""
     try:
         fields = _object.decode(text)
-        parts = msgspec.json.decode(fields.pop("parts"), type=list[msgspec.Raw])
-        known = tuple(part for part in map(_part_of, parts) if part is not None)
+        parts = _known_parts(fields.pop("parts"))
         usage = _usage_of(fields.pop("usage", msgspec.Raw(b"null")))
-        message = _converted(fields, known, usage)
+        message = _converted(fields, parts, usage)
     except UNDECODABLE as error:
         raise Unreadable(f"a message that this version cannot read: {error}") from None
-    telemetry.event("message.part_unknown", message_id=message.id, parts=len(parts) - len(known))
+    telemetry.event("message.part_unknown", message_id=message.id)
     return message
 
 
@@ -242,7 +242,7 @@ def _converted(fields: dict[str, msgspec.Raw], parts: Parts, usage: Usage | None
 
 
 def _part_of(raw: msgspec.Raw) -> Part | None:
-    """None for a part of an unknown kind. What is not JSON of any version's parts raises a ``DecodeError``."""
+    """None for a part of an unknown kind."""
     try:
         part: Part = _part.decode(raw)
         return part
@@ -285,18 +285,32 @@ def queue_of(items: Sequence[Sequence[str]]) -> tuple[QueuedMessage, ...]:
 
 def _queued_of(head: str, content: str) -> QueuedMessage:
     known = _head.decode(head)
-    return QueuedMessage(known.id, parts_of(content), known.created_at, known.model, known.steered)
+    return QueuedMessage(known.id, shown_parts_of(content), known.created_at, known.model, known.steered)
 
 
-def parts_of(text: str) -> Parts:
-    """The content of a message, as far as it can be read."""
+def parts_of(text: Json) -> Parts:
+    """The content of a message that a model is to answer. Raises ``Unreadable``."""
     try:
         return decode_parts(text)
     except UNDECODABLE:
-        telemetry.event("queue.unreadable")
+        telemetry.event("message.part_unknown")
     try:
-        parts = tuple(part for part in map(_part_of, _raws.decode(text)) if part is not None)
-    except UNDECODABLE:
+        return _known_parts(text)
+    except UNDECODABLE as error:
+        raise Unreadable(f"a message that this version cannot read: {error}") from None
+
+
+def _known_parts(text: Json) -> Parts:
+    """Raises ``UNDECODABLE`` for what is not JSON of any version's parts."""
+    return tuple(part for part in map(_part_of, _raws.decode(text)) if part is not None)
+
+
+def shown_parts_of(text: Json) -> Parts:
+    """The content of a message, as far as it can be read."""
+    try:
+        parts = parts_of(text)
+    except Unreadable as error:
+        telemetry.event("message.unreadable", error=str(error))
         parts = ()
     return parts or (TextPart(UNREADABLE_TEXT),)
 

@@ -2,7 +2,11 @@
 -- Many IDs come as texts: for other arrays the driver asks each new connection about their types, which takes it long.
 
 -- fragment: message
-json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision,
+{message_with content}
+
+-- fragment: message_with
+-- With something else for its content.
+json_build_object('id', id, 'role', role, 'parts', {it}, 'revision', revision,
     'created_at', {moment created_at},
     'finish_reason', finish_reason, 'model', model, 'usage', usage, 'position', position)
 
@@ -28,7 +32,8 @@ deleted_at is null and role <> 'system'
 -- fragment: page
 -- Messages of the chat $1 with revision > $2, id > $3 and revision <= $4: at most $5 of them, and $6 bytes. One is found
 -- after the other, so that no more of them is read and unpacked than the page holds, and one that does not fit, of which
--- the revision is told. A first one that is larger than a page comes alone. IDs and revisions of a history ascend
+-- the revision is told. A first one that is larger than a page comes alone, and a large one without its
+-- content: ``large_id`` names it, and ``read_content`` has that. IDs and revisions of a history ascend
 -- together, so its index by revision tells where to begin: not at the beginning only where something is known. No plan
 -- sorts a history, or goes through the messages of other chats, whatever is known of the table and of this chat: which
 -- one it is, is asked for (as in all statements that take messages in their order), and nothing but a place in that
@@ -61,13 +66,22 @@ found as (
     where number <= $5 and (bytes <= $6 or number = 1) and next.revision <= $4
 ),
 page as (
-    select (select json_agg({message} order by id) from messages where id = any (found.ids)) as messages, next_revision
+    select (
+        select json_agg({message_unless_large} order by id) from messages where id = any (found.ids)
+    ) as messages, next_revision, large_id
     from (
         select array_agg(id) filter (where number = 1 or number <= $5 and bytes <= $6) as ids,
-            max(revision) filter (where number > 1 and (number > $5 or bytes > $6)) as next_revision
+            max(revision) filter (where number > 1 and (number > $5 or bytes > $6)) as next_revision,
+            {large_id}
         from found
     ) as found
 )
+
+-- fragment: large_id
+max(id) filter (where number = 1 and bytes >= {large_bytes}) as large_id
+
+-- fragment: message_unless_large
+{message_with case when id = found.large_id then '[]' else content end}
 
 -- fragment: turns
 -- Those with $7 < revision <= $4, of which the newest $8 are told.
@@ -436,17 +450,17 @@ returning {chat}
 -- The pages of the chats: message by message until one has its bytes, so that nothing is looked at in vain. The first
 -- row of a page stands for the chat. What is asked is a table of its own, so that the plan does not depend on it: then it
 -- is made once, and not each time.
-select chat.id as chat_id, page.id, page.bytes, page.message,
+select chat.id as chat_id, page.id, page.bytes, page.message, page.is_large,
     (select history_version from chats where chats.id = chat.id) as history_version
 from unnest((select ids from asked)) as chat (id) cross join lateral
 
 -- fragment: nothing_yet
-0::bigint as page_bytes, 0::bigint as bytes, null::json as message
+0::bigint as page_bytes, 0::bigint as bytes, null::json as message, false as is_large
 
 -- fragment: from_there
 -- Message by message, from the row that the page has already. The argument says which is next, and in which order.
 union all
-select next.id, page.page_bytes + next.bytes, next.bytes, next.message
+select next.id, page.page_bytes + next.bytes, next.bytes, next.message, next.is_large
 from page cross join lateral (
     select {message_read}
     from (
@@ -460,12 +474,12 @@ where page.page_bytes < (select asked.page_bytes from asked)
 
 -- fragment: message_read
 -- One above the bytes that a message may have, or of so many parts that decoding it took long, is left empty; what is that
--- long even as it is stored is not unpacked to find out.
-id, bytes,
+-- long even as it is stored is not unpacked to find out. A large one comes without its content: ``read_content`` has that.
+id, bytes, bytes >= (select asked.large_bytes from asked) as is_large,
 case
     when bytes > (select asked.message_bytes from asked) then null
-    when bytes > 1048576 and json_array_length(content) > 20000 then null
-    else {message}
+    when bytes >= (select asked.large_bytes from asked) and json_array_length(content) > {parts_max} then null
+    else {message_with case when bytes >= (select asked.large_bytes from asked) then '[]' else content end}
 end as message
 
 -- fragment: message_measured
@@ -480,7 +494,7 @@ end as bytes
 -- ascend together.
 with asked as materialized (
     select $1::text[]::uuid[] as ids, $2::bigint as page_bytes, $3::bigint as message_bytes, $4::bigint as after_id,
-        $5::bigint as revision
+        $5::bigint as revision, {large_bytes} as large_bytes
 )
 {read_begin} (
     with recursive page as (
@@ -498,7 +512,8 @@ with asked as materialized (
 -- name: read_histories_before
 -- Backwards, from the last message before $4 on.
 with asked as materialized (
-    select $1::text[]::uuid[] as ids, $2::bigint as page_bytes, $3::bigint as message_bytes, $4::bigint as before_id
+    select $1::text[]::uuid[] as ids, $2::bigint as page_bytes, $3::bigint as message_bytes, $4::bigint as before_id,
+        {large_bytes} as large_bytes
 )
 {read_begin} (
     with recursive page as (
@@ -507,6 +522,17 @@ with asked as materialized (
     )
     select * from page
 ) as page
+
+-- name: read_content
+-- The content of the message $2 of the chat $1, of at most $3 bytes, in pieces, each with its place: the server need not
+-- sort so much. It is unpacked once (``offset 0``).
+select place, substring(whole.bytes from place for {piece_bytes}) as piece
+from (
+    select convert_to(content::text, 'UTF8') as bytes from messages
+    where chat_id = $1 and id = $2 and octet_length(content::text) <= $3 and json_array_length(content) <= {parts_max}
+    offset 0
+) as whole
+cross join generate_series(1, octet_length(whole.bytes), {piece_bytes}) as place
 
 -- name: measure
 -- The bytes of a history and its queue, counted until they are above $2, from its newest summary on.
@@ -598,18 +624,18 @@ from chats, few where chats.id = (select chat_id from asked)
 
 -- name: read_chat_page
 with recursive {page}
-select {chat}, page.messages, page.next_revision, {turns} as turns,
+select {chat}, page.messages, page.large_id, page.next_revision, {turns} as turns,
     case when queue_length > 0 and queue_version > $9 then {queue} else '{}' end as queue,
     {actions}
 from chats, page where chats.id = $1
 
 -- name: read_messages
 with recursive {page}
-select messages, next_revision, {turns} as turns from page
+select messages, large_id, next_revision, {turns} as turns from page
 
 -- name: list_messages
 with recursive {page}
-select page.messages, page.next_revision, {queue} as queue,
+select page.messages, page.large_id, page.next_revision, {queue} as queue,
     {actions}
 from chats left join page on true where chats.id = $1 and owner_id = $7
 
@@ -631,13 +657,17 @@ with recursive found as (
     ) as next
     where number <= $4 and (bytes <= $5 or number = 1)
 )
-select {chat}, {queue} as queue,
+select {chat}, {queue} as queue, found.large_id, found.has_more,
     (
-        select json_agg({message} order by id desc) from messages
-        where id in (select id from found where number = 1 or number <= $4 and bytes <= $5)
-    ) as messages,
-    exists (select from found where number > 1 and (number > $4 or bytes > $5)) as has_more
-from chats where chats.id = $1 and chats.owner_id = $2
+        select json_agg({message_unless_large} order by id desc) from messages where id = any (found.ids)
+    ) as messages
+from chats, (
+    select array_agg(id) filter (where number = 1 or number <= $4 and bytes <= $5) as ids,
+        coalesce(bool_or(number > 1 and (number > $4 or bytes > $5)), false) as has_more,
+        {large_id}
+    from found
+) as found
+where chats.id = $1 and chats.owner_id = $2
 
 -- name: select_versions
 select id, snapshot_version, history_version, queue_version, epoch, status from chats where id = any($1::text[]::uuid[])

@@ -193,3 +193,14 @@ workspaces.generation, workspaces.host_id, workspaces.detail, workspaces.startup
 -- fragment: server
 -- This start of this server: two sessions that say the same are on one server, whatever the way to it.
 extract(epoch from pg_postmaster_start_time())::text
+
+-- fragment: large_bytes
+-- A message of so many comes without its content, which is read in pieces.
+1048576
+
+-- fragment: piece_bytes
+262144
+
+-- fragment: parts_max
+-- Of a large message: decoding more takes too long.
+20000

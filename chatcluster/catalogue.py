@@ -88,7 +88,6 @@ EVENTS: dict[Level, dict[str, str]] = {
         "mcp.refresh_failed": "a login could not be refreshed; its old token is used until it ends",
         "mcp.session_refused": "an MCP server gives no further session; its calls of that turn run one after the other",
         "message.part_unknown": "a message has parts of a kind that this version does not know",
-        "message.too_large": "a message is too large to be shown",
         "message.unreadable": "a message cannot be read by this version",
         "migration.said": "a migration waits, and for what",
         "models.none": "there is no provider in the database and none in the settings: no chat can be answered",

@@ -12,14 +12,25 @@ the beginning is told of the newest alone.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import trio
 
 from chatcluster import events
 from chatcluster.fair_places import FairPlaces
-from chatcluster.parts import BEGINNING, START, Cursor, EndedTurn, Message, Position, ends_group, in_order
+from chatcluster.parts import (
+    BEGINNING,
+    START,
+    Cursor,
+    EndedTurn,
+    Message,
+    Position,
+    encode,
+    ends_group,
+    in_order,
+    shown,
+)
 from chatcluster.ports import TURNS_MAX, NewerMessages, Store
 from chatcluster.shown import Snapshot
 
@@ -33,6 +44,8 @@ megabytes, several times over."""
 SHARED_EVENTS_MAX = 2
 LARGE_BYTES = 256 << 10
 
+Told = events.MessageEvent | events.QueueEvent
+
 
 class CatchUps:
     """What all subscribers of a replica share while they catch up."""
@@ -40,19 +53,27 @@ class CatchUps:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.pages = FairPlaces(PAGES_MAX)
-        self._large: OrderedDict[tuple[Cursor, int], bytes] = OrderedDict()
+        self._large: OrderedDict[tuple[Cursor, Hashable], bytes] = OrderedDict()
         """The last large events, so that readers of one chat share them instead of holding a copy each."""
 
-    async def event(self, cursor: Cursor, message: Message) -> bytes:
-        key = (cursor, message.id)
-        event = self._large.get(key)
+    async def encoded(self, values: Mapping[Hashable, Told]) -> dict[Hashable, bytes]:
+        """What some events say, as JSON: of those that nobody reads now. Each large one is a step of its own."""
+        known = {key for _, key in self._large}
+        encoded = dict[Hashable, bytes]()
+        for key, value in values.items():
+            if key not in known:
+                encoded[key] = encode(value)
+                if len(encoded[key]) > LARGE_BYTES:
+                    await trio.lowlevel.checkpoint()
+        return encoded
+
+    def event(self, cursor: Cursor, key: Hashable, value: Told, encoded: Mapping[Hashable, bytes]) -> bytes:
+        """The event under its cursor; ``key`` says which it is among all that are told there, of whatever chat."""
+        event = self._large.get((cursor, key))
         if event is None:
-            data = events.message_data(message)
-            if len(data) > LARGE_BYTES:
-                await trio.lowlevel.checkpoint()  # each copy of what is large is a step of its own
-            event = events.message(cursor, data)
-            if len(data) > LARGE_BYTES:
-                self._large[key] = event
+            event = events.under(cursor, events.kind_of(value), encoded.get(key) or encode(value))
+            if len(event) > LARGE_BYTES:
+                self._large[cursor, key] = event
                 while len(self._large) > SHARED_EVENTS_MAX:
                     self._large.popitem(last=False)
         return event
@@ -123,13 +144,15 @@ class CatchUp:
             turns_after=self.told,
             turns_max=self._turns_max,
         )
+        encoded = await self._shared.encoded(self._large_values(page))
+        # From here on it is one step: a reader that is cancelled, or begins anew, was given all of the page or nothing.
         earlier = [turn for turn in page.turns if self._reset and turn.revision < self._floor]
         pieces = [] if self._begun else self._first(earlier)
         self._begun = self._read_on = True
-        pieces += await self._entries(page, page.turns[len(earlier) :])
+        pieces.extend(self._entries(page, page.turns[len(earlier) :], encoded))
         if page.next_revision is None:
             self._history_told, self.told = True, self._snapshot.version
-            pieces.extend(self._state())
+            pieces.extend(self._state(encoded))
         else:
             self._after_id = page.messages[-1].id
         return pieces
@@ -154,34 +177,48 @@ class CatchUp:
         turns = tuple(turn for turn in found.turns if turn.revision > self.told)
         return NewerMessages(messages, turns=turns[-self._turns_max :])
 
-    async def _entries(self, page: NewerMessages, turns: Sequence[EndedTurn]) -> list[bytes]:
+    def _large_values(self, page: NewerMessages) -> dict[Hashable, Told]:
+        """What of the page may be large: a message that is alone on it, and the queue."""
+        values = dict[Hashable, Told]()
+        if len(page.messages) == 1:
+            values[page.messages[0].id] = events.MessageEvent(shown(page.messages[0]))
+        if page.next_revision is None and self._snapshot.queue:
+            values[self._queue_key] = events.QueueEvent(self._snapshot.queue)
+        return values
+
+    @property
+    def _queue_key(self) -> Hashable:
+        return self._chat_id, self._snapshot.chat.queue_version
+
+    def _entries(
+        self, page: NewerMessages, turns: Sequence[EndedTurn], encoded: Mapping[Hashable, bytes]
+    ) -> Iterable[bytes]:
         """Messages, and among them the turns that ended, in order."""
-        pieces = []
         before = None if page.next_revision is None else max(self._floor, page.next_revision)
         entries = in_order(page.messages, turns, before=before, floor=self._floor)
         for index, entry in enumerate(entries):
             version = max(self._floor, entry.revision)
             if isinstance(entry, EndedTurn):
-                pieces.append(self._turn(entry, version, self.position))
+                yield self._turn(entry, version, self.position)
             else:
                 last_of_group = ends_group(entries, index, page.next_revision, floor=self._floor)
-                pieces.append(await self._message(entry, version, last_of_group=last_of_group))
-        return pieces
+                self._pass(entry, version, last_of_group=last_of_group)
+                value = events.MessageEvent(shown(entry))
+                yield self._shared.event(self.cursor, entry.id, value, encoded)
 
     def _turn(self, turn: EndedTurn, version: int, position: Position) -> bytes:
         self.told, self.cursor = turn.revision, Cursor(version, position)
         return events.with_id(self.cursor, events.body(events.turn_event(turn)))
 
-    async def _message(self, message: Message, version: int, *, last_of_group: bool) -> bytes:
+    def _pass(self, message: Message, version: int, *, last_of_group: bool) -> None:
         if message.position is not None:
             self.position = max(self.position, Position.parse(message.position))
         self.cursor = Cursor(version, self.position, None if last_of_group else message.id)
-        return await self._shared.event(self.cursor, message)
 
-    def _state(self) -> list[bytes]:
+    def _state(self, encoded: Mapping[Hashable, bytes]) -> list[bytes]:
         snapshot = self._snapshot
         here = self.cursor = Cursor(snapshot.version, self.position)
-        pieces = [events.with_id(here, events.body(events.QueueEvent(snapshot.queue)))]
+        pieces = [self._shared.event(here, self._queue_key, events.QueueEvent(snapshot.queue), encoded)]
         if snapshot.actions:
             pieces.append(events.with_id(here, events.body(events.ActionRequiredEvent(snapshot.actions))))
         for event in (events.retry_event(snapshot.chat, self.position), events.error_event(snapshot.chat)):

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import ErrorInfo
-from chatcluster.parts import START, Cursor, EndedTurn, Frame, Message, Position, QueuedMessage, encode, shown
+from chatcluster.parts import START, Cursor, EndedTurn, Frame, Message, Position, QueuedMessage, encode
 from chatcluster.ports import Action, Chat
 from chatcluster.ports.workspace_diffs import DiffStatus
 from chatcluster.usage import Bill
@@ -107,10 +107,14 @@ Event = (
 )
 
 
+def kind_of(event: Event) -> str:
+    kind: Any = type(event).__struct_config__.tag
+    return str(kind)
+
+
 def body(event: Event) -> bytes:
     """The event without its id, ready to be sent under any."""
-    kind: Any = type(event).__struct_config__.tag
-    return named(kind, encode(event))
+    return named(kind_of(event), encode(event))
 
 
 def named(kind: str, data: bytes) -> bytes:
@@ -125,23 +129,27 @@ def with_id(cursor: Cursor, event_body: bytes) -> bytes:
     return b"id: %s\n%s" % (str(cursor).encode(), event_body)
 
 
+def under(cursor: Cursor, kind: str, data: bytes) -> bytes:
+    """An event under its cursor, in one copy: some are large."""
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(cursor).encode(), kind.encode(), data)
+
+
+def at(cursor: Cursor, event: Event) -> bytes:
+    return under(cursor, kind_of(event), encode(event))
+
+
 def of_frame(cursor: Cursor, frame: Frame) -> bytes:
-    """A frame as an event under its cursor, in one copy: nearly all events are such."""
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(cursor).encode(), frame.kind.encode(), frame.data)
-
-
-def message_data(entry: Message) -> bytes:
-    """What the event of a message says, as JSON."""
-    return encode(MessageEvent(shown(entry)))
-
-
-def message(cursor: Cursor, data: bytes) -> bytes:
-    """A ``MessageEvent`` under its cursor, in one copy: some are large."""
-    return b"id: %s\nevent: message\ndata: %s\n\n" % (str(cursor).encode(), data)
+    """A frame as an event under its cursor: nearly all events are such."""
+    return under(cursor, frame.kind, frame.data)
 
 
 def ready(cursor: Cursor) -> bytes:
     return with_id(cursor, READY)
+
+
+def marked(mark: bytes, event: bytes) -> bytes:
+    """An event that has an id, with a mark in place of how that begins. In one copy."""
+    return b"".join((mark, memoryview(event)[len(ID) :]))
 
 
 def moved(cursor: Cursor, event: bytes) -> bytes:

@@ -35,14 +35,13 @@ from chatcluster.context import TOKEN_BYTES, has_whole_turn, newest_summary, pro
 from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
 from chatcluster.parts import Message, Role, strings_of
 from chatcluster.ports import VERSION_MAX, Chat, HistoryPage, Store, Windows
+from chatcluster.ports.histories import MESSAGE_BYTES_MAX
 from chatcluster.ports.prompts import NOTHING_TOLD
 from chatcluster.repeats import until_known
 from chatcluster.turn import asked_model
 
 PAGE_BYTES = 1 << 20
 PAGE_BYTES_MIN = 64 << 10
-MESSAGE_BYTES_MAX = 12 << 20
-"""A message is decoded in one step: one of so many bytes takes some 20 ms."""
 LONG_HISTORIES_BYTES = 80 << 20
 PLACE_SECONDS_MAX = 10.0
 

@@ -284,7 +284,7 @@ class Shown:
             self.position = self._position_before_preview
 
     def _hand_out(self, event: events.Event, cursor: Cursor, entry: Entry | None = None) -> None:
-        self._offer(Notice(events.with_id(cursor, events.body(event)), cursor, value=entry or event))
+        self._offer(Notice(events.at(cursor, event), cursor, value=entry or event))
 
     def _offer(self, notice: Notice) -> None:
         for reader in self._readers:

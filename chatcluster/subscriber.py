@@ -207,7 +207,7 @@ class Subscriber:
             self._cursor = cursor._replace(position=shown)
             data = events.moved(self._cursor, data)
         # This is done for every word of an answer: the mark is no business of a method of its own.
-        return self._mark + data[len(events.ID) :] if self._mark else data
+        return events.marked(self._mark, data) if self._mark else data
 
     def _placed_aside(self, notice: Notice) -> bytes:
         """The event as this reader gets it, where it has no place in the chat."""

@@ -30,7 +30,7 @@ import trio
 from chatcluster.audience import Audience
 from chatcluster.catch_up import CatchUp
 from chatcluster.errors import InvalidCursor
-from chatcluster.events import ID, ListResetEvent, body
+from chatcluster.events import ID, ListResetEvent, body, marked
 from chatcluster.family_stream import FamilyCursor, FamilyStreams, FamilySubscriber, Member, parse_family_cursor
 from chatcluster.parts import BEGINNING, Cursor, parse_cursor
 from chatcluster.ports import Store
@@ -119,7 +119,9 @@ class TabSubscriber(Subscriber):
         events = await super()._first(catch_up)
         if not events:
             return events
-        return self._mark + events[len(ID) :].replace(_NEXT_ID, b"\n" + self._mark)
+        if _NEXT_ID in events:
+            events = events.replace(_NEXT_ID, b"\n" + self._mark)
+        return marked(self._mark, events)
 
     def _placed_aside(self, notice: Notice) -> bytes:
         if notice.listed is None:

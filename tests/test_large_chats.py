@@ -1,5 +1,5 @@
-"""P10: one huge chat, read by many, neither stalls a replica nor fills its memory. On a replica process of its own,
-which measures itself."""
+"""P10: one huge chat, or a full queue, read by many, neither stalls a replica nor fills its memory. On a replica of its
+own, which measures itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 import trio
 from chaos.vitals import MEMORY_BYTES_MAX, STEP_SECONDS_MAX, Vitals
 from cluster_processes import Cluster, Process, connected, run_sql
+
+from chatcluster.chat import QUEUE_MESSAGES_MAX
 
 pytestmark = [pytest.mark.cluster, pytest.mark.postgres, pytest.mark.redis]
 
@@ -26,11 +28,14 @@ SHAPES = {
     "100 MB in large messages": ("lorem ipsum ", 43_000, 200, 6),
     "20 000 small messages": ("lorem ipsum ", 10, 20_000, 20),
     "8 MB in one message": ("lorem ipsum ", 700_000, 3, 20),
-    "100 MB in one message": ("lorem ipsum ", 8_700_000, 1, 20),
+    "2 MB in one message, all of it escaped": ("\n", 990_000, 3, 20),
+    "100 MB in one message": ("lorem ipsum ", 8_700_000, 1, 3),
     "characters that are escaped": ('"\n\x01\U0001f600', 100_000, 30, 20),
 }
 """What each message says, how often, in how many messages; and by how many it is read. Six copies of 100 MB are twice
 what a replica may hold, and one in three forms is as much."""
+
+QUEUE_READERS = 20
 
 
 @pytest.fixture
@@ -74,10 +79,48 @@ async def test_p10_a_huge_chat_with_many_readers_neither_stalls_its_replica_nor_
                 for _ in range(readers):
                     nursery.start_soon(read)
                 nursery.start_soon(_list, replica, cluster.token, chat_id, count + 2)
+    await _require_good_health(replica)
+
+
+async def test_p10_a_queue_that_is_full_and_its_many_readers_harm_their_replica_as_little(cluster: Cluster) -> None:
+    (replica,) = cluster.replicas
+    async with cluster.client(replica) as client:
+        chat_id = (await client.create("[[tokens=100000 tps=5]]"))["id"]
+        queued = await _fill_queue(replica, cluster.token, chat_id)
+        assert queued > 5
+
+        async def read() -> None:
+            async with connected(replica.url, cluster.token, chat_id) as events:
+                async for _, event in events:
+                    if event["type"] == "queue":
+                        assert len(event["queue"]) == queued
+                        return
+
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for _ in range(QUEUE_READERS):
+                    nursery.start_soon(read)
+    await _require_good_health(replica)
+
+
+async def _require_good_health(replica: Process) -> None:
     vitals = await vitals_of(replica)
     assert vitals.memory_bytes_max > 0, "it measures itself"
     assert vitals.memory_bytes_max <= MEMORY_BYTES_MAX
     assert vitals.step_seconds_max <= STEP_SECONDS_MAX
+
+
+async def _fill_queue(replica: Process, token: str, chat_id: str) -> int:
+    """Send long messages to a busy chat until its queue is full: how many it took."""
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS) as http:
+        for count in range(QUEUE_MESSAGES_MAX):
+            message = {"content": "lorem ipsum " * 43_000}
+            answer = await http.post(f"{replica.url}/api/v1/chats/{chat_id}/messages", json=message)
+            if answer.status_code == 409:
+                assert answer.json()["error"]["code"] == "queue_full"
+                return count
+            assert answer.status_code == 202
+    return QUEUE_MESSAGES_MAX
 
 
 async def _until_at_rest(replica: Process, token: str, chat_id: str) -> None:

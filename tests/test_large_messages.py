@@ -15,8 +15,9 @@ from postgres_sessions import execute
 from chatcluster.errors import HistoryTooLarge, Unreadable
 from chatcluster.parts import Message, text_of
 from chatcluster.ports import VERSION_MAX, NewChat
-from chatcluster.ports.histories import SHOWN_BYTES_MAX, TOO_LARGE
+from chatcluster.ports.histories import MESSAGE_BYTES_MAX, TOO_LARGE
 from chatcluster.postgres import Database, Session
+from chatcluster.postgres.large_messages import ESCAPES_MAX
 from chatcluster.postgres.rows import UNREADABLE_TEXT
 from chatcluster.postgres.store import PostgresStore
 
@@ -81,13 +82,13 @@ async def test_p10_a_large_message_is_read_whole_from_the_end_as_well(world: Wor
         shown += texts(newest.messages[:1])
         page = await world.store.read_history(chat_id, after=0, before=before, **MODEL_PAGE)
         asked += texts(page.messages[-1:])
-        assert newest.has_more == (len(shown) < len(words) or len(newest.messages) < 1)
+        assert newest.has_more == (len(newest.messages) < len(words) - len(shown) + 1)
         before = newest.messages[0].id
     assert shown == asked == words[::-1]
 
 
 async def test_p10_a_message_that_is_too_large_to_be_shown_says_so_in_its_place(world: World) -> None:
-    chat_id = await world.chat("a", "x" * SHOWN_BYTES_MAX, "b")
+    chat_id = await world.chat("a", "x" * MESSAGE_BYTES_MAX, "b")
     for way in ("listed", "caught up", "newer"):
         read, after, has_more = list[str](), 0, True
         while has_more:
@@ -95,8 +96,9 @@ async def test_p10_a_message_that_is_too_large_to_be_shown_says_so_in_its_place(
             read += texts(messages)
             after = messages[-1].id
         assert read == ["a", text_of(TOO_LARGE), "b"], way
-    newest = await world.store.list_newest(chat_id, owner_id=OWNER, before=VERSION_MAX, **PAGE)
-    assert texts(newest.messages) == ["b"]
+    (last,) = (await world.store.list_newest(chat_id, owner_id=OWNER, before=VERSION_MAX, **PAGE)).messages
+    (large,) = (await world.store.list_newest(chat_id, owner_id=OWNER, before=last.id, **PAGE)).messages
+    assert texts((last, large)) == ["b", text_of(TOO_LARGE)]
 
 
 # --- by hand, as the schema lets it in ----------------------------------------------------------
@@ -137,8 +139,15 @@ async def test_a_large_message_that_cannot_be_read_is_not_asked_about_but_has_it
 
 
 @pytest.mark.postgres
-async def test_p10_a_message_of_very_many_parts_is_too_large(database: Database, other: Session) -> None:
-    store, chat_id = await stored(database, other, *[{"type": "text", "text": "x"}] * 60_000)
+@pytest.mark.parametrize(
+    "content",
+    [[{"type": "text", "text": "x"}] * 60_000, [{"type": "text", "text": "\n" * (ESCAPES_MAX + 1)}]],
+    ids=["parts", "escapes"],
+)
+async def test_p10_a_message_of_very_many_parts_or_escapes_is_too_large(
+    database: Database, other: Session, content: list[dict[str, str]]
+) -> None:
+    store, chat_id = await stored(database, other, *content)
     (shown,) = (await store.list_messages(chat_id, owner_id=OWNER, after=0, **PAGE)).messages
     assert shown.parts == TOO_LARGE
     with pytest.raises(HistoryTooLarge):

@@ -14,7 +14,7 @@ from chatcluster.chat.calls import OpenCall
 from chatcluster.parts import Count, Parts
 
 QUEUE_MESSAGES_MAX = 20
-QUEUE_BYTES_MAX = 12 << 20
+QUEUE_BYTES_MAX = 4 << 20
 """As JSON, in which control characters take six bytes each: a queue is told of as a whole, in one step of the loop."""
 
 

@@ -13,7 +13,7 @@ from chatcluster.errors import HistoryTooLarge
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
 from chatcluster.ports import HistoryPage
-from chatcluster.ports.histories import SHOWN_BYTES_MAX, TOO_LARGE, HistoryPlace
+from chatcluster.ports.histories import MESSAGE_BYTES_MAX, TOO_LARGE, HistoryPlace
 from chatcluster.room import bytes_of
 from chatcluster.texts import in_any_case
 
@@ -52,7 +52,7 @@ def page_of(messages: Sequence[Message], count_max: int, bytes_max: int) -> tupl
     sizes = accumulate(len(encode(message.parts)) for message in messages)
     count = max(1, sum(1 for _ in takewhile(lambda size: size <= bytes_max, islice(sizes, count_max))))
     page = tuple(messages[:count])
-    if count == 1 and page and len(encode(page[0].parts)) > SHOWN_BYTES_MAX:
+    if count == 1 and page and len(encode(page[0].parts)) > MESSAGE_BYTES_MAX:
         page = (msgspec.structs.replace(page[0], parts=TOO_LARGE),)
     return page, messages[count].revision if count < len(messages) else None
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from chatcluster.parts import Message, Parts, TextPart
 from chatcluster.ports.store import VERSION_MAX
 
-SHOWN_BYTES_MAX = 12 << 20
-"""A message whose content has more is shown as ``TOO_LARGE``: it would hold up the event loop."""
+MESSAGE_BYTES_MAX = 9 << 20
+"""A message that has more is neither read nor shown, as it is decoded in one step of the event loop: one of so many
+bytes takes 10 ms. An answer of one step is smaller."""
 TOO_LARGE: Parts = (TextPart("(this message is too large to be shown)"),)
 
 

@@ -25,7 +25,7 @@ from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.known_histories import HISTORY_BYTES_MAX, KnownHistories
 from chatcluster.postgres.large_messages import read_content
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import message_of, parts_of
+from chatcluster.postgres.rows import message_of, readable_parts_of
 
 STEP_BYTES = 256 << 10
 SHORT_BYTES = 64 << 10
@@ -36,7 +36,7 @@ SQL = load_queries("chats.sql")
 Rows = dict[UUID, list[Row]]
 """Rows by chat: first a row for the chat, then one for each message."""
 Contents = dict[int, bytearray]
-"""What messages that are large have in them, by their IDs."""
+"""What messages that are large have in them, by their IDs; nothing for one that is too large."""
 
 
 SHORT = HistoryPlace(0, 0, 0, SHORT_BYTES, SHORT_BYTES)
@@ -76,7 +76,7 @@ class HistoryReader:
                 return await _decoded(rows, SHORT_BYTES, {})
         try:
             rows, contents = await self._database.autocommit(
-                _read_one, chat_id, place, lane=Lane.CHATS, chat_id=chat_id
+                _read_history, chat_id, place, lane=Lane.CHATS, chat_id=chat_id
             )
         except StoreFailed as error:  # a damaged value, or one that is too large for the server
             raise Unreadable(str(error)) from error
@@ -105,7 +105,7 @@ class HistoryReader:
             if len(together.chat_ids) > 1:
                 with trio.move_on_after(TOGETHER_SECONDS_MAX):
                     together.rows = await self._database.autocommit(
-                        _read_history, together.chat_ids, SHORT, lane=Lane.CHATS
+                        _read_histories, together.chat_ids, SHORT, lane=Lane.CHATS
                     )
         except Exception as error:  # noqa: BLE001 - whichever it is that cannot be read: it meets that on its own
             telemetry.event("histories.unreadable", chats=len(together.chat_ids), error=repr(error))
@@ -113,7 +113,7 @@ class HistoryReader:
             together.done.set()
 
 
-async def _read_history(connection: Connection, chat_ids: list[UUID], place: HistoryPlace) -> Rows:
+async def _read_histories(connection: Connection, chat_ids: list[UUID], place: HistoryPlace) -> Rows:
     rows: Rows = {}
     backwards = place.before > 0
     query = SQL["read_histories_before" if backwards else "read_histories"]
@@ -128,12 +128,14 @@ async def _read_history(connection: Connection, chat_ids: list[UUID], place: His
     return rows
 
 
-async def _read_one(connection: Connection, chat_id: UUID, place: HistoryPlace) -> tuple[list[Row], Contents]:
-    rows = (await _read_history(connection, [chat_id], place))[chat_id]
+async def _read_history(connection: Connection, chat_id: UUID, place: HistoryPlace) -> tuple[list[Row], Contents]:
+    rows = (await _read_histories(connection, [chat_id], place))[chat_id]
     contents = {}
     for row in rows:
         if row["is_large"] and row["message"] is not None:
-            contents[row["id"]] = await read_content(connection, chat_id, row["id"], bytes_max=row["bytes"])
+            content = await read_content(connection, chat_id, row["id"], bytes_max=row["bytes"])
+            if content is not None:
+                contents[row["id"]] = content
     return rows, contents
 
 
@@ -144,12 +146,12 @@ async def _decoded(rows: Sequence[Row], page_bytes: int, contents: Contents) -> 
     messages: list[Message] = []
     size_bytes = undecoded_bytes = 0
     for row in rows[1:]:
-        if row["message"] is None:
-            raise HistoryTooLarge(f"message {row['id']} has {row['bytes']} bytes or more, or too many parts")
+        if row["message"] is None or (row["is_large"] and row["id"] not in contents):
+            raise HistoryTooLarge(f"message {row['id']} has {row['bytes']} bytes or more, or too many parts or escapes")
         message = message_of(row["message"])
         if row["is_large"]:
             await trio.lowlevel.checkpoint()
-            message = msgspec.structs.replace(message, parts=parts_of(contents.pop(row["id"])))
+            message = msgspec.structs.replace(message, parts=readable_parts_of(contents.pop(row["id"])))
         messages.append(message)
         size_bytes += row["bytes"]
         undecoded_bytes += row["bytes"]

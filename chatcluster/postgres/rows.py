@@ -50,6 +50,7 @@ HISTORY_CHARS_MAX = 64 << 10
 VERSION_END = 9_000_000_000_000_000_000
 """As in ``timeline.sql``: there is no next one that can be written."""
 UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
+UNREADABLE: Parts = (TextPart(UNREADABLE_TEXT),)
 
 
 _HALF = re.compile(r"\\u[dD][89abAB]\w\w(?!\\u[dD][c-fC-F]\w\w)|(?<!\\u[dD][89abAB]\w\w)\\u[dD][c-fC-F]\w\w")
@@ -206,12 +207,11 @@ def _shown(raw: msgspec.Raw) -> Message:
 
 def _stand_in(fields: dict[str, msgspec.Raw]) -> Message:
     """A message that has the place of one that cannot be read, and the role of a system's where its own is unknown."""
-    notice = (TextPart(UNREADABLE_TEXT),)
     try:
-        return _converted({name: fields[name] for name in ("id", "role", "revision", "created_at")}, notice)
+        return _converted({name: fields[name] for name in ("id", "role", "revision", "created_at")}, UNREADABLE)
     except UNDECODABLE:
         place = {name: fields[name] for name in ("id", "revision", "created_at")}
-        return _converted(place | {"role": msgspec.Raw(b'"system"')}, notice)
+        return _converted(place | {"role": msgspec.Raw(b'"system"')}, UNREADABLE)
 
 
 def message_of(text: str | bytes) -> Message:
@@ -285,15 +285,15 @@ def queue_of(items: Sequence[Sequence[str]]) -> tuple[QueuedMessage, ...]:
 
 def _queued_of(head: str, content: str) -> QueuedMessage:
     known = _head.decode(head)
-    return QueuedMessage(known.id, shown_parts_of(content), known.created_at, known.model, known.steered)
+    return QueuedMessage(known.id, parts_of(content), known.created_at, known.model, known.steered)
 
 
-def parts_of(text: Json) -> Parts:
+def readable_parts_of(text: Json) -> Parts:
     """The content of a message that a model is to answer. Raises ``Unreadable``."""
     try:
         return decode_parts(text)
     except UNDECODABLE:
-        telemetry.event("message.part_unknown")
+        pass
     try:
         return _known_parts(text)
     except UNDECODABLE as error:
@@ -305,14 +305,13 @@ def _known_parts(text: Json) -> Parts:
     return tuple(part for part in map(_part_of, _raws.decode(text)) if part is not None)
 
 
-def shown_parts_of(text: Json) -> Parts:
+def parts_of(text: Json) -> Parts:
     """The content of a message, as far as it can be read."""
     try:
-        parts = parts_of(text)
+        return readable_parts_of(text) or UNREADABLE
     except Unreadable as error:
         telemetry.event("message.unreadable", error=str(error))
-        parts = ()
-    return parts or (TextPart(UNREADABLE_TEXT),)
+        return UNREADABLE
 
 
 def open_calls_of(text: str | None) -> tuple[OpenCall, ...]:

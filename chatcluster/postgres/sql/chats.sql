@@ -524,15 +524,20 @@ with asked as materialized (
 ) as page
 
 -- name: read_content
--- The content of the message $2 of the chat $1, of at most $3 bytes, in pieces, each with its place: the server need not
--- sort so much. It is unpacked once (``offset 0``).
+-- The content of the message $2 of the chat $1 in pieces, each with its place: the server need not sort so much. One row
+-- without a piece if it has more than $3 bytes, or too many parts; none if it is gone. It is made ready once (``offset
+-- 0``), and what is too long is not looked into.
 select place, substring(whole.bytes from place for {piece_bytes}) as piece
 from (
-    select convert_to(content::text, 'UTF8') as bytes from messages
-    where chat_id = $1 and id = $2 and octet_length(content::text) <= $3 and json_array_length(content) <= {parts_max}
+    select case
+        when octet_length(content::text) > $3 or json_array_length(content) > {parts_max} then null
+        else convert_to(content::text, 'UTF8')
+    end as bytes
+    from messages
+    where chat_id = $1 and id = $2
     offset 0
 ) as whole
-cross join generate_series(1, octet_length(whole.bytes), {piece_bytes}) as place
+left join lateral generate_series(1, octet_length(whole.bytes), {piece_bytes}) as place on true
 
 -- name: measure
 -- The bytes of a history and its queue, counted until they are above $2, from its newest summary on.

@@ -99,8 +99,8 @@ from awaited
         and exists (select from line where line.agent_id = awaited.agent_id and line.parent_id = $1)
     left join lateral (
         select
-            pg_column_size(content) > $3 as is_too_long,
-            case when pg_column_size(content) <= $3 then content::text end as said,
+            octet_length(content::text) > $3 as is_too_long,
+            case when octet_length(content::text) <= $3 then content::text end as said,
             (
                 select array_agg(distinct name) from tool_calls
                 where tool_calls.chat_id = chats.id

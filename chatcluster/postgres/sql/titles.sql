@@ -38,7 +38,7 @@ lost as (
 select chats.id, chats.owner_id, chats.model, tries, first.model as message_model, first.content
 from taken join chats on chats.id = taken.chat_id
 left join lateral (
-    select model, content::text as content from messages
+    select model, case when octet_length(content::text) < {large_bytes} then content::text end as content from messages
     where chat_id = chats.id and role = 'user' and deleted_at is null
     order by id
     limit 1

@@ -57,21 +57,23 @@ class CatchUps:
         """The last large events, so that readers of one chat share them instead of holding a copy each."""
 
     async def encoded(self, values: Mapping[Hashable, Told]) -> dict[Hashable, bytes]:
-        """What some events say, as JSON: of those that nobody reads now. Each large one is a step of its own."""
-        known = {key for _, key in self._large}
+        """What some events say, as JSON, each large one in a step of its own; or the whole event, under the cursor of
+        another who reads it now."""
+        known = {key: event for (_, key), event in self._large.items()}
         encoded = dict[Hashable, bytes]()
         for key, value in values.items():
-            if key not in known:
-                encoded[key] = encode(value)
-                if len(encoded[key]) > LARGE_BYTES:
-                    await trio.lowlevel.checkpoint()
+            encoded[key] = known.get(key) or encode(value)
+            if key not in known and len(encoded[key]) > LARGE_BYTES:
+                await trio.lowlevel.checkpoint()
         return encoded
 
     def event(self, cursor: Cursor, key: Hashable, value: Told, encoded: Mapping[Hashable, bytes]) -> bytes:
         """The event under its cursor; ``key`` says which it is among all that are told there, of whatever chat."""
         event = self._large.get((cursor, key))
         if event is None:
-            event = events.under(cursor, events.kind_of(value), encoded.get(key) or encode(value))
+            known = encoded.get(key) or encode(value)
+            is_event = known.startswith(events.ID)
+            event = events.moved(cursor, known) if is_event else events.under(cursor, events.kind_of(value), known)
             if len(event) > LARGE_BYTES:
                 self._large[cursor, key] = event
                 while len(self._large) > SHARED_EVENTS_MAX:

@@ -153,8 +153,8 @@ def marked(mark: bytes, event: bytes) -> bytes:
 
 
 def moved(cursor: Cursor, event: bytes) -> bytes:
-    """An event that has an id, under another one."""
-    return with_id(cursor, event.partition(b"\n")[2])
+    """An event that has an id, under another one. In one copy."""
+    return b"".join((ID, str(cursor).encode(), memoryview(event)[event.index(b"\n") :]))
 
 
 READY = body(ReadyEvent())

@@ -34,6 +34,7 @@ from chatcluster.chat import (
     DeleteMessage,
     DeleteQueued,
     Edit,
+    EditQueued,
     Facts,
     FinishInterruption,
     FinishTurn,
@@ -195,6 +196,10 @@ def test_a_queue_is_bounded_by_its_bytes_as_well() -> None:
     assert decide(almost_full, Send(text("one more"))).enqueue is not None
     alone = state_of(RUNNING)
     assert decide(alone, Send(text(heavy * 5))).enqueue is not None, "a message that is alone has room"
+    too_full = state_of(RUNNING, queue=queue_of(*[heavy] * 5))
+    assert decide(too_full, EditQueued(1, text("less"))).requeue is not None, "as a version with a higher bound left it"
+    with pytest.raises(QueueFull):
+        decide(too_full, EditQueued(1, text(heavy + "more")))
 
 
 @pytest.mark.parametrize("status", [WAITING, ERROR])

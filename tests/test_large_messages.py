@@ -12,7 +12,9 @@ from chat_states import text, user
 from contract_worlds import OWNER, World, Worlds, texts
 from postgres_sessions import execute
 
+from chatcluster.config import Settings
 from chatcluster.errors import HistoryTooLarge, Unreadable
+from chatcluster.mcp_checks import RESULT_BYTES_MAX
 from chatcluster.parts import Message, text_of
 from chatcluster.ports import VERSION_MAX, NewChat
 from chatcluster.ports.histories import MESSAGE_BYTES_MAX, TOO_LARGE
@@ -20,6 +22,7 @@ from chatcluster.postgres import Database, Session
 from chatcluster.postgres.large_messages import ESCAPES_MAX
 from chatcluster.postgres.rows import UNREADABLE_TEXT
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.tool_results import KEPT_BYTES_MAX
 
 pytest_plugins = ["contract_fixtures"]
 
@@ -59,6 +62,11 @@ def pages_of(world: World, chat_id: UUID) -> dict[str, Pages]:
         return page.messages, page.has_more
 
     return {"listed": listed, "caught up": caught_up, "newer": newer, "asked about": asked_about}
+
+
+def test_p1_whatever_is_stored_as_one_message_can_be_read() -> None:
+    answer_bytes_max = Settings().streaming.attempt_bytes_max
+    assert max(KEPT_BYTES_MAX, RESULT_BYTES_MAX, answer_bytes_max) + (64 << 10) < MESSAGE_BYTES_MAX
 
 
 @pytest.mark.parametrize("way", ["listed", "caught up", "newer", "asked about"])

@@ -9,6 +9,7 @@ from contract_worlds import OWNER, World, fence_of
 
 from chatcluster.chat import FinishTurn, Rename
 from chatcluster.ports import NewChat
+from chatcluster.title_text import ASKED_CHARS_MAX
 from chatcluster.usage import TITLE_VERSION, Bill, Spent, SpentOutcome
 
 pytest_plugins = ["contract_fixtures"]
@@ -23,6 +24,13 @@ async def nameless(
 
 def spent(number: int, outcome: SpentOutcome = SpentOutcome.TITLE) -> tuple[Spent, ...]:
     return (Spent(TITLE_VERSION, number, 0, outcome, "large", input_tokens=3, cost_micros=2),)
+
+
+async def test_p10_of_a_large_message_the_beginning_is_enough(world: World) -> None:
+    words = "why is the sky blue? " * 60_000
+    await nameless(world, words)
+    (task,) = await world.titles.take(9, seconds=60)
+    assert task.text[:ASKED_CHARS_MAX] == words[:ASKED_CHARS_MAX]
 
 
 async def test_a_chat_is_taken_by_one(world: World) -> None:

@@ -208,7 +208,8 @@ class Draft:
     def replace_queued(self, queued_id: int, parts: Parts, model: str | None) -> None:
         """Another message in the place of this one."""
         before = self.require_queued(queued_id)
-        self._require_queue_bytes(parts, [queued for queued in self.queue if queued is not before])
+        if len(encode(parts)) > len(encode(before.parts)):
+            self._require_queue_bytes(parts, [queued for queued in self.queue if queued is not before])
         message = NewMessage(Role.USER, parts, model=model or before.model)
         self._note_content(message)
         self.queue[self.queue.index(before)] = Queued(queued_id, parts, message.model, before.steered)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from chatcluster.parts import Message, Parts, TextPart
 from chatcluster.ports.store import VERSION_MAX
 
-MESSAGE_BYTES_MAX = 9 << 20
+MESSAGE_BYTES_MAX = 12 << 20
 """A message that has more is neither read nor shown, as it is decoded in one step of the event loop: one of so many
-bytes takes 10 ms. An answer of one step is smaller."""
+bytes takes some 15 ms. An answer of one step and the results of a tool are smaller."""
 TOO_LARGE: Parts = (TextPart("(this message is too large to be shown)"),)
 
 

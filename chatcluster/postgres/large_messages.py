@@ -25,7 +25,7 @@ from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import UNREADABLE, messages_of, readable_parts_of
 
 ESCAPES_MAX = 1_000_000
-"""In the JSON of a message. Each takes as long to decode as ten bytes of plain text."""
+"""In the JSON of a message, a backslash of its own counting twice. Each takes as long to decode as ten plain bytes."""
 
 SQL = load_queries("chats.sql")
 

@@ -295,9 +295,11 @@ def readable_parts_of(text: Json) -> Parts:
     except UNDECODABLE:
         pass
     try:
-        return _known_parts(text)
+        parts = _known_parts(text)
     except UNDECODABLE as error:
         raise Unreadable(f"a message that this version cannot read: {error}") from None
+    telemetry.event("message.part_unknown", parts=len(parts))
+    return parts
 
 
 def _known_parts(text: Json) -> Parts:

@@ -530,7 +530,8 @@ with asked as materialized (
 select place, substring(whole.bytes from place for {piece_bytes}) as piece
 from (
     select case
-        when octet_length(content::text) > $3 or json_array_length(content) > {parts_max} then null
+        when octet_length(content::text) > $3 then null
+        when json_typeof(content) = 'array' and json_array_length(content) > {parts_max} then null
         else convert_to(content::text, 'UTF8')
     end as bytes
     from messages

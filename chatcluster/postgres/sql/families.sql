@@ -111,13 +111,14 @@ from awaited
                 -- The newest words of its model since it was last asked for something; calls alone are none.
                 select content from messages
                 where messages.chat_id = chats.id and role = 'assistant' and deleted_at is null
-                    and (pg_column_size(content) > $3 or content::text ~ '"type":"text","text":"[^"]')
+                    and (octet_length(content::text) > $3 or content::text ~ '"type":"text","text":"[^"]')
                     and messages.id > (
                         select max(asked.id) from messages as asked
                         where asked.chat_id = chats.id and asked.role = 'user' and asked.deleted_at is null
                     )
                 order by messages.id desc limit 1
             ) as content
+            offset 0
         ) as last
     ) as agent on chats.id is not null
 where is_over or chats.id is null or chats.archived or chats.status in ('waiting', 'error')

@@ -38,7 +38,11 @@ lost as (
 select chats.id, chats.owner_id, chats.model, tries, first.model as message_model, first.content
 from taken join chats on chats.id = taken.chat_id
 left join lateral (
-    select model, case when octet_length(content::text) < {large_bytes} then content::text end as content from messages
+    select model, case
+        when octet_length(content::text) < {large_bytes} then content::text
+        else json_build_array(json_build_object('type', 'text', 'text', left(content -> 0 ->> 'text', 10000)))::text
+    end as content
+    from messages
     where chat_id = chats.id and role = 'user' and deleted_at is null
     order by id
     limit 1

@@ -206,10 +206,6 @@ def _submitted(data: WantedResponse, given: Given) -> SubmitToolResults:
     return SubmitToolResults(outputs, message)
 
 
-REPEAT_BYTES_MAX = 1 << 20
-"""Of outputs that may be a repeat: as much as a request may have."""
-
-
 async def _given_before(request: ApiRequest, given: Given, chat: Chat, end: int) -> Asked | None:
     """The response that these very outputs have begun, each a message of its own, with nothing said behind them: a
     repeat is told that one, other outputs begin another."""
@@ -220,9 +216,7 @@ async def _given_before(request: ApiRequest, given: Given, chat: Chat, end: int)
         after_id=end - 1,
         up_to_version=VERSION_MAX,
         limit=len(results),
-        bytes_max=min(
-            2 * len(msgspec.json.encode(given.results)), REPEAT_BYTES_MAX
-        ),  # what is larger is something else
+        bytes_max=2 * len(msgspec.json.encode(given.results)),  # what is larger is something else
     )
     parts = [part for one in page.messages for part in one.parts]
     outputs = {part.call_id: part.content for part in parts if isinstance(part, ToolResultPart)}

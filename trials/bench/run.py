@@ -68,10 +68,11 @@ async def run(plan: Plan, say: Callable[[str], Any]) -> Results:
 
 
 async def _measure(workload: Workload, servers: Sequence[Servers], times: int, quick: bool, results: Results) -> None:
-    """A single side has all its repeats from the same cluster; several sides take turns, each with a new one."""
+    """A single side has all its repeats from the same cluster; several sides take turns, each with a new one. Every
+    other round begins with the other side: what comes second has a server that still cleans up behind the first."""
     rounds, repeats = (times, 1) if len(servers) > 1 else (1, times)
-    for _ in range(rounds):
-        for seen in servers:
+    for number in range(rounds):
+        for seen in servers if number % 2 == 0 else servers[::-1]:
             machine = await calibrate(seen)
             async with open_load(seen.token) as load:
                 cases = await workload.measure(Bench(seen, load, repeats, quick))

@@ -475,11 +475,12 @@ where page.page_bytes < (select asked.page_bytes from asked)
 -- fragment: message_read
 -- One above the bytes that a message may have, or of so many parts that decoding it took long, is left empty; what is that
 -- long even as it is stored is not unpacked to find out. A large one comes without its content: ``read_content`` has that.
-id, bytes, bytes >= (select asked.large_bytes from asked) as is_large,
+-- (How large that is stands here as it is: as something asked it made claims slower.)
+id, bytes, bytes >= 1048576 as is_large,
 case
     when bytes > (select asked.message_bytes from asked) then null
-    when bytes >= (select asked.large_bytes from asked) and json_array_length(content) > {parts_max} then null
-    else {message_with case when bytes >= (select asked.large_bytes from asked) then '[]' else content end}
+    when bytes >= 1048576 and json_array_length(content) > {parts_max} then null
+    else {message_with case when bytes >= 1048576 then '[]' else content end}
 end as message
 
 -- fragment: message_measured
@@ -494,7 +495,7 @@ end as bytes
 -- ascend together.
 with asked as materialized (
     select $1::text[]::uuid[] as ids, $2::bigint as page_bytes, $3::bigint as message_bytes, $4::bigint as after_id,
-        $5::bigint as revision, {large_bytes} as large_bytes
+        $5::bigint as revision
 )
 {read_begin} (
     with recursive page as (
@@ -512,8 +513,7 @@ with asked as materialized (
 -- name: read_histories_before
 -- Backwards, from the last message before $4 on.
 with asked as materialized (
-    select $1::text[]::uuid[] as ids, $2::bigint as page_bytes, $3::bigint as message_bytes, $4::bigint as before_id,
-        {large_bytes} as large_bytes
+    select $1::text[]::uuid[] as ids, $2::bigint as page_bytes, $3::bigint as message_bytes, $4::bigint as before_id
 )
 {read_begin} (
     with recursive page as (

@@ -480,7 +480,8 @@ id, bytes, bytes >= 1048576 as is_large,
 case
     when bytes > (select asked.message_bytes from asked) then null
     when bytes >= 1048576 and json_array_length(content) > {parts_max} then null
-    else {message_with case when bytes >= 1048576 then '[]' else content end}
+    when bytes >= 1048576 then {message_with '[]'::json}
+    else {message}
 end as message
 
 -- fragment: message_measured

@@ -56,24 +56,26 @@ class CatchUps:
         self._large: OrderedDict[tuple[Cursor, Hashable], bytes] = OrderedDict()
         """The last large events, so that readers of one chat share them instead of holding a copy each."""
 
-    async def encoded(self, values: Mapping[Hashable, Told]) -> dict[Hashable, bytes]:
-        """What some events say, as JSON, each large one in a step of its own; or the whole event, under the cursor of
-        another who reads it now."""
-        known = {key: event for (_, key), event in self._large.items()}
-        encoded = dict[Hashable, bytes]()
+    async def prepared(self, values: Mapping[Hashable, Told]) -> dict[Hashable, bytes]:
+        """Those of the events that are large, each under some cursor: as others read it now, or made here, with a step
+        of its own for each copy."""
+        prepared = {key: event for (_, key), event in self._large.items() if key in values}
         for key, value in values.items():
-            encoded[key] = known.get(key) or encode(value)
-            if key not in known and len(encoded[key]) > LARGE_BYTES:
+            if key in prepared:
+                continue
+            data = encode(value)
+            if len(data) > LARGE_BYTES:
                 await trio.lowlevel.checkpoint()
-        return encoded
+                prepared[key] = events.under(BEGINNING, events.kind_of(value), data)
+                await trio.lowlevel.checkpoint()
+        return prepared
 
-    def event(self, cursor: Cursor, key: Hashable, value: Told, encoded: Mapping[Hashable, bytes]) -> bytes:
+    def event(self, cursor: Cursor, key: Hashable, value: Told, prepared: Mapping[Hashable, bytes]) -> bytes:
         """The event under its cursor; ``key`` says which it is among all that are told there, of whatever chat."""
         event = self._large.get((cursor, key))
         if event is None:
-            known = encoded.get(key) or encode(value)
-            is_event = known.startswith(events.ID)
-            event = events.moved(cursor, known) if is_event else events.under(cursor, events.kind_of(value), known)
+            known = prepared.get(key)
+            event = events.at(cursor, value) if known is None else events.moved(cursor, known)
             if len(event) > LARGE_BYTES:
                 self._large[cursor, key] = event
                 while len(self._large) > SHARED_EVENTS_MAX:
@@ -146,15 +148,15 @@ class CatchUp:
             turns_after=self.told,
             turns_max=self._turns_max,
         )
-        encoded = await self._shared.encoded(self._large_values(page))
+        prepared = await self._shared.prepared(self._large_values(page))
         # From here on it is one step: a reader that is cancelled, or begins anew, was given all of the page or nothing.
         earlier = [turn for turn in page.turns if self._reset and turn.revision < self._floor]
         pieces = [] if self._begun else self._first(earlier)
         self._begun = self._read_on = True
-        pieces.extend(self._entries(page, page.turns[len(earlier) :], encoded))
+        pieces.extend(self._entries(page, page.turns[len(earlier) :], prepared))
         if page.next_revision is None:
             self._history_told, self.told = True, self._snapshot.version
-            pieces.extend(self._state(encoded))
+            pieces.extend(self._state(prepared))
         else:
             self._after_id = page.messages[-1].id
         return pieces
@@ -193,7 +195,7 @@ class CatchUp:
         return self._chat_id, self._snapshot.chat.queue_version
 
     def _entries(
-        self, page: NewerMessages, turns: Sequence[EndedTurn], encoded: Mapping[Hashable, bytes]
+        self, page: NewerMessages, turns: Sequence[EndedTurn], prepared: Mapping[Hashable, bytes]
     ) -> Iterable[bytes]:
         """Messages, and among them the turns that ended, in order."""
         before = None if page.next_revision is None else max(self._floor, page.next_revision)
@@ -206,7 +208,7 @@ class CatchUp:
                 last_of_group = ends_group(entries, index, page.next_revision, floor=self._floor)
                 self._pass(entry, version, last_of_group=last_of_group)
                 value = events.MessageEvent(shown(entry))
-                yield self._shared.event(self.cursor, entry.id, value, encoded)
+                yield self._shared.event(self.cursor, entry.id, value, prepared)
 
     def _turn(self, turn: EndedTurn, version: int, position: Position) -> bytes:
         self.told, self.cursor = turn.revision, Cursor(version, position)
@@ -217,10 +219,10 @@ class CatchUp:
             self.position = max(self.position, Position.parse(message.position))
         self.cursor = Cursor(version, self.position, None if last_of_group else message.id)
 
-    def _state(self, encoded: Mapping[Hashable, bytes]) -> list[bytes]:
+    def _state(self, prepared: Mapping[Hashable, bytes]) -> list[bytes]:
         snapshot = self._snapshot
         here = self.cursor = Cursor(snapshot.version, self.position)
-        pieces = [self._shared.event(here, self._queue_key, events.QueueEvent(snapshot.queue), encoded)]
+        pieces = [self._shared.event(here, self._queue_key, events.QueueEvent(snapshot.queue), prepared)]
         if snapshot.actions:
             pieces.append(events.with_id(here, events.body(events.ActionRequiredEvent(snapshot.actions))))
         for event in (events.retry_event(snapshot.chat, self.position), events.error_event(snapshot.chat)):

@@ -108,6 +108,7 @@ Event = (
 
 
 def kind_of(event: Event) -> str:
+    """Its name on the wire."""
     kind: Any = type(event).__struct_config__.tag
     return str(kind)
 
@@ -130,11 +131,12 @@ def with_id(cursor: Cursor, event_body: bytes) -> bytes:
 
 
 def under(cursor: Cursor, kind: str, data: bytes) -> bytes:
-    """An event under its cursor, in one copy: some are large."""
+    """An event of this kind, which says this, under its cursor. In one copy: some are large."""
     return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(cursor).encode(), kind.encode(), data)
 
 
 def at(cursor: Cursor, event: Event) -> bytes:
+    """The event under its cursor, as it is sent."""
     return under(cursor, kind_of(event), encode(event))
 
 

@@ -1,7 +1,8 @@
 """Reads histories page by page, each bounded by its bytes, and decodes them in steps that are short.
 
-The rows of a page leave the database in one statement; each message is decoded on its own, and the task lets others go
-on after every ``STEP_BYTES``. So neither the length of a history nor the form of a message holds up the event loop.
+The rows of a page leave the database in one statement, and what is in a large message after it (``large_messages.py``).
+Each message is decoded on its own, and the task lets others go on after every ``STEP_BYTES``. So neither the length of
+a history nor the form of a message holds up the event loop.
 
 **Together.** Chats that were claimed together begin to read at the same moment, and most histories are short. Their
 first pages are read by one statement, up to ``SHORT_BYTES`` each. That is a help and no more: where it fails, takes too

@@ -475,12 +475,11 @@ where page.page_bytes < (select asked.page_bytes from asked)
 -- fragment: message_read
 -- One above the bytes that a message may have, or of so many parts that decoding it took long, is left empty; what is that
 -- long even as it is stored is not unpacked to find out. A large one comes without its content: ``read_content`` has that.
--- (How large that is stands here as it is: as something asked it made claims slower.)
-id, bytes, bytes >= 1048576 as is_large,
+id, bytes, bytes >= {large_bytes} as is_large,
 case
     when bytes > (select asked.message_bytes from asked) then null
-    when bytes >= 1048576 and json_array_length(content) > {parts_max} then null
-    when bytes >= 1048576 then {message_with '[]'::json}
+    when bytes >= {large_bytes} and json_array_length(content) > {parts_max} then null
+    when bytes >= {large_bytes} then {message_with '[]'::json}
     else {message}
 end as message
 
